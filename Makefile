@@ -1,0 +1,60 @@
+# Every target sets itself up: a fresh clone needs Python 3.11 and make, nothing more.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TAMIZ_DATA ?= $(wildcard ../shared/data)
+export TAMIZ_DATA
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench soak acceptance constraints clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make .venv with .venv/bin/tamiz and every extra that a CPU machine can have
+
+# The virtual environment is made anew when what it is made from changes.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not here; install Python 3.11, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,server,bench,cpu,dev]'
+	$(BIN)/python -m tamiz_server.triton
+	@touch $@
+
+demo: $(STAMP)  ## The whole chain on handwritten digits: train, publish, serve, classify, measure
+	$(BIN)/tamiz demo
+
+test: $(STAMP)  ## All tests but the long proofs, against a real Triton
+	$(BIN)/pytest -m 'not acceptance and not soak'
+
+lint: $(STAMP)  ## Style, types and layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## Measure a served model against the in-process limit (MODEL=digits)
+	$(BIN)/tamiz bench --serve --model $(or $(MODEL),digits)
+
+soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
+	$(BIN)/pytest -m soak --timeout 3600
+
+acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 40 minutes on 2 cores)
+	$(BIN)/pytest -m acceptance --timeout 7200
+
+constraints:  ## Renew constraints.txt from the newest releases that fit together
+	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
+	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[train,server,bench,cpu,dev]'
+	$(VENV).new/bin/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
+	rm -rf $(VENV).new
+
+clean:  ## Remove what the commands wrote here, but not .venv
+	rm -rf runs mlruns mlflow.db data reports triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Measure a served model against the limit of the hardware that it runs on."""

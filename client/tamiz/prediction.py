@@ -1,0 +1,75 @@
+"""Prediction: what the model says of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .spec import ModelSpec
+
+
+class Scored(NamedTuple):
+    """A label with its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one version of a model says of one image.
+
+    Attributes:
+        label: the most probable label.
+        score: its probability.
+        index: its place in the model's labels.
+        top: the ``top_k`` most probable labels with their probabilities, best first.
+        labels: multilabel only: all labels at or above their thresholds, most probable first.
+        version: of the model that answered; 0 for a training run that is not published.
+        model: its name.
+    """
+
+    label: str
+    score: float
+    index: int
+    top: tuple[Scored, ...]
+    labels: tuple[Scored, ...]
+    version: int
+    model: str
+
+
+def interpret(
+    probabilities: npt.NDArray[np.float32], spec: ModelSpec, *, top_k: int, version: int, model: str
+) -> list[Prediction]:
+    """Turn a model's output into predictions.
+
+    Args:
+        probabilities: float32 ``[batch, classes]``.
+        spec: of the version that gave them.
+        top_k: how many labels each prediction's ``top`` holds, at most all.
+        version: that gave them.
+        model: its name.
+    """
+    classes = len(spec.labels)
+    k = min(top_k, classes)
+    if k == 1:
+        best = probabilities.argmax(axis=1)[:, None]
+    else:
+        # Stable, so that of equal probabilities the first label wins, as in argmax.
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    scores = np.take_along_axis(probabilities, best, axis=1)
+    predictions = []
+    for row, (indices, values) in enumerate(zip(best.tolist(), scores.tolist(), strict=True)):
+        top = tuple(Scored(spec.labels[i], score) for i, score in zip(indices, values, strict=True))
+        held = _over_thresholds(probabilities[row], spec) if spec.thresholds is not None else ()
+        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, held, version, model))
+    return predictions
+
+
+def _over_thresholds(probabilities: npt.NDArray[np.float32], spec: ModelSpec) -> tuple[Scored, ...]:
+    pairs = zip(spec.labels, probabilities.tolist(), spec.thresholds or (), strict=True)
+    held = [Scored(label, score) for label, score, threshold in pairs if score >= threshold]
+    return tuple(sorted(held, key=lambda item: -item.score))

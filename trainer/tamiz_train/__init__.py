@@ -1,0 +1,1 @@
+"""Train image classifiers, evaluate them, and export them to what Triton serves."""

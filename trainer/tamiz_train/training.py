@@ -1,0 +1,177 @@
+"""Training: from a recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+
+from tamiz.errors import RunError
+from tamiz.spec import ModelSpec
+
+from .augmentation import create_augmentation
+from .data import Data, Split, create_loader, load_data
+from .evaluation import evaluate
+from .models import create_model
+from .module import ClassifierModule, create_optimizer
+from .recipe import Recipe
+from .run import Run
+from .tracking import Tracker
+
+Say = Callable[[str], None]
+
+
+def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
+    """Train by a recipe, keep the best epoch, and measure it on validation and test.
+
+    Args:
+        recipe: all that the run depends on.
+        say: gets a line of text for a person at each step.
+
+    Returns:
+        the finished run.
+
+    Raises:
+        RecipeError: the recipe names something that is not there; found before anything is trained.
+        RunError: training failed, or its folder cannot be written.
+    """
+    L.seed_everything(recipe.train.seed, workers=True, verbose=False)
+    data = load_data(recipe.data, recipe.train.seed)
+    spec = ModelSpec(labels=data.labels, preprocessing=recipe.preprocessing, normalisation=recipe.normalisation)
+    classifier = create_model(recipe.model, spec)
+    create_optimizer(recipe.train.optimizer, classifier)
+    augmentation = create_augmentation(recipe.augmentation, recipe.train.seed) if recipe.augmentation else None
+    parameters = sum(weight.numel() for weight in classifier.parameters())
+    say(
+        f"{recipe.name}: {recipe.model.name} ({parameters:,} parameters), {len(data.labels)} labels, "
+        f"{len(data.train):,} + {len(data.validation):,} + {len(data.test):,} images to train, validate and test"
+    )
+
+    run = Run.begin(recipe)
+    module = ClassifierModule(classifier, recipe, len(data.labels))
+    history = _History(say)
+    with Tracker.start(recipe, run.path.name) as tracker:
+        best = _fit(module, recipe, data, run.path, augmentation, [history, *_progress()], tracker)
+        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+        classifier = module.classifier.cpu()
+        # Evaluation reads the spec from the run, as every later command does.
+        run.__dict__.update(spec=spec, recipe=recipe)
+        broken = set(module.broken)
+        figures = {}
+        for split in (data.validation, data.test):
+            measured = evaluate(classifier, split, run)
+            broken.update(measured.broken)
+            figures[split.name] = measured.metrics
+        metrics = {
+            **figures,
+            "best_epoch": history.best_epoch,
+            "epochs": history.epochs,
+            "parameters": parameters,
+            "images": {split.name: len(split) for split in (data.train, data.validation, data.test)},
+            "broken_images": sorted(broken),
+            "mlflow_run_id": tracker.run_id,
+        }
+        run.finish(classifier, spec, metrics)
+        tracker.finish(run, figures)
+    for message in sorted(broken):
+        say(f"left out: {message}")
+    if broken:
+        say(f"{len(broken)} images could not be read and were left out")
+    say(f"best epoch {history.best_epoch}: test accuracy {figures['test'].get('accuracy', float('nan')):.4f}")
+    return run
+
+
+def _fit(
+    module: ClassifierModule,
+    recipe: Recipe,
+    data: Data,
+    folder: Path,
+    augmentation: Any,
+    callbacks: list[Callback],
+    tracker: Tracker,
+) -> Path:
+    settings = recipe.train
+
+    def loader(split: Split, **options: Any) -> Any:
+        return create_loader(
+            split,
+            recipe.preprocessing,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            seed=settings.seed,
+            **options,
+        )
+
+    checkpoint = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor="validation_accuracy",
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    with warnings.catch_warnings():
+        # Advice of Lightning's on workers and log intervals; the recipe has decided these.
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = L.Trainer(
+            accelerator=settings.device,
+            devices=1,
+            precision=settings.precision,
+            max_epochs=settings.epochs,
+            callbacks=[checkpoint, *callbacks],
+            logger=tracker.logger or False,
+            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+        )
+        trainer.fit(
+            module,
+            loader(data.train, augmentation=augmentation, shuffle=settings.shuffle),
+            loader(data.validation),
+        )
+    if not checkpoint.best_model_path:
+        raise RunError(f"{folder}: no epoch gave a validation accuracy; were all validation images unreadable?")
+    return Path(checkpoint.best_model_path)
+
+
+def _progress() -> list[Callback]:
+    return [TQDMProgressBar()] if sys.stderr.isatty() else []
+
+
+class _History(Callback):
+    """Keeps the figures of each epoch, and says them."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.epochs: list[dict[str, float]] = []
+        self._began = 0.0
+
+    @property
+    def best_epoch(self) -> int:
+        best = max(self.epochs, key=lambda epoch: epoch["validation_accuracy"])
+        return int(best["epoch"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        seconds = time.perf_counter() - self._began
+        epoch = {"epoch": trainer.current_epoch + 1, **figures, "seconds": round(seconds, 3)}
+        self.epochs.append(epoch)
+        self.say(
+            f"epoch {epoch['epoch']}/{trainer.max_epochs}: train loss {figures.get('train_loss', float('nan')):.4f}, "
+            f"validation loss {figures.get('validation_loss', float('nan')):.4f}, "
+            f"validation accuracy {figures.get('validation_accuracy', float('nan')):.4f}, {seconds:.1f} s"
+        )
