@@ -1,12 +1,29 @@
-"""config.pbtxt: Triton's model configuration, always through its own protobuf."""
+"""config.pbtxt: Triton's model configuration, always through its own protobuf.
+
+A configuration is made when a model is first published. After that Tamiz changes only what follows from the
+versions (which are live, their specs, the shapes and the warm-up), so what an operator tuned stays.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, Field
+from tritonclient.grpc import model_config_pb2
+
+from tamiz.errors import RepositoryError
+from tamiz.protocol import INPUT, OUTPUT, SPEC_PARAMETER, live_versions
+from tamiz.spec import ModelSpec
+
+__all__ = ["ServingSettings", "format_config", "live_versions", "new_config", "parse_config", "set_versions"]
+
+PROMOTIONS = "tamiz.promotions"
+"""Key of the versions in the order in which they went live, for rollback."""
 
 Count = Annotated[int, Field(ge=1)]
+ModelConfig = model_config_pb2.ModelConfig
 
 
 class ServingSettings(BaseModel):
@@ -29,3 +46,80 @@ class ServingSettings(BaseModel):
     queue_timeout_ms: Count = 5_000
     instances: Count = 1
     threads: Annotated[int, Field(ge=0)] = 0
+
+
+def new_config(model: str, settings: ServingSettings) -> ModelConfig:
+    """The configuration of a model without versions yet; `set_versions` completes it."""
+    config = ModelConfig(name=model, backend="onnxruntime", max_batch_size=settings.max_batch_size)
+    # The kind of device is left to Triton: a GPU where there is one.
+    config.instance_group.add(count=settings.instances)
+    batching = config.dynamic_batching
+    batching.max_queue_delay_microseconds = settings.max_queue_delay_us
+    queue = batching.default_queue_policy
+    queue.max_queue_size = settings.max_queue_size
+    queue.default_timeout_microseconds = settings.queue_timeout_ms * 1000
+    queue.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+    if settings.threads:
+        config.parameters["intra_op_thread_count"].string_value = str(settings.threads)
+    return config
+
+
+def set_versions(config: ModelConfig, specs: Mapping[int, ModelSpec], promotions: Sequence[int]) -> None:
+    """Make the last promoted version the live one, and write what follows from it.
+
+    Args:
+        config: changed in place.
+        specs: of every version on disk.
+        promotions: versions in the order in which they went live, at least one.
+    """
+    live = specs[promotions[-1]]
+    config.version_policy.Clear()
+    config.version_policy.specific.versions.append(promotions[-1])
+    # Dimensions belong to the model, not to the version, so they are those of the live version.
+    del config.input[:], config.output[:], config.model_warmup[:]
+    config.input.add(name=INPUT, data_type=model_config_pb2.TYPE_UINT8, dims=live.preprocessing.shape)
+    config.output.add(name=OUTPUT, data_type=model_config_pb2.TYPE_FP32, dims=[len(live.labels)])
+    # The first run of a session is slow, and the first of its largest batch again.
+    for batch_size in sorted({1, config.max_batch_size}):
+        warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
+        warmup.inputs[INPUT].data_type = model_config_pb2.TYPE_UINT8
+        warmup.inputs[INPUT].dims.extend(live.preprocessing.shape)
+        warmup.inputs[INPUT].zero_data = True
+    for key in [key for key in config.parameters if key.startswith(SPEC_PARAMETER)]:
+        del config.parameters[key]
+    for version, spec in sorted(specs.items()):
+        config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
+    config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
+
+
+def read_promotions(config: ModelConfig) -> list[int]:
+    """The versions in the order in which they went live; the last one is live.
+
+    Raises:
+        RepositoryError: the configuration does not tell, so it is not Tamiz's.
+    """
+    text = config.parameters[PROMOTIONS].string_value if PROMOTIONS in config.parameters else ""
+    try:
+        promotions = [int(version) for version in text.split()]
+    except ValueError:
+        promotions = []
+    if not promotions:
+        raise RepositoryError(f"model {config.name}: config.pbtxt has no {PROMOTIONS}; Tamiz did not publish it")
+    return promotions
+
+
+def format_config(config: ModelConfig) -> str:
+    """The text of config.pbtxt, which `parse_config` reads back to an equal message."""
+    return str(text_format.MessageToString(config, as_utf8=True))
+
+
+def parse_config(text: str, source: str) -> ModelConfig:
+    """Read config.pbtxt.
+
+    Raises:
+        RepositoryError: it is not a model configuration.
+    """
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as exc:
+        raise RepositoryError(f"{source}: not a model configuration: {exc}") from exc

@@ -1,0 +1,170 @@
+"""Triton's gRPC protocol as Tamiz speaks it: build a request, read a reply, name an error. No I/O here.
+
+The messages are those of `tritonclient.grpc.service_pb2`; its own client wraps each tensor in objects and
+copies that a classifier can do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+from .errors import (
+    AccessError,
+    DeadlineError,
+    InferenceError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ServerError,
+    SpecError,
+    UnavailableError,
+)
+from .prediction import Prediction, interpret
+from .preprocessing import Pixels
+from .spec import ModelSpec
+
+INPUT = "image"
+OUTPUT = "probabilities"
+SPEC_PARAMETER = "tamiz.spec."
+"""Key of a version's spec among the ``parameters`` of config.pbtxt, followed by the version."""
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One live version of a model on a server, as a client must know it.
+
+    Attributes:
+        model: its name.
+        version: its number.
+        spec: its contract.
+        max_batch_size: most images in one request.
+    """
+
+    model: str
+    version: int
+    spec: ModelSpec
+    max_batch_size: int
+
+
+def live_versions(config: model_config_pb2.ModelConfig) -> list[int]:
+    """The versions that a model configuration makes live, lowest first; empty where it names none."""
+    return sorted(config.version_policy.specific.versions)
+
+
+def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
+    """Find the live version and its spec in a model's configuration.
+
+    Raises:
+        SpecError: the model was not published by Tamiz, or its spec cannot be read or does not fit the input.
+    """
+    live = live_versions(config)
+    if not live:
+        raise SpecError(f"model {config.name}: its configuration names no live version; publish it with tamiz")
+    version = live[-1]
+    key = f"{SPEC_PARAMETER}{version}"
+    if key not in config.parameters:
+        raise SpecError(f"model {config.name}: no spec for version {version} in its configuration ({key})")
+    spec = ModelSpec.from_json(
+        config.parameters[key].string_value, source=f"model {config.name} version {version}"
+    )
+    dims = {tensor.name: tuple(tensor.dims) for tensor in config.input}
+    if dims.get(INPUT) != spec.preprocessing.shape:
+        raise SpecError(
+            f"model {config.name} version {version}: the spec gives {INPUT} {list(spec.preprocessing.shape)}, "
+            f"the server takes {({name: list(shape) for name, shape in dims.items()})}"
+        )
+    return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
+
+
+def infer_request(served: ServedVersion, images: Sequence[Pixels]) -> service_pb2.ModelInferRequest:
+    """A request for the probabilities of some images.
+
+    Args:
+        served: the version that the images were prepared for, which the request names.
+        images: at least one, each uint8 ``[height, width, channels]``, contiguous.
+    """
+    request = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
+    tensor = request.inputs.add(name=INPUT, datatype="UINT8")
+    tensor.shape.extend((len(images), *served.spec.preprocessing.shape))
+    request.outputs.add(name=OUTPUT)
+    # The only copy of the pixels on the way to gRPC.
+    request.raw_input_contents.append(b"".join(image.data for image in images))
+    return request
+
+
+def read_reply(
+    reply: service_pb2.ModelInferResponse, served: ServedVersion, count: int, *, top_k: int, url: str
+) -> list[Prediction]:
+    """The predictions in a reply.
+
+    Args:
+        reply: of the server.
+        served: the version that was asked.
+        count: how many images it was asked for.
+        top_k: how many labels each prediction's ``top`` holds.
+        url: of the server, for the error.
+
+    Raises:
+        InferenceError: the reply is not of that version, or not of the shape ``[count, classes]``.
+    """
+    shape = (count, len(served.spec.labels))
+    fits = (
+        reply.model_version == str(served.version)
+        and len(reply.outputs) == len(reply.raw_output_contents) == 1
+        and tuple(reply.outputs[0].shape) == shape
+        and reply.outputs[0].datatype == "FP32"
+    )
+    if not fits:
+        outputs = ", ".join(f"{out.name} {out.datatype} {list(out.shape)}" for out in reply.outputs)
+        raise InferenceError(
+            f"model {served.model}: asked version {served.version} for {OUTPUT} FP32 {list(shape)}, "
+            f"version {reply.model_version} answered {outputs or 'nothing'}",
+            model=served.model,
+            version=served.version,
+            url=url,
+        )
+    probabilities = np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(shape)
+    return interpret(probabilities, served.spec, top_k=top_k, version=served.version, model=served.model)
+
+
+def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: int | None = None) -> ServerError:
+    """The `ServerError` that a failed call means.
+
+    Triton's status codes do not tell enough: ``UNAVAILABLE`` stands for a full queue, a version that was
+    unloaded, a missing key and a server that is not there. Only the text tells them apart.
+
+    Args:
+        exc: what gRPC raised.
+        url: of the server.
+        model: asked for.
+        version: asked for.
+    """
+    code, text = exc.code(), exc.details() or ""
+    what = f"model {model}" + (f" version {version}" if version is not None else "") if model else "the call"
+    kind: type[ServerError]
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        kind, message = DeadlineError, f"{what}: {url} gave no answer in time"
+    elif code is grpc.StatusCode.NOT_FOUND or "is not at ready state" in text:
+        kind, message = ModelNotFoundError, f"{what} is not on {url}: {text}"
+    elif "protocol is restricted" in text or code in _REFUSED:
+        kind, message = AccessError, f"{what}: {url} wants a key: {text}"
+    elif "Exceeds maximum queue size" in text or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        kind, message = OverloadedError, f"{what}: the queue of {url} is full: {text}"
+    elif code is grpc.StatusCode.UNAVAILABLE and "Request timeout expired" in text:
+        kind, message = OverloadedError, f"{what}: the request waited too long in the queue of {url}: {text}"
+    elif code is grpc.StatusCode.UNAVAILABLE:
+        kind, message = UnavailableError, f"no server answers at {url}: {text}"
+    elif code in _WRONG:
+        kind, message = InvalidRequestError, f"{what}: {url} refused the request: {text}"
+    else:
+        kind, message = InferenceError, f"{what} failed on {url}: {code.name}: {text}"
+    return kind(message, model=model, version=version, url=url)
+
+
+_REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+_WRONG = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OUT_OF_RANGE}

@@ -1,0 +1,191 @@
+"""A Triton Python-based backend named ``onnxruntime``: serves ``model.onnx`` as the native backend does.
+
+The Triton of the nvidia-pytriton wheel ships no ONNX Runtime backend. This file takes its place, so that one
+model repository runs on the embedded Triton and on the official image. It runs in Triton's own Python process
+and imports nothing of Tamiz.
+
+Settings are those of the native backend: ``optimization { graph { level } }`` (-1 basic, 1 extended, 2 none,
+else all), and the parameters ``intra_op_thread_count``, ``inter_op_thread_count`` and ``execution_mode``.
+(Their meaning: triton-inference-server/onnxruntime_backend, README and src/onnxruntime.cc.)
+"""
+
+import json
+import os
+import sys
+
+# Triton's Python process for 3.11 passes over PYTHONPATH (a fault of its pybind11, mended in pybind/pybind11#4119).
+sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+# ONNX Runtime's names of tensor types, and Triton's with their numpy types.
+_TYPES = {
+    "tensor(bool)": ("TYPE_BOOL", np.bool_),
+    "tensor(uint8)": ("TYPE_UINT8", np.uint8),
+    "tensor(uint16)": ("TYPE_UINT16", np.uint16),
+    "tensor(uint32)": ("TYPE_UINT32", np.uint32),
+    "tensor(uint64)": ("TYPE_UINT64", np.uint64),
+    "tensor(int8)": ("TYPE_INT8", np.int8),
+    "tensor(int16)": ("TYPE_INT16", np.int16),
+    "tensor(int32)": ("TYPE_INT32", np.int32),
+    "tensor(int64)": ("TYPE_INT64", np.int64),
+    "tensor(float16)": ("TYPE_FP16", np.float16),
+    "tensor(float)": ("TYPE_FP32", np.float32),
+    "tensor(double)": ("TYPE_FP64", np.float64),
+}
+_GRAPH_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+class TritonPythonModel:
+    """One instance of a model: an ONNX Runtime session of its own."""
+
+    def initialize(self, args):
+        """Load the model and refuse a configuration that does not fit it, as the native backend does."""
+        self.config = json.loads(args["model_config"])
+        path = _model_path(args, self.config)
+        if not os.path.isfile(path):
+            raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{args['model_name']}'")
+        providers = _providers(args, self.config)
+        self.session = ort.InferenceSession(path, _session_options(self.config), providers=providers)
+        self.batched = self.config["max_batch_size"] > 0
+        self.outputs = [tensor["name"] for tensor in self.config["output"]]
+        _check("input", self.config["input"], self.session.get_inputs(), self.batched, every=True)
+        _check("output", self.config["output"], self.session.get_outputs(), self.batched, every=False)
+
+    def execute(self, requests):
+        """Answer requests with one run of the model; with one run each if the joint one fails."""
+        feeds = [self._feed(request) for request in requests]
+        try:
+            if len(feeds) == 1:
+                return [self._response(requests[0], self.session.run(self.outputs, feeds[0]))]
+            if not self.batched:
+                raise ValueError("a model without batching takes one request at a time")
+            joint = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+            results = self.session.run(self.outputs, joint)
+        except Exception:
+            # A request that the model cannot take must not harm its neighbours.
+            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds)]
+        responses, start = [], 0
+        for request, feed in zip(requests, feeds):
+            end = start + len(next(iter(feed.values())))
+            responses.append(self._response(request, [result[start:end] for result in results]))
+            start = end
+        return responses
+
+    def _feed(self, request):
+        return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+    def _answer_alone(self, request, feed):
+        try:
+            return self._response(request, self.session.run(self.outputs, feed))
+        except Exception as exc:
+            error = pb_utils.TritonError(f"onnx runtime error: {exc}", pb_utils.TritonError.INTERNAL)
+            return pb_utils.InferenceResponse([], error)
+
+    def _response(self, request, results):
+        wanted = set(request.requested_output_names())
+        tensors = [
+            pb_utils.Tensor(name, np.ascontiguousarray(result))
+            for name, result in zip(self.outputs, results)
+            if name in wanted
+        ]
+        return pb_utils.InferenceResponse(tensors)
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        """Leave the configuration as it is: Tamiz writes it whole, and `initialize` checks it."""
+        return auto_complete_model_config
+
+
+def _model_path(args, config):
+    name = config.get("default_model_filename") or "model.onnx"
+    return os.path.join(args["model_repository"], args["model_version"], name)
+
+
+def _parameter(config, name, default):
+    text = config.get("parameters", {}).get(name, {}).get("string_value", "")
+    try:
+        return int(text) if text else default
+    except ValueError:
+        raise pb_utils.TritonModelException(f"parameter {name}: expected a whole number, got '{text}'") from None
+
+
+def _session_options(config):
+    options = ort.SessionOptions()
+    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+    options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 0)
+    options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 0)
+    mode = _parameter(config, "execution_mode", 0)
+    if mode not in (0, 1):
+        raise pb_utils.TritonModelException(f"parameter execution_mode: expected 0 or 1, got {mode}")
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
+    return options
+
+
+def _providers(args, config):
+    available = ort.get_available_providers()
+    providers = []
+    wanted = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
+    for accelerator in wanted:
+        if accelerator.get("name") != "tensorrt":
+            continue
+        if "TensorrtExecutionProvider" in available:
+            providers.append(("TensorrtExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+        else:
+            pb_utils.Logger.log_warn("TensorRT is asked for, and this ONNX Runtime has it not; going on without")
+    if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in available:
+        providers.append(("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+    return [*providers, "CPUExecutionProvider"]
+
+
+def _check(kind, configured, actual, batched, every):
+    """Compare the configuration's tensors with the model's.
+
+    Args:
+        kind: ``input`` or ``output``, for the message.
+        configured: of config.pbtxt, as JSON.
+        actual: of the session.
+        batched: whether the first dimension of the model is the batch, which the configuration leaves out.
+        every: whether the configuration must name all of the model's.
+    """
+    tensors = {tensor.name: tensor for tensor in actual}
+    if every and len(configured) != len(actual):
+        raise pb_utils.TritonModelException(
+            f"configuration expects {len(configured)} {kind}s, model provides {len(actual)}"
+        )
+    for entry in configured:
+        name = entry["name"]
+        if name not in tensors:
+            raise pb_utils.TritonModelException(
+                f"unexpected inference {kind} '{name}', allowed {kind}s are: {', '.join(tensors)}"
+            )
+        tensor = tensors[name]
+        if tensor.type not in _TYPES:
+            raise pb_utils.TritonModelException(f"{kind} '{name}': type {tensor.type} is not supported")
+        if _TYPES[tensor.type][0] != entry["data_type"]:
+            raise pb_utils.TritonModelException(
+                f"{kind} '{name}': the configuration has {entry['data_type']}, the model {_TYPES[tensor.type][0]}"
+            )
+        # A symbolic dimension has a name or nothing where a fixed one has its size.
+        shape = [dim if isinstance(dim, int) and dim > 0 else -1 for dim in tensor.shape]
+        if batched and shape[:1] != [-1]:
+            raise pb_utils.TritonModelException(
+                f"{kind} '{name}': model does not support batching while non-zero max_batch_size is specified"
+            )
+        dims = [int(dim) for dim in entry.get("reshape", {}).get("shape", entry["dims"])]
+        expected = shape[1:] if batched else shape
+        # A fixed size in the configuration narrows a symbolic one; the other way round is refused.
+        fits = len(dims) == len(expected) and all(
+            size in (-1, dim) for dim, size in zip(dims, expected)
+        )
+        if not fits:
+            raise pb_utils.TritonModelException(
+                f"{kind} '{name}': the configuration has shape {dims}, the model {expected}"
+            )

@@ -1,0 +1,204 @@
+"""Export: from a run to the ONNX graph that every server runs, checked against PyTorch.
+
+The graph takes ``image``, uint8 ``[batch, height, width, channels]``, and gives ``probabilities``, float32
+``[batch, classes]``; normalisation and the softmax are inside.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import onnx
+import onnxruntime as ort
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tamiz.errors import ExportError
+from tamiz.protocol import INPUT, OUTPUT
+from tamiz.spec import ModelSpec
+from tamiz_server.repository import sha256
+
+from .data import Batch, Split, create_loader, load_data
+from .models import Classifier
+from .run import Run, write_whole
+
+TOLERANCE = 1e-4
+"""Largest difference of two probabilities: float32 sums in another order, not another computation."""
+
+PARITY_IMAGES = 256
+SPEC_METADATA = "tamiz.spec"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the exported graph is from the trained model, on real validation images.
+
+    Attributes:
+        images: compared.
+        largest_difference: of two probabilities.
+        agreeing: images with the same most probable label.
+        tolerance: what was allowed.
+    """
+
+    images: int
+    largest_difference: float
+    agreeing: int
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the graph does what the model does."""
+        return self.largest_difference <= self.tolerance and self.agreeing == self.images
+
+    def __str__(self) -> str:
+        return (
+            f"labels agree on {self.agreeing} of {self.images} validation images, largest difference of "
+            f"probabilities {self.largest_difference:.1e} (allowed {self.tolerance:.0e})"
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported graph beside its run."""
+
+    path: Path
+    parity: Parity
+
+
+def export(run: Run) -> Exported:
+    """Export a run's model to ``model.onnx`` in its folder, and compare the two.
+
+    Raises:
+        ExportError: the graph cannot be made, or does not do what the model does; nothing is left behind.
+    """
+    classifier = run.load_model()
+    path, staged = run.path / "model.onnx", run.path / "model.onnx.part"
+    try:
+        _write_graph(classifier, run.spec, staged)
+        parity = compare(classifier, staged, run.spec, _validation(run))
+        if not parity.holds:
+            raise ExportError(f"{run.path}: the exported graph is not the trained model: {parity}")
+        staged.replace(path)
+    except OSError as exc:
+        raise ExportError(f"{run.path}: cannot write the graph: {exc.strerror}") from exc
+    finally:
+        staged.unlink(missing_ok=True)
+    write_whole(run.path / "parity.json", json.dumps(asdict(parity), indent=2))
+    return Exported(path, parity)
+
+
+def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Split) -> Parity:
+    """Run the same images through PyTorch and through the graph, in batches of several sizes."""
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    largest, agreeing, count = 0.0, 0, 0
+    for batch_size in (1, 7):
+        # One image alone, and several: a batch dimension that was frozen shows here.
+        part = slice(0, 1) if batch_size == 1 else slice(1, None)
+        some = Split(images.name, images.images[part], images.targets[part])
+        loader: DataLoader[Batch] = create_loader(some, spec.preprocessing, batch_size=batch_size)
+        for batch in loader:
+            if not len(batch.targets):
+                continue
+            with torch.inference_mode():
+                expected = classifier(batch.images).softmax(1).numpy()
+            (actual,) = session.run([OUTPUT], {INPUT: batch.images.numpy()})
+            difference = np.abs(actual - expected).max()
+            # A NaN is further away than anything.
+            largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
+            agreeing += int((actual.argmax(1) == expected.argmax(1)).sum())
+            count += len(batch.targets)
+    if count == 0:
+        raise ExportError("no validation image could be read to compare the exported graph on")
+    return Parity(count, largest, agreeing, TOLERANCE)
+
+
+def read_spec(graph: Path) -> ModelSpec:
+    """The spec in an ONNX file's metadata.
+
+    Raises:
+        ExportError: it is not an ONNX file, or has no spec.
+        SpecError: the spec cannot be read.
+    """
+    try:
+        model = onnx.load(graph, load_external_data=False)
+    except Exception as exc:
+        # onnx raises protobuf's, its own, or the file system's errors.
+        raise ExportError(f"{graph}: not an ONNX file: {exc}") from exc
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if SPEC_METADATA not in metadata:
+        raise ExportError(f"{graph}: no {SPEC_METADATA} in its metadata; only a graph that Tamiz exported has one")
+    return ModelSpec.from_json(metadata[SPEC_METADATA], source=str(graph))
+
+
+def describe(run: Run, exported: Exported) -> dict[str, Any]:
+    """A manifest: how the exported version came to be."""
+    return {
+        "recipe": run.recipe.name,
+        "run": run.path.name,
+        "weights_sha256": sha256(run.path / "model.safetensors"),
+        "recipe_sha256": sha256(run.path / "recipe.yaml"),
+        "parity": asdict(exported.parity),
+        "metrics": {split: run.metrics[split] for split in ("validation", "test")},
+        "mlflow_run_id": run.metrics["mlflow_run_id"],
+        "libraries": {
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "lightning": lightning.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": ort.__version__,
+        },
+    }
+
+
+class _Served(nn.Module):
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(image).softmax(1)
+
+
+def _write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
+    # A batch of one would be frozen into the graph.
+    example = torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The exporter's deprecations of its own parts.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Served(classifier).eval(),
+                (example,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as exc:
+        # The exporter has no error of its own: any operator may fail in its own way.
+        first = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        raise ExportError(f"the model cannot be exported to ONNX: {first}") from exc
+    assert program is not None
+    model = program.model_proto
+    model.metadata_props.add(key=SPEC_METADATA, value=spec.to_json())
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _validation(run: Run) -> Split:
+    split = load_data(run.recipe.data, run.recipe.train.seed).validation
+    # Spread over the classes, which folders keep in order.
+    chosen = np.linspace(0, len(split) - 1, min(len(split), PARITY_IMAGES)).astype(int)
+    return Split(split.name, [split.images[i] for i in chosen], split.targets[chosen])
