@@ -7,6 +7,7 @@ the server, or work for the processor. The two clients differ only in how they c
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,10 @@ class _Calls:
                 # The pinned version is gone. Another one may want another input and has other labels, so
                 # the images are prepared again, from the sources, for the version that is live now.
                 gone = served.version
-                served = yield from self._read_served(deadline)
+                if self._served is None or self._served.version == gone:
+                    yield from self._read_served(deadline)
+                assert self._served is not None
+                served = self._served
                 if served.version == gone:
                     raise
                 continue
@@ -128,8 +132,8 @@ class Client(_Calls):
     Args:
         url: ``grpc://host:port``.
         model: its name in the server's repository.
-        timeout_s: seconds for a whole call, refreshing and sending again included. In `classify_many` it holds
-            for each request.
+        timeout_s: seconds for a whole call, refreshing and sending again included. In `classify_many` it
+            holds for each request.
 
     Raises:
         UsageError: the URL or the time-out makes no sense. Nothing is sent before the first call.
@@ -377,11 +381,11 @@ def grpc_target(url: str) -> str:
     Raises:
         UsageError: it is not such a URL.
     """
-    scheme, separator, rest = url.partition("://")
-    host, colon, port = rest.rpartition(":") if rest.rpartition(":")[2].isdecimal() else (rest, ":", "8001")
-    if scheme != "grpc" or not separator or not host or not 0 < int(port) < 65536 or "/" in rest or "," in rest:
+    found = re.fullmatch(r"grpc://(?P<host>\[[0-9a-fA-F:]+\]|[^/:,@\s]+)(:(?P<port>\d{1,5}))?/?", url)
+    port = int(found["port"] or 8001) if found else 0
+    if found is None or not 0 < port < 65536:
         raise UsageError(f"url: {url!r}; write grpc://host:port")
-    return f"{host}:{port}"
+    return f"{found['host']}:{port}"
 
 
 def _prepare_all(

@@ -191,23 +191,24 @@ class Repository:
                 self._write_promotions(model, [*promotions, version])
         return before
 
-    def rollback(self, model: str) -> tuple[ModelConfig, int]:
+    def rollback(self, model: str) -> ModelConfig:
         """Make the version live that was live before the last promotion.
 
         Returns:
-            the configuration before, which `restore` takes back, and the version that is live now.
+            the configuration before, which `restore` takes back.
 
         Raises:
             RepositoryError: no such model, nothing to go back to, or the repository cannot be written.
         """
         with self._changing():
             before = self.config(model)
-            promotions = read_promotions(before)[:-1]
-            if not promotions:
-                live = live_versions(before)[-1]
-                raise RepositoryError(f"model {model}: version {live} is the first that was live; nothing to go back to")
-            self._write_promotions(model, promotions)
-        return before, promotions[-1]
+            promotions = read_promotions(before)
+            if len(promotions) < 2:
+                raise RepositoryError(
+                    f"model {model}: version {promotions[0]} is the first that was live; there is nothing to go back to"
+                )
+            self._write_promotions(model, promotions[:-1])
+        return before
 
     def restore(self, model: str, config: ModelConfig) -> None:
         """Write a configuration back, after a server refused the one that followed it."""

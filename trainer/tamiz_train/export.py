@@ -59,6 +59,10 @@ class Parity:
         """Whether the graph does what the model does."""
         return self.largest_difference <= self.tolerance and self.agreeing == self.images
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as they are stored."""
+        return asdict(self)
+
     def __str__(self) -> str:
         return (
             f"labels agree on {self.agreeing} of {self.images} validation images, largest difference of "
@@ -92,7 +96,7 @@ def export(run: Run) -> Exported:
         raise ExportError(f"{run.path}: cannot write the graph: {exc.strerror}") from exc
     finally:
         staged.unlink(missing_ok=True)
-    write_whole(run.path / "parity.json", json.dumps(asdict(parity), indent=2))
+    write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
     return Exported(path, parity)
 
 
@@ -146,7 +150,7 @@ def describe(run: Run, exported: Exported) -> dict[str, Any]:
         "run": run.path.name,
         "weights_sha256": sha256(run.path / "model.safetensors"),
         "recipe_sha256": sha256(run.path / "recipe.yaml"),
-        "parity": asdict(exported.parity),
+        "parity": exported.parity.to_dict(),
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
         "mlflow_run_id": run.metrics["mlflow_run_id"],
         "libraries": {

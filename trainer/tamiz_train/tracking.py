@@ -32,9 +32,11 @@ class Tracker:
         if recipe.tracking.uri is None:
             yield cls(None)
             return
-        # MLflow tells of every step of setting up its database.
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        # MLflow tells of every step of setting up its database; its import sets its own level.
+        import mlflow  # noqa: F401
+
+        for talkative in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
+            logging.getLogger(talkative).setLevel(logging.ERROR)
         experiment = recipe.tracking.experiment or recipe.name
         logger = MLFlowLogger(experiment, run_name=run_name, tracking_uri=recipe.tracking.uri)
         try:

@@ -122,8 +122,7 @@ def _fit(
     with warnings.catch_warnings():
         # Advice of Lightning's on workers and log intervals; the recipe has decided these.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
-        for talkative in ("lightning.pytorch", "lightning.pytorch.loggers.mlflow"):
-            logging.getLogger(talkative).setLevel(logging.ERROR)
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = L.Trainer(
             accelerator=settings.device,
             devices=1,

@@ -1,0 +1,120 @@
+"""Control of a running server: which models it has, and loading a changed one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tamiz.client import grpc_target
+from tamiz.errors import RepositoryError, ServerError
+from tamiz.protocol import error_from_rpc
+
+from .config import ModelConfig
+from .repository import Repository
+
+LOAD_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One version of a model as a server has it.
+
+    Attributes:
+        model: its name.
+        version: its number; 0 where the server tells none.
+        state: Triton's word, ``READY`` when it serves.
+        reason: why it does not.
+    """
+
+    model: str
+    version: int
+    state: str
+    reason: str
+
+
+class Control:
+    """The calls that change a server, as a context manager.
+
+    Args:
+        url: ``grpc://host:port``.
+        key: the server's; None for a server that wants none.
+
+    Raises:
+        UsageError: the URL makes no sense.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url = url
+        self._metadata = [("triton-grpc-protocol-triton-key", key)] if key else []
+        self._channel = grpc.insecure_channel(grpc_target(url))
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def load(self, model: str) -> None:
+        """Load a model, or what has changed of it; returns when the change is in force.
+
+        Raises:
+            ServerError: the server is not there, wants a key, or cannot load it; then it goes on with what it had.
+        """
+        self._call("RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name=model), model)
+
+    def models(self) -> list[ModelState]:
+        """The models in the server's repository, and how they are.
+
+        Raises:
+            ServerError: the server is not there or wants a key.
+        """
+        reply = self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), "")
+        return [
+            ModelState(entry.name, int(entry.version or 0), entry.state or "UNLOADED", entry.reason)
+            for entry in reply.models
+        ]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, request: Any, model: str) -> Any:
+        try:
+            return getattr(self._stub, method)(request, timeout=LOAD_TIMEOUT_S, metadata=self._metadata)
+        except grpc.RpcError as exc:
+            raise error_from_rpc(exc, url=self.url, model=model) from exc
+
+
+def change(
+    repository: Repository, model: str, alter: Callable[[], ModelConfig], control: Control | None
+) -> None:
+    """Change which version is live, on disk and in a running server, or in neither.
+
+    Args:
+        repository: that the server serves.
+        model: in it.
+        alter: changes the repository and returns the configuration before.
+        control: of the server; None changes the disk alone.
+
+    Raises:
+        RepositoryError: the disk could not be changed, or the server refused the change, which is undone then.
+        ServerError: the server could not be asked; the change is undone.
+    """
+    before = alter()
+    if control is None:
+        return
+    try:
+        control.load(model)
+    except ServerError as exc:
+        repository.restore(model, before)
+        if type(exc).__name__ in ("InvalidRequestError", "InferenceError"):
+            raise RepositoryError(f"the server refused the change, which is undone: {exc}") from exc
+        raise
