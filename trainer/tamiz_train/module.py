@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -41,9 +43,11 @@ class ClassifierModule(L.LightningModule):
         self.broken: set[str] = set()
 
     def on_fit_start(self) -> None:
-        """Fit the precision to the device, which is known now."""
-        if self.device.type == "cpu" and self.recipe.train.precision == "bf16-mixed":
-            keep_strided_depthwise_in_float32(self.classifier)
+        """Fit memory and precision to the device, which is known now."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            if self.recipe.train.precision == "bf16-mixed":
+                keep_strided_depthwise_in_float32(self.classifier)
 
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
         """Loss of a batch; None, which Lightning passes over, where no image of it could be read."""
@@ -84,6 +88,19 @@ class ClassifierModule(L.LightningModule):
             )
         self.broken.update(batch.broken)
         return len(batch.targets) > 0
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for the next step of training on the CPU to take again.
+
+    glibc gives large blocks back to the kernel at once, which clears every page anew at the next step: 470,000
+    page faults a step of a MobileNetV2 (batch 32, 224×224), and a third of the time. See mallopt(3).
+    """
+    m_trim_threshold, m_mmap_max = -1, -4
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, -1)
 
 
 def keep_strided_depthwise_in_float32(network: nn.Module) -> None:

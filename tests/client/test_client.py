@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Served
+from graphs import grey_level, make_spec
+
+import tamiz
+from tamiz import AsyncClient, Client, errors
+from tamiz_server.config import ServingSettings
+from tamiz_server.control import change
+
+
+def even(index: int, classes: int = 10) -> np.ndarray:
+    return np.full((28, 28), grey_level(index, classes), np.uint8)
+
+
+def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
+    with served.client("grey") as client:
+        assert client.live_version == 1
+        assert client.spec == served.repository.live("grey").spec
+        assert client.max_batch_size == 16
+
+
+def test_a_path_bytes_and_pixels_get_the_label_of_the_image(served: Served, even_image: Callable[..., Path]) -> None:
+    path = even_image(7)
+    with served.client("grey") as client:
+        for image in (path, str(path), path.read_bytes(), even(7)):
+            prediction = client.classify(image, top_k=3)
+            assert prediction.label == "grey 7"
+            assert prediction.index == 7
+            assert prediction.version == 1
+            assert prediction.model == "grey"
+            assert len(prediction.top) == 3
+            assert prediction.top[0].score == prediction.score
+
+
+def test_many_images_are_answered_in_order(served: Served) -> None:
+    wanted = [index % 10 for index in range(333)]
+    with served.client("grey") as client:
+        predictions = list(client.classify_many(map(even, wanted), in_flight=3, batch_size=7))
+    assert [prediction.index for prediction in predictions] == wanted
+
+
+def test_many_images_are_taken_as_they_are_needed(served: Served) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield even(taken % 10)
+
+    with served.client("grey") as client:
+        predictions = client.classify_many(endless(), in_flight=2, batch_size=4)
+        for _ in range(100):
+            next(predictions)
+        predictions.close()
+    assert taken <= 100 + 4 * 5
+
+
+def test_a_batch_larger_than_the_server_takes_is_sent_in_parts(served: Served) -> None:
+    with served.client("grey") as client:
+        predictions = list(client.classify_many([even(i % 10) for i in range(50)], batch_size=50))
+    assert [prediction.index for prediction in predictions] == [i % 10 for i in range(50)]
+
+
+def test_threads_share_a_client_and_each_gets_its_own_answer(served: Served) -> None:
+    with served.client("grey") as client, ThreadPoolExecutor(8) as pool:
+        wanted = [index % 10 for index in range(400)]
+        got = pool.map(lambda index: client.classify(even(index)).index, wanted)
+        assert list(got) == wanted
+
+
+def test_an_unreadable_image_is_raised_or_returned_in_its_place(served: Served) -> None:
+    images = [even(1), b"not an image", even(2)]
+    with served.client("grey") as client:
+        with pytest.raises(tamiz.InvalidImageError):
+            list(client.classify_many(images))
+        first, broken, last = client.classify_many(images, on_error="return")
+        assert (first.index, last.index) == (1, 2)
+        assert isinstance(broken, tamiz.InvalidImageError)
+        assert all(isinstance(o, tamiz.InvalidImageError) for o in client.classify_many([b"x"] * 3, on_error="return"))
+        with pytest.raises(tamiz.InvalidImageError):
+            client.classify(b"not an image")
+
+
+async def test_the_async_client_says_the_same(served: Served) -> None:
+    wanted = [index % 10 for index in range(100)]
+
+    async def source():
+        for index in wanted:
+            yield even(index)
+
+    async with AsyncClient(served.triton.url, model="grey") as client:
+        assert client.live_version == 1
+        assert client.spec == served.repository.live("grey").spec
+        assert (await client.classify(even(4), top_k=2)).label == "grey 4"
+        assert [p.index async for p in client.classify_many(source(), batch_size=8)] == wanted
+        assert [p.index async for p in client.classify_many(map(even, wanted))] == wanted
+        with pytest.raises(tamiz.InvalidImageError):
+            await client.classify(b"not an image")
+
+
+async def test_the_async_client_raises_the_same_errors(served: Served) -> None:
+    with pytest.raises(errors.ModelNotFoundError):
+        async with AsyncClient(served.triton.url, model="nothing"):
+            pass
+    client = AsyncClient("grpc://127.0.0.1:9", model="grey")
+    with pytest.raises(errors.UnavailableError):
+        await client.classify(even(1))
+    with pytest.raises(errors.UsageError, match="await refresh"):
+        _ = client.spec
+    await client.close()
+
+
+def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) -> None:
+    with served.client("nothing") as client, pytest.raises(errors.ModelNotFoundError, match="nothing") as caught:
+        client.classify(even(1))
+    assert caught.value.url == served.triton.url
+    with Client("grpc://127.0.0.1:9", model="grey") as client, pytest.raises(errors.UnavailableError):
+        client.classify(even(1))
+
+
+def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec(["a", "b"]))
+    path = served.repository.path / name / "config.pbtxt"
+    config = served.repository.config(name)
+    del config.parameters["tamiz.spec.1"]
+    served.repository.restore(name, config)
+    served.control.load(name)
+    with served.client(name) as client, pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"):
+        client.classify(even(1))
+    assert path.is_file()
+
+
+def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_label(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec([f"old {i}" for i in range(10)], 28, 28))
+    with served.client(name) as client:
+        assert client.classify(even(9)).label == "old 9"
+        served.publish(name, make_spec([f"new {i}" for i in range(12)], 32, 32, "RGB"))
+        assert client.classify(even(9)).label == "old 9", "published is not yet live"
+        change(served.repository, name, lambda: served.repository.promote(name, 2), served.control)
+        prediction = client.classify(even(11, 12))
+        assert (prediction.label, prediction.version, client.live_version) == ("new 11", 2, 2)
+        change(served.repository, name, lambda: served.repository.rollback(name), served.control)
+        assert client.classify(even(3)).label == "old 3"
+
+
+def test_a_stalled_server_is_a_deadline_error_in_time(served: Served) -> None:
+    with served.client("grey", timeout_s=0.4) as client:
+        client.refresh()
+        os.kill(served.triton.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(errors.DeadlineError) as caught:
+                client.classify(even(1))
+            assert time.monotonic() - began < 0.7
+        finally:
+            os.kill(served.triton.pid, signal.SIGCONT)
+        assert isinstance(caught.value, TimeoutError)
+        client.timeout_s = 10
+        assert client.classify(even(1)).index == 1
+
+
+def test_a_full_queue_is_an_overloaded_error(served: Served) -> None:
+    name = served.new_name()
+    settings = ServingSettings(max_batch_size=1, max_queue_size=1)
+    served.publish(name, make_spec(["a", "b"]), busy_loops=60, settings=settings)
+    seen: list[Exception] = []
+
+    def call() -> None:
+        try:
+            client.classify(even(0, 2))
+        except errors.TamizError as exc:
+            seen.append(exc)
+
+    with served.client(name, timeout_s=60) as client:
+        client.refresh()
+        threads = [threading.Thread(target=call) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert seen
+    assert {type(error) for error in seen} == {errors.OverloadedError}
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8001", "http://localhost:8001", "grpc://", "grpc://a:99999", "grpc://a:1,b:2", "grpc://a:x", ""]
+)
+def test_a_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
+    with pytest.raises(errors.UsageError, match="grpc://host:port"):
+        Client(url, model="grey")
+
+
+@pytest.mark.parametrize("settings", [{"in_flight": 0}, {"batch_size": 0}, {"on_error": "ignore"}])
+def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(settings: dict[str, object]) -> None:
+    client = Client("grpc://127.0.0.1:9", model="grey")
+    with pytest.raises(errors.UsageError, match=next(iter(settings))):
+        client.classify_many([], **settings)
+    with pytest.raises(errors.UsageError, match="timeout_s"):
+        Client(model="grey", timeout_s=0)
+
+
+def test_top_k_beyond_the_labels_gives_all_of_them(served: Served) -> None:
+    with served.client("grey") as client:
+        assert len(client.classify(even(1), top_k=99).top) == 10
+        with pytest.raises(errors.UsageError, match="top_k"):
+            client.classify(even(1), top_k=0)
+
+
+def test_an_image_sent_as_pixels_and_as_png_is_the_same(served: Served) -> None:
+    pixels = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28).astype(np.uint8)
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    with served.client("grey") as client:
+        assert client.classify(pixels, top_k=10) == client.classify(content, top_k=10)

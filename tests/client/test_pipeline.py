@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tamiz.pipeline import batched, batched_async, map_in_order, map_in_order_async
+
+
+def test_batches_hold_the_items_in_order_and_the_last_is_shorter() -> None:
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batched([], 3)) == []
+
+
+async def test_batches_of_an_async_source_are_the_same() -> None:
+    async def source() -> AsyncIterator[int]:
+        for item in range(7):
+            yield item
+
+    assert [batch async for batch in batched_async(source(), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [batch async for batch in batched_async(range(4), 3)] == [[0, 1, 2], [3]]
+
+
+def test_results_are_in_order_though_later_ones_are_done_first() -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.05 if item % 4 == 0 else 0)
+        return item
+
+    assert list(map_in_order(slow_first, range(20), 4)) == list(range(20))
+
+
+def test_no_more_than_in_flight_run_at_once_and_that_many_do() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+
+    list(map_in_order(work, range(40), 3))
+    assert most == 3
+
+
+def test_an_endless_source_is_taken_as_it_is_needed() -> None:
+    taken = itertools.count()
+    results = map_in_order(lambda item: item, taken, 4)
+    assert list(itertools.islice(results, 100)) == list(range(100))
+    results.close()
+    assert next(taken) < 120
+
+
+def test_an_error_comes_in_the_place_of_its_result_and_ends_the_threads() -> None:
+    results = map_in_order(lambda item: 1 // (3 - item), range(10), 2)
+    assert [next(results) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tamiz")]
+
+
+async def test_async_results_are_in_order_and_bounded() -> None:
+    running = most = 0
+
+    async def work(item: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01 if item % 4 == 0 else 0)
+        running -= 1
+        return item
+
+    async def source() -> AsyncIterator[int]:
+        for item in range(30):
+            yield item
+
+    assert [result async for result in map_in_order_async(work, source(), 3)] == list(range(30))
+    assert most == 3
+
+
+async def test_an_async_consumer_that_stops_leaves_no_task_behind() -> None:
+    async def source() -> AsyncIterator[int]:
+        for item in itertools.count():
+            yield item
+
+    async def work(item: int) -> int:
+        await asyncio.sleep(0.01)
+        return item
+
+    results = map_in_order_async(work, source(), 3)
+    assert await anext(results) == 0
+    await results.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

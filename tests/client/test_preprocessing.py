@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tamiz import InvalidImageError, Preprocessing, prepare
+from tamiz.preprocessing import decode
+
+RAMP = np.stack(
+    [
+        np.add.outer(np.arange(60) * 4, np.zeros(80)),
+        np.add.outer(np.zeros(60), np.arange(80) * 3),
+        np.add.outer(np.arange(60), np.arange(80)),
+    ],
+    axis=2,
+).astype(np.uint8)
+"""RGB, 60×80: red grows downwards, green to the right."""
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def noise() -> np.ndarray:
+    """RGB, 97×61, the same on every machine: every pixel differs from its neighbours."""
+    return ((np.arange(97 * 61 * 3, dtype=np.uint64) * 2654435761 >> 13) % 256).astype(np.uint8).reshape(97, 61, 3)
+
+
+# Revision 1. A change of any of these is a new revision, never a new hash.
+GOLDEN = {
+    ("RGB", "squash", "linear"): "GOLD",
+}
+
+
+@pytest.mark.parametrize(("colour", "resize", "interpolation"), GOLDEN)
+def test_revision_1_gives_the_same_pixels_on_every_machine(colour: str, resize: str, interpolation: str) -> None:
+    settings = Preprocessing(
+        revision=1,
+        height=32,
+        width=24,
+        colour=colour,
+        resize=resize,
+        crop_fraction=0.875 if resize == "crop" else 1.0,
+        interpolation=interpolation,
+    )
+    pixels = prepare(png(cv2.cvtColor(noise(), cv2.COLOR_RGB2BGR)), settings)
+    assert pixels.shape == settings.shape
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == GOLDEN[colour, resize, interpolation]
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("colour", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (224, 224), (7, 5)])
+def test_any_size_becomes_contiguous_uint8_of_the_models_shape(
+    size: tuple[int, int], colour: str, resize: str
+) -> None:
+    settings = Preprocessing(height=224, width=200, colour=colour, resize=resize)
+    pixels = prepare(np.full((*size, 3), 7, np.uint8), settings)
+    assert pixels.shape == settings.shape
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+
+
+def test_path_bytes_and_pixels_of_one_image_give_the_same(tmp_path: Path) -> None:
+    settings = Preprocessing(height=30, width=30)
+    content = png(cv2.cvtColor(RAMP, cv2.COLOR_RGB2BGR))
+    path = tmp_path / "ramp.png"
+    path.write_bytes(content)
+    expected = prepare(RAMP, settings)
+    for source in (content, path, str(path)):
+        np.testing.assert_array_equal(prepare(source, settings), expected)
+
+
+def test_an_image_of_the_right_size_is_not_changed() -> None:
+    np.testing.assert_array_equal(prepare(RAMP, Preprocessing(height=60, width=80)), RAMP)
+
+
+def test_crop_takes_the_centre() -> None:
+    pixels = prepare(RAMP, Preprocessing(height=30, width=30, resize="crop", crop_fraction=0.5))
+    np.testing.assert_array_equal(pixels, RAMP[15:45, 25:55])
+
+
+def test_pad_keeps_the_whole_image_between_black_bars() -> None:
+    pixels = prepare(np.full((20, 40, 3), 200, np.uint8), Preprocessing(height=40, width=40, resize="pad"))
+    assert (pixels[10:30] == 200).all()
+    assert not pixels[:10].any()
+    assert not pixels[30:].any()
+
+
+def test_area_averages_what_linear_passes_over() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::8] = 255
+    area = prepare(stripes, Preprocessing(height=8, width=8, interpolation="area"))
+    linear = prepare(stripes, Preprocessing(height=8, width=8, interpolation="linear"))
+    assert set(np.unique(area)) == {32}
+    assert set(np.unique(linear)) == {0}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
+    upright = Image.fromarray(RAMP)
+    # What a camera stores so that a viewer, who undoes it, shows the upright image.
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    stored.save(path, quality=100, subsampling=0, exif=exif)
+    decoded = decode(path, "RGB")
+    assert decoded.shape == RAMP.shape
+    assert np.abs(decoded.astype(int) - RAMP).max() < 16
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("L", "png"), ("LA", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "jpg"), ("1", "png"), ("RGB", "webp"), ("L", "tiff")],
+)
+def test_every_colour_mode_becomes_eight_bits_rgb_and_grey(mode: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.new("RGB", (16, 16), (255, 255, 255)).convert(mode).save(path)
+    for colour, shape in (("RGB", (16, 16, 3)), ("L", (16, 16))):
+        pixels = decode(path, colour)
+        assert pixels.shape == shape
+        assert pixels.dtype == np.uint8
+        assert pixels.min() > 250
+
+
+def test_sixteen_bits_become_eight() -> None:
+    pixels = decode(png(np.full((4, 4), 0x8000, np.uint16)), "L")
+    assert np.unique(pixels).tolist() == [0x80]
+
+
+def test_grey_pixels_for_an_rgb_model_have_three_equal_channels() -> None:
+    pixels = decode(RAMP[..., 0], "RGB")
+    np.testing.assert_array_equal(pixels, np.repeat(RAMP[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not an image", id="text"),
+        pytest.param(png(RAMP)[:60], id="cut off"),
+        pytest.param(b"\xff\xd8\xff\xe0" + b"\0" * 50, id="JPEG in name only"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="SVG"),
+    ],
+)
+def test_what_cannot_be_decoded_is_an_invalid_image_that_names_the_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    with pytest.raises(InvalidImageError, match="broken.png") as caught:
+        prepare(path, Preprocessing(height=8, width=8))
+    assert isinstance(caught.value, ValueError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_invalid_images(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none.png", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(InvalidImageError, match=reason):
+            prepare(path, Preprocessing(height=8, width=8))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_pixels_of_another_shape_or_type_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(InvalidImageError, match=r"uint8 \[height, width, 3\]"):
+        prepare(pixels, Preprocessing(height=8, width=8))

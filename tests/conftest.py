@@ -1,0 +1,93 @@
+"""Fixtures: one real Triton for the session, one real training run, images with known answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from graphs import grey_level, make_spec, write_grey_graph  # noqa: E402
+
+from tamiz import Client, ModelSpec  # noqa: E402
+from tamiz_server.config import ServingSettings  # noqa: E402
+from tamiz_server.control import Control  # noqa: E402
+from tamiz_server.repository import Repository  # noqa: E402
+from tamiz_server.triton import Triton  # noqa: E402
+
+TAMIZ = Path(sys.executable).with_name("tamiz")
+
+
+@dataclass
+class Served:
+    """A running Triton to which tests add models of their own."""
+
+    triton: Triton
+    folder: Path
+    control: Control
+    _count: int = field(default=0)
+
+    @property
+    def repository(self) -> Repository:
+        return self.triton.repository
+
+    def new_name(self) -> str:
+        self._count += 1
+        return f"model{self._count}"
+
+    def publish(
+        self, model: str, spec: ModelSpec, *, busy_loops: int = 0, settings: ServingSettings = ServingSettings()
+    ) -> int:
+        """Publish a version that tells the grey of an image, and load it if it is the first one."""
+        graph = write_grey_graph(self.folder / f"{model}.onnx", spec, busy_loops=busy_loops)
+        version = self.repository.publish(model, graph, spec, settings=settings)
+        if version == 1:
+            self.control.load(model)
+        return version
+
+    def client(self, model: str, **options: float) -> Client:
+        return Client(self.triton.url, model=model, **options)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    repository = Repository(folder / "model_repository")
+    spec = make_spec([f"grey {index}" for index in range(10)])
+    repository.publish("grey", write_grey_graph(folder / "grey.onnx", spec), spec)
+    with Triton(repository.path, log=folder / "triton.log") as triton, Control(triton.url, triton.key) as control:
+        yield Served(triton, folder, control)
+
+
+@pytest.fixture
+def even_image(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a PNG whose label under a grey graph of that many classes is the one of the index."""
+
+    def write(index: int, classes: int = 10, name: str | None = None) -> Path:
+        path = tmp_path / (name or f"{index}-of-{classes}.png")
+        cv2.imwrite(str(path), np.full((40, 30), grey_level(index, classes), np.uint8))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tamiz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command as a person does."""
+    home = tmp_path_factory.mktemp("cwd")
+
+    def run(*arguments: object, cwd: Path = home, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
+        return subprocess.run(
+            [TAMIZ, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run

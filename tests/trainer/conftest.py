@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tamiz_train.digits import write_digits
+from tamiz_train.recipe import Recipe, load_recipe
+from tamiz_train.run import Run
+from tamiz_train.training import train
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "digits"
+    write_digits(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recipe]:
+    """The recipe `digits`, shortened, untracked, and writing into a folder of the tests."""
+    runs = tmp_path_factory.mktemp("runs")
+
+    def make(*overrides: str) -> Recipe:
+        short = [f"data.root={digits}", f"runs_dir={runs}", "train.epochs=2", "tracking.uri=null"]
+        return load_recipe("digits", [*short, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_recipe: Callable[..., Recipe]) -> Run:
+    """A finished run; tests that change it take a copy."""
+    return train(tiny_recipe())
+
+
+@pytest.fixture
+def run(trained: Run, tmp_path: Path) -> Run:
+    """A finished run of the test's own."""
+    return Run(Path(shutil.copytree(trained.path, tmp_path / "run")))
