@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from graphs import make_spec
+from tritonclient.grpc import model_config_pb2
+
+from tamiz import RepositoryError
+from tamiz_server.config import (
+    ServingSettings,
+    format_config,
+    live_versions,
+    new_config,
+    parse_config,
+    read_promotions,
+    set_versions,
+)
+
+SMALL, LARGE = make_spec(["a", "b"], 28, 28), make_spec(["a", "b", "ñ"], 32, 48, "RGB")
+
+
+def make_config(**settings: int) -> model_config_pb2.ModelConfig:
+    config = new_config("pets", ServingSettings(**settings))
+    set_versions(config, {1: SMALL, 2: LARGE}, [1])
+    return config
+
+
+def test_the_text_parses_back_to_the_same_message() -> None:
+    config = make_config(instances=2, threads=1)
+    assert parse_config(format_config(config), "config.pbtxt") == config
+
+
+def test_overload_is_always_bounded_and_refused() -> None:
+    config = make_config(max_queue_size=7, queue_timeout_ms=30, max_queue_delay_us=40)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 40
+    queue = config.dynamic_batching.default_queue_policy
+    assert queue.max_queue_size == 7
+    assert queue.default_timeout_microseconds == 30_000
+    assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+
+
+def test_the_kind_of_device_is_left_to_triton() -> None:
+    assert make_config(instances=3).instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
+    assert make_config(instances=3).instance_group[0].count == 3
+
+
+def test_shapes_and_warm_up_are_the_live_versions() -> None:
+    config = make_config(max_batch_size=8)
+    assert (list(config.input[0].dims), list(config.output[0].dims)) == ([28, 28, 1], [2])
+    set_versions(config, {1: SMALL, 2: LARGE}, [1, 2])
+    assert live_versions(config) == [2]
+    assert (list(config.input[0].dims), list(config.output[0].dims)) == ([32, 48, 3], [3])
+    assert [(warm.batch_size, list(warm.inputs["image"].dims)) for warm in config.model_warmup] == [
+        (1, [32, 48, 3]),
+        (8, [32, 48, 3]),
+    ]
+
+
+def test_the_spec_of_every_version_is_there_and_no_other() -> None:
+    config = make_config()
+    set_versions(config, {2: LARGE}, [2])
+    assert config.parameters["tamiz.spec.2"].string_value == LARGE.to_json()
+    assert "tamiz.spec.1" not in config.parameters
+
+
+def test_what_an_operator_tuned_stays() -> None:
+    config = make_config()
+    config.instance_group[0].count = 4
+    config.parameters["intra_op_thread_count"].string_value = "2"
+    config.optimization.graph.level = 1
+    set_versions(config, {1: SMALL, 2: LARGE}, [1, 2])
+    assert config.instance_group[0].count == 4
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+    assert config.optimization.graph.level == 1
+    assert read_promotions(config) == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["name: ", "wrong: 1", "max_batch_size: -x"])
+def test_what_is_no_configuration_is_refused_with_its_source(text: str) -> None:
+    with pytest.raises(RepositoryError, match="here: not a model configuration"):
+        parse_config(text, "here")
+
+
+def test_a_configuration_of_another_makes_no_promotions() -> None:
+    with pytest.raises(RepositoryError, match="Tamiz did not publish it"):
+        read_promotions(model_config_pb2.ModelConfig(name="theirs"))

@@ -1,0 +1,85 @@
+"""Versions of unequal size and class count switched under load."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import Served
+from graphs import grey_level, make_spec
+
+from tamiz_server.control import change
+
+SWITCHES = 20
+CALLERS = 8
+PER_S = 400
+"""Calls a second, begun on time whether or not earlier ones are answered."""
+
+
+@pytest.mark.soak
+def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabels_nothing(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec([f"first {i}" for i in range(10)], 28, 28, "L"))
+    served.publish(name, make_spec([f"second {i}" for i in range(12)], 32, 32, "L"))
+    # An image says which it is to either version: its grey is one of ten levels, read off by the list that answered.
+    lists = {1: ("first", 10), 2: ("second", 12)}
+    ended = threading.Event()
+    answers: Counter[tuple[int, bool]] = Counter()
+    failures: list[str] = []
+    latencies: list[float] = []
+    began = time.perf_counter()
+
+    def due() -> Iterator[int]:
+        for call in itertools.count():
+            wait = began + call / PER_S - time.perf_counter()
+            if wait > 0:
+                time.sleep(wait)
+            if ended.is_set():
+                return
+            yield call
+
+    def call(number: int) -> None:
+        grey = grey_level(number % 10, 10)
+        image = np.full((40, 30), grey, np.uint8)
+        start = time.perf_counter()
+        try:
+            prediction = client.classify(image)
+        except Exception as exc:
+            failures.append(repr(exc))
+            return
+        latencies.append(time.perf_counter() - start)
+        word, classes = lists[prediction.version]
+        right = prediction.label == f"{word} {round(grey / 255 * (classes - 1))}"
+        answers[prediction.version, right] += 1
+
+    with served.client(name, timeout_s=10) as client:
+
+        def switch() -> None:
+            for turn in range(SWITCHES):
+                time.sleep(0.5)
+                target = 2 if turn % 2 == 0 else 1
+                change(served.repository, name, lambda: served.repository.promote(name, target), served.control)
+            ended.set()
+
+        switcher = threading.Thread(target=switch)
+        switcher.start()
+        with ThreadPoolExecutor(CALLERS) as pool:
+            for number in due():
+                pool.submit(call, number)
+        switcher.join()
+    latencies.sort()
+    print(
+        f"{SWITCHES} switches, {sum(answers.values())} calls answered, {len(failures)} failed, "
+        f"{answers[1, False] + answers[2, False]} labels wrong, {answers[1, True]} by version 1, "
+        f"{answers[2, True]} by version 2, p99 {latencies[int(len(latencies) * 0.99)] * 1000:.1f} ms, "
+        f"worst {latencies[-1] * 1000:.0f} ms"
+    )
+    assert not failures, failures[:3]
+    assert set(answers) == {(1, True), (2, True)}
+    assert min(answers.values()) > 500

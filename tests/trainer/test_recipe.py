@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tamiz import RecipeError
+from tamiz_train.augmentation import create_augmentation
+from tamiz_train.models import create_model
+from tamiz_train.module import create_optimizer, create_schedule
+from tamiz_train.recipe import Recipe, load_recipe, shipped_recipes
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_down_to_the_libraries_it_names(name: str) -> None:
+    from graphs import make_spec
+
+    recipe = load_recipe(name, ["model.weights=null"])
+    assert recipe.name == name
+    size = recipe.preprocessing
+    spec = make_spec([str(i) for i in range(10)], size.height, size.width, size.colour)
+    network = create_model(recipe.model, spec)
+    optimizer = create_optimizer(recipe.train.optimizer, network)
+    if recipe.train.schedule:
+        create_schedule(recipe.train.schedule, optimizer, 100)
+    create_augmentation(recipe.augmentation, 0)
+    assert network(torch.zeros((2, *size.shape), dtype=torch.uint8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_resolved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name, ["train.epochs=3", "data.subset_size=100"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    assert load_recipe(path) == recipe
+
+
+def test_the_quickstart_is_as_published() -> None:
+    recipe = load_recipe("fashion_mnist_quickstart")
+    train = recipe.train
+    assert (recipe.model.name, train.epochs, train.batch_size, train.shuffle) == ("mlp", 10, 64, False)
+    assert (train.optimizer.name, train.optimizer.lr, train.optimizer.options) == ("SGD", 1e-3, {})
+
+
+def test_a_value_given_comes_before_the_yaml() -> None:
+    recipe = load_recipe("digits", ["train.epochs=3", "train.optimizer.lr=0.5", "data.root=/x", "model.weights=null"])
+    assert (recipe.train.epochs, recipe.train.optimizer.lr, recipe.data.root) == (3, 0.5, Path("/x"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(["train.epoch=3"], "unknown key train.epoch; did you mean 'epochs'?", id="unknown key"),
+        pytest.param(["data.rot=x"], "unknown key data.rot; did you mean 'root'?", id="unknown key of a union"),
+        pytest.param(["trian.epochs=3"], "unknown key trian; did you mean 'train'?", id="unknown section"),
+        pytest.param(["train.epochs=0"], "train.epochs: .*greater than or equal to 1 .it is 0.", id="value"),
+        pytest.param(["train.epochs=x"], "train.epochs: .*valid integer.*'x'", id="type"),
+        pytest.param(["data.root=null"], "data.root", id="null"),
+        pytest.param(["data.kind=folders"], "data.*folders", id="kind"),
+        pytest.param(["train.epochs"], "write key=value", id="no value"),
+        pytest.param(["name.x=1"], "name holds a value, not a section", id="value as section"),
+        pytest.param(["name=a/b"], "name: ", id="name"),
+        pytest.param(["model.pretrained=true", "model.weights=x"], "give pretrained or weights", id="two sources"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_key(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("digits", overrides)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits", ["train.epochs=0", "train.sed=1", "preprocessing.height=-4"])
+    for part in ("train.epochs", "train.sed; did you mean 'seed'?", "preprocessing.height"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe 'digit'; did you mean 'digits'"):
+        load_recipe("digit")
+    with pytest.raises(RecipeError, match="none.yaml: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    for text in ("a: [", "- a\n- b", "3"):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(RecipeError, match=r"bad.yaml: not (YAML|a mapping)"):
+            load_recipe(tmp_path / "bad.yaml")
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe("digits").train.epochs = 3
+    assert isinstance(load_recipe("digits"), Recipe)
