@@ -15,13 +15,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from graphs import grey_level, make_spec, write_grey_graph  # noqa: E402
+from graphs import grey_level, make_spec, write_grey_graph
 
-from tamiz import Client, ModelSpec  # noqa: E402
-from tamiz_server.config import ServingSettings  # noqa: E402
-from tamiz_server.control import Control  # noqa: E402
-from tamiz_server.repository import Repository  # noqa: E402
-from tamiz_server.triton import Triton  # noqa: E402
+from tamiz import Client, ModelSpec
+from tamiz_server.config import ServingSettings
+from tamiz_server.control import Control
+from tamiz_server.repository import Repository
+from tamiz_server.triton import Triton
 
 TAMIZ = Path(sys.executable).with_name("tamiz")
 
@@ -44,7 +44,12 @@ class Served:
         return f"model{self._count}"
 
     def publish(
-        self, model: str, spec: ModelSpec, *, busy_loops: int = 0, settings: ServingSettings = ServingSettings()
+        self,
+        model: str,
+        spec: ModelSpec,
+        *,
+        busy_loops: int = 0,
+        settings: ServingSettings = ServingSettings(),
     ) -> int:
         """Publish a version that tells the grey of an image, and load it if it is the first one."""
         graph = write_grey_graph(self.folder / f"{model}.onnx", spec, busy_loops=busy_loops)
@@ -63,7 +68,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     repository = Repository(folder / "model_repository")
     spec = make_spec([f"grey {index}" for index in range(10)])
     repository.publish("grey", write_grey_graph(folder / "grey.onnx", spec), spec)
-    with Triton(repository.path, log=folder / "triton.log") as triton, Control(triton.url, triton.key) as control:
+    with (
+        Triton(repository.path, log=folder / "triton.log") as triton,
+        Control(triton.url, triton.key) as control,
+    ):
         yield Served(triton, folder, control)
 
 
@@ -87,7 +95,12 @@ def tamiz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.
     def run(*arguments: object, cwd: Path = home, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
         return subprocess.run(
-            [TAMIZ, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+            [TAMIZ, *map(str, arguments)],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     return run

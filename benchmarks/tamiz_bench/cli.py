@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from tamiz import Client
-from tamiz.errors import UsageError
 from tamiz.client import DEFAULT_URL
+from tamiz.errors import UsageError
 from tamiz.results import find_images
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton

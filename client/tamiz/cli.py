@@ -23,13 +23,21 @@ COMMANDS = {
     "evaluate": ("tamiz_train.cli:evaluate", "train,cpu", "Measure a run on a split of its data."),
     "predict": ("tamiz_train.cli:predict", "train,cpu", "Classify images with a run, without a server."),
     "export": ("tamiz_train.cli:export", "train,cpu", "Export a run to ONNX and compare the two."),
-    "publish": ("tamiz_train.cli:publish", "train,cpu", "Add a run to the model repository as a new version."),
+    "publish": (
+        "tamiz_train.cli:publish",
+        "train,cpu",
+        "Add a run to the model repository as a new version.",
+    ),
     "models": ("tamiz_server.cli:models", "server", "List models, versions, and which are live."),
     "promote": ("tamiz_server.cli:promote", "server", "Make a version the live one."),
     "rollback": ("tamiz_server.cli:rollback", "server", "Undo the last promotion."),
     "serve": ("tamiz_server.cli:serve", "server,cpu", "Serve the model repository with the embedded Triton."),
     "classify": ("tamiz.classify:classify", "", "Classify files and folders with a served model."),
-    "bench": ("tamiz_bench.cli:bench", "bench,server,cpu", "Measure a served model against the in-process limit."),
+    "bench": (
+        "tamiz_bench.cli:bench",
+        "bench,server,cpu",
+        "Measure a served model against the in-process limit.",
+    ),
 }
 
 app = typer.Typer(
@@ -110,5 +118,4 @@ for _name, (_, _, _summary) in COMMANDS.items():
     _register(_name, _summary)
 
 if __name__ == "__main__":
-
     main()

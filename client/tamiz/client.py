@@ -106,9 +106,7 @@ class _Calls:
             try:
                 reply = yield _Rpc("ModelInfer", infer_request(served, part), self._left(deadline))
             except grpc.RpcError as exc:
-                raise error_from_rpc(
-                    exc, url=self.url, model=self.model, version=served.version
-                ) from exc
+                raise error_from_rpc(exc, url=self.url, model=self.model, version=served.version) from exc
             predictions += read_reply(reply, served, len(part), top_k=top_k, url=self.url)
         return predictions
 
@@ -388,9 +386,7 @@ def grpc_target(url: str) -> str:
     return f"{found['host']}:{port}"
 
 
-def _prepare_all(
-    images: Sequence[ImageSource], preprocessing: Preprocessing
-) -> list[Pixels | InvalidImageError]:
+def _prepare_all(images: Sequence[ImageSource], preprocessing: Preprocessing) -> list[Pixels | InvalidImageError]:
     prepared: list[Pixels | InvalidImageError] = []
     for image in images:
         try:

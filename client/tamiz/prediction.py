@@ -55,11 +55,8 @@ def interpret(
     """
     classes = len(spec.labels)
     k = min(top_k, classes)
-    if k == 1:
-        best = probabilities.argmax(axis=1)[:, None]
-    else:
-        # Stable, so that of equal probabilities the first label wins, as in argmax.
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    # Stable, so that of equal probabilities the first label wins, as in argmax, which is the faster of the two.
+    best = probabilities.argmax(1)[:, None] if k == 1 else np.argsort(-probabilities, 1, kind="stable")[:, :k]
     scores = np.take_along_axis(probabilities, best, axis=1)
     predictions = []
     for row, (indices, values) in enumerate(zip(best.tolist(), scores.tolist(), strict=True)):

@@ -71,7 +71,7 @@ def decode(image: ImageSource, colour: str) -> Pixels:
         raise InvalidImageError(f"{name}: {exc.err or 'cannot be decoded'}") from exc
     if pixels is None:
         raise InvalidImageError(f"{name}: not an image that can be decoded (JPEG, PNG, WebP, BMP, TIFF)")
-    return pixels  # type: ignore[no-any-return]
+    return pixels  # type: ignore[return-value]
 
 
 def resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:

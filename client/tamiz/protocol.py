@@ -69,14 +69,12 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
     key = f"{SPEC_PARAMETER}{version}"
     if key not in config.parameters:
         raise SpecError(f"model {config.name}: no spec for version {version} in its configuration ({key})")
-    spec = ModelSpec.from_json(
-        config.parameters[key].string_value, source=f"model {config.name} version {version}"
-    )
+    spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
     dims = {tensor.name: tuple(tensor.dims) for tensor in config.input}
     if dims.get(INPUT) != spec.preprocessing.shape:
         raise SpecError(
             f"model {config.name} version {version}: the spec gives {INPUT} {list(spec.preprocessing.shape)}, "
-            f"the server takes {({name: list(shape) for name, shape in dims.items()})}"
+            f"the server takes { ({name: list(shape) for name, shape in dims.items()}) }"
         )
     return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
 

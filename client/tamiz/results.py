@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import UsageError
-from .preprocessing import SUFFIXES
 from .prediction import Prediction
+from .preprocessing import SUFFIXES
 
 COLUMNS = ("path", "label", "score", "version", "error")
 

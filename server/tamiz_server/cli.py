@@ -22,9 +22,7 @@ RepositoryOption = Annotated[Path, typer.Option("--repository", help="The model 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="A running server that serves the repository, grpc://host:port.")
 ]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", envvar="TAMIZ_KEY", help="The server's key; or set TAMIZ_KEY.")
-]
+KeyOption = Annotated[str | None, typer.Option("--key", envvar="TAMIZ_KEY", help="The server's key; or set TAMIZ_KEY.")]
 PortHelp = "0 takes a free one."
 REPOSITORY = Path("model_repository")
 
@@ -42,9 +40,7 @@ def serve(
 ) -> None:
     """Serve a model repository with the embedded Triton, on this machine's loopback, until Ctrl-C."""
     models = Repository(repository).models()
-    triton = Triton(
-        repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log
-    )
+    triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

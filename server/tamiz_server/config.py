@@ -7,23 +7,21 @@ versions (which are live, their specs, the shapes and the warm-up), so what an o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, Field
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import RepositoryError
-from tamiz.protocol import INPUT, OUTPUT, SPEC_PARAMETER, live_versions
+from tamiz.protocol import INPUT, OUTPUT, SPEC_PARAMETER
 from tamiz.spec import ModelSpec
-
-__all__ = ["ServingSettings", "format_config", "live_versions", "new_config", "parse_config", "set_versions"]
 
 PROMOTIONS = "tamiz.promotions"
 """Key of the versions in the order in which they went live, for rollback."""
 
 Count = Annotated[int, Field(ge=1)]
-ModelConfig = model_config_pb2.ModelConfig
+ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 
 
 class ServingSettings(BaseModel):
@@ -110,7 +108,8 @@ def read_promotions(config: ModelConfig) -> list[int]:
 
 def format_config(config: ModelConfig) -> str:
     """The text of config.pbtxt, which `parse_config` reads back to an equal message."""
-    return str(text_format.MessageToString(config, as_utf8=True))
+    text: str = text_format.MessageToString(config, as_utf8=True)
+    return text
 
 
 def parse_config(text: str, source: str) -> ModelConfig:
@@ -119,7 +118,9 @@ def parse_config(text: str, source: str) -> ModelConfig:
     Raises:
         RepositoryError: it is not a model configuration.
     """
+    config = ModelConfig()
     try:
-        return text_format.Parse(text, ModelConfig())
+        text_format.Parse(text, config)
     except text_format.ParseError as exc:
         raise RepositoryError(f"{source}: not a model configuration: {exc}") from exc
+    return config

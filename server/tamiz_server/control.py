@@ -93,9 +93,7 @@ class Control:
             raise error_from_rpc(exc, url=self.url, model=model) from exc
 
 
-def change(
-    repository: Repository, model: str, alter: Callable[[], ModelConfig], control: Control | None
-) -> None:
+def change(repository: Repository, model: str, alter: Callable[[], ModelConfig], control: Control | None) -> None:
     """Change which version is live, on disk and in a running server, or in neither.
 
     Args:

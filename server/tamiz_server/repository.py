@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from tamiz.errors import RepositoryError, SpecError, nearest
+from tamiz.protocol import live_versions
 from tamiz.spec import ModelSpec
 
 from .config import (
     ModelConfig,
     ServingSettings,
     format_config,
-    live_versions,
     new_config,
     parse_config,
     read_promotions,

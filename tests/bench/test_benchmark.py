@@ -42,13 +42,29 @@ def test_the_command_reports_served_beside_the_limit(
     served: Served, images: list[Path], tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     arguments = ["--model", "grey", "--repository", served.repository.path, "--url", served.triton.url]
-    short = ["--seconds", 0.1, "--rounds", 2, "--in-flight", 1, "--in-flight", 2, "--out", tmp_path / "report"]
+    short = [
+        "--seconds",
+        0.1,
+        "--rounds",
+        2,
+        "--in-flight",
+        1,
+        "--in-flight",
+        2,
+        "--out",
+        tmp_path / "report",
+    ]
     done = tamiz("bench", images[0].parent, *arguments, *short, "--json")
     assert done.returncode == 0, done.stderr
     assert "served ÷ limit = " in done.stdout
     document = json.loads(done.stdout.splitlines()[-1])
     assert document == json.loads((tmp_path / "report" / "report.json").read_text())
-    assert [(row["in_flight"], row["batch_size"]) for row in document["sweep"]] == [(1, 1), (2, 1), (1, 16), (2, 16)]
+    assert [(row["in_flight"], row["batch_size"]) for row in document["sweep"]] == [
+        (1, 1),
+        (2, 1),
+        (1, 16),
+        (2, 16),
+    ]
     ratios = [s / b for s, b in zip(document["rounds"]["served"], document["rounds"]["limit"], strict=True)]
     assert min(ratios) <= document["served_to_limit"] <= max(ratios)
     assert (tmp_path / "report" / "report.png").stat().st_size > 10_000

@@ -63,14 +63,24 @@ def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., obj
         pytest.param(["FOLDER", "--model", "grey", "--out", "x.txt"], 2, "write a .csv or a .jsonl", id="kind of file"),
         pytest.param(["FOLDER", "--model", "grey", "--out", "/no/where/x.csv"], 2, "No such file", id="no folder"),
         pytest.param(["FOLDER", "--model", "gray"], 1, "unknown model: 'gray'", id="unknown model"),
-        pytest.param(["FOLDER", "--model", "grey", "--url", "grpc://127.0.0.1:9"], 1, "no server answers", id="no server"),
+        pytest.param(
+            ["FOLDER", "--model", "grey", "--url", "grpc://127.0.0.1:9"],
+            1,
+            "no server answers",
+            id="no server",
+        ),
         pytest.param(["FOLDER", "--model", "grey", "--url", "nonsense"], 2, "grpc://host:port", id="url"),
         pytest.param(["FOLDER", "--model", "grey", "--top-k", "0"], 2, "--top-k", id="top_k"),
         pytest.param(["FOLDER", "--model", "grey", "--tpo-k", "1"], 2, "--tpo-k", id="unknown option"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_status(
-    arguments: list[str], status: int, message: str, served: Served, tamiz: Callable[..., object], folder: Path
+    arguments: list[str],
+    status: int,
+    message: str,
+    served: Served,
+    tamiz: Callable[..., object],
+    folder: Path,
 ) -> None:
     arguments = [str(folder) if argument == "FOLDER" else argument for argument in arguments]
     if "--url" not in arguments:

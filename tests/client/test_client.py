@@ -124,7 +124,10 @@ async def test_the_async_client_raises_the_same_errors(served: Served) -> None:
 
 
 def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) -> None:
-    with served.client("nothing") as client, pytest.raises(errors.ModelNotFoundError, match="nothing") as caught:
+    with (
+        served.client("nothing") as client,
+        pytest.raises(errors.ModelNotFoundError, match="nothing") as caught,
+    ):
         client.classify(even(1))
     assert caught.value.url == served.triton.url
     with Client("grpc://127.0.0.1:9", model="grey") as client, pytest.raises(errors.UnavailableError):
@@ -139,7 +142,10 @@ def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> N
     del config.parameters["tamiz.spec.1"]
     served.repository.restore(name, config)
     served.control.load(name)
-    with served.client(name) as client, pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"):
+    with (
+        served.client(name) as client,
+        pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"),
+    ):
         client.classify(even(1))
     assert path.is_file()
 
@@ -198,7 +204,16 @@ def test_a_full_queue_is_an_overloaded_error(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8001", "http://localhost:8001", "grpc://", "grpc://a:99999", "grpc://a:1,b:2", "grpc://a:x", ""]
+    "url",
+    [
+        "localhost:8001",
+        "http://localhost:8001",
+        "grpc://",
+        "grpc://a:99999",
+        "grpc://a:1,b:2",
+        "grpc://a:x",
+        "",
+    ],
 )
 def test_a_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
     with pytest.raises(errors.UsageError, match="grpc://host:port"):

@@ -5,7 +5,18 @@ import sys
 
 import tamiz
 
-BLOCKED = ["torch", "torchvision", "lightning", "timm", "mlflow", "onnx", "onnxruntime", "pytriton", "albumentations", "yaml"]
+BLOCKED = [
+    "torch",
+    "torchvision",
+    "lightning",
+    "timm",
+    "mlflow",
+    "onnx",
+    "onnxruntime",
+    "pytriton",
+    "albumentations",
+    "yaml",
+]
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -34,5 +45,9 @@ def test_every_command_is_listed_and_one_without_its_extra_says_what_to_type() -
 def test_what_is_exported_is_sorted_complete_and_there() -> None:
     assert list(tamiz.__all__) == sorted(tamiz.__all__)
     assert set(tamiz.__all__) == {name for name in dir(tamiz) if name != "__version__"}
-    public = {name for name, value in vars(tamiz.errors).items() if isinstance(value, type) and value.__module__ == "tamiz.errors"}
+    public = {
+        name
+        for name, value in vars(tamiz.errors).items()
+        if isinstance(value, type) and value.__module__ == "tamiz.errors"
+    }
     assert public <= set(tamiz.__all__)

@@ -56,9 +56,7 @@ def test_revision_1_gives_the_same_pixels_on_every_machine(colour: str, resize: 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("colour", ["RGB", "L"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (224, 224), (7, 5)])
-def test_any_size_becomes_contiguous_uint8_of_the_models_shape(
-    size: tuple[int, int], colour: str, resize: str
-) -> None:
+def test_any_size_becomes_contiguous_uint8_of_the_models_shape(size: tuple[int, int], colour: str, resize: str) -> None:
     settings = Preprocessing(height=224, width=200, colour=colour, resize=resize)
     pixels = prepare(np.full((*size, 3), 7, np.uint8), settings)
     assert pixels.shape == settings.shape
@@ -118,7 +116,16 @@ def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "suffix"),
-    [("L", "png"), ("LA", "png"), ("P", "png"), ("RGBA", "png"), ("CMYK", "jpg"), ("1", "png"), ("RGB", "webp"), ("L", "tiff")],
+    [
+        ("L", "png"),
+        ("LA", "png"),
+        ("P", "png"),
+        ("RGBA", "png"),
+        ("CMYK", "jpg"),
+        ("1", "png"),
+        ("RGB", "webp"),
+        ("L", "tiff"),
+    ],
 )
 def test_every_colour_mode_becomes_eight_bits_rgb_and_grey(mode: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image.{suffix}"

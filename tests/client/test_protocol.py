@@ -101,14 +101,14 @@ def test_the_live_version_is_read_from_the_configuration() -> None:
         pytest.param(config(), "no spec for version 7", id="no spec"),
         pytest.param(config(tamiz__spec__7="{"), "version 7: not JSON", id="broken spec"),
         pytest.param(
-            config(tamiz__spec__7=make_spec(["cat", "dog"]).to_json()), r"the server takes .*\[2, 3, 1\]", id="unfit"
+            config(tamiz__spec__7=make_spec(["cat", "dog"]).to_json()),
+            r"the server takes .*\[2, 3, 1\]",
+            id="unfit",
         ),
         pytest.param(model_config_pb2.ModelConfig(name="pets"), "names no live version", id="no version"),
     ],
 )
-def test_a_configuration_without_a_fitting_spec_is_refused(
-    message: model_config_pb2.ModelConfig, reason: str
-) -> None:
+def test_a_configuration_without_a_fitting_spec_is_refused(message: model_config_pb2.ModelConfig, reason: str) -> None:
     with pytest.raises(SpecError, match=reason):
         read_served_version(message)
 
@@ -117,7 +117,11 @@ def test_a_configuration_without_a_fitting_spec_is_refused(
     ("code", "details", "kind"),
     [
         ("NOT_FOUND", "Request for unknown model: 'x' is not found", errors.ModelNotFoundError),
-        ("UNAVAILABLE", "Request for unknown model: 'x' version 1 is not at ready state", errors.ModelNotFoundError),
+        (
+            "UNAVAILABLE",
+            "Request for unknown model: 'x' version 1 is not at ready state",
+            errors.ModelNotFoundError,
+        ),
         ("UNAVAILABLE", "[request id: <id_unknown>] Exceeds maximum queue size", errors.OverloadedError),
         ("UNAVAILABLE", "Request timeout expired", errors.OverloadedError),
         ("UNAVAILABLE", "This protocol is restricted, expecting header 'x'", errors.AccessError),

@@ -154,7 +154,12 @@ def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
         ask(place, index)
     assert done.wait(30)
     assert isinstance(answers.pop(2), InferenceServerException)
-    assert {place: answer.as_numpy("value").item() for place, answer in answers.items()} == {0: 0, 1: 10, 3: 20, 4: 30}
+    assert {place: answer.as_numpy("value").item() for place, answer in answers.items()} == {
+        0: 0,
+        1: 10,
+        3: 20,
+        4: 30,
+    }
     # They did share a run of the model: the queue held them together.
     statistics = triton.get_inference_statistics(model).model_stats[0]
     assert statistics.execution_count < len(wanted)
@@ -178,7 +183,6 @@ def test_the_native_backends_settings_are_taken(served: Served, model: str, trit
     threads = {"intra_op_thread_count": "1", "inter_op_thread_count": "1", "execution_mode": "1"}
     write_lookup(served, model, threads)
     assert triton.infer(model, [tensor("index", np.array([[2]]), "INT64")]).as_numpy("value").item() == 20
-
 
 
 @pytest.mark.parametrize(
@@ -226,4 +230,6 @@ def test_several_instances_answer(served: Served, model: str, triton: InferenceS
     load(served, model, config)
     for value in range(20):
         array = np.full((1, 3), value, np.float32)
-        np.testing.assert_array_equal(triton.infer(model, [tensor("FP32_in", array, "FP32")]).as_numpy("FP32_out"), array)
+        np.testing.assert_array_equal(
+            triton.infer(model, [tensor("FP32_in", array, "FP32")]).as_numpy("FP32_out"), array
+        )

@@ -5,10 +5,10 @@ from graphs import make_spec
 from tritonclient.grpc import model_config_pb2
 
 from tamiz import RepositoryError
+from tamiz.protocol import live_versions
 from tamiz_server.config import (
     ServingSettings,
     format_config,
-    live_versions,
     new_config,
     parse_config,
     read_promotions,

@@ -13,7 +13,10 @@ from tamiz_server.control import Control, change
 
 def test_a_call_without_the_key_is_refused(served: Served) -> None:
     for key in (None, "wrong"):
-        with Control(served.triton.url, key) as control, pytest.raises(errors.AccessError, match="wants a key"):
+        with (
+            Control(served.triton.url, key) as control,
+            pytest.raises(errors.AccessError, match="wants a key"),
+        ):
             control.load("grey")
 
 

@@ -31,7 +31,10 @@ def graph(tmp_path: Path) -> Path:
 def test_the_first_version_is_live_and_a_later_one_waits(repository: Repository, graph: Path) -> None:
     assert repository.publish("pets", graph, SPEC) == 1
     assert repository.publish("pets", graph, OTHER) == 2
-    assert [(v.version, v.live, v.spec) for v in repository.versions("pets")] == [(1, True, SPEC), (2, False, OTHER)]
+    assert [(v.version, v.live, v.spec) for v in repository.versions("pets")] == [
+        (1, True, SPEC),
+        (2, False, OTHER),
+    ]
 
 
 def test_a_version_holds_the_graph_its_spec_and_how_it_came_to_be(repository: Repository, graph: Path) -> None:

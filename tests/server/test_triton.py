@@ -138,7 +138,10 @@ def test_a_broken_model_is_the_reason_given(repository: Path) -> None:
 
 def test_a_graph_that_is_not_what_the_configuration_says_is_the_reason_given(repository: Path, tmp_path: Path) -> None:
     write_grey_graph(repository / "pets" / "1" / "model.onnx", make_spec(["a", "b"], 32, 32))
-    with pytest.raises(TritonError, match=r"input 'image': .*\[28, 28, 1\], the model \[32, 32, 1\]"), Triton(repository):
+    with (
+        pytest.raises(TritonError, match=r"input 'image': .*\[28, 28, 1\], the model \[32, 32, 1\]"),
+        Triton(repository),
+    ):
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -23,7 +24,9 @@ PER_S = 400
 
 
 @pytest.mark.soak
-def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabels_nothing(served: Served) -> None:
+def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabels_nothing(
+    served: Served,
+) -> None:
     name = served.new_name()
     served.publish(name, make_spec([f"first {i}" for i in range(10)], 28, 28, "L"))
     served.publish(name, make_spec([f"second {i}" for i in range(12)], 32, 32, "L"))
@@ -63,8 +66,8 @@ def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabel
         def switch() -> None:
             for turn in range(SWITCHES):
                 time.sleep(0.5)
-                target = 2 if turn % 2 == 0 else 1
-                change(served.repository, name, lambda: served.repository.promote(name, target), served.control)
+                promote = functools.partial(served.repository.promote, name, 2 - turn % 2)
+                change(served.repository, name, promote, served.control)
             ended.set()
 
         switcher = threading.Thread(target=switch)

@@ -44,7 +44,11 @@ def test_without_splits_shares_of_each_class_are_split_off(tmp_path: Path) -> No
         write_images(tmp_path / label, count)
     data = load_data(FolderData(root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
     splits = (data.train, data.validation, data.test)
-    assert [Counter(split.targets.tolist()) for split in splits] == [{0: 72, 1: 36}, {0: 8, 1: 4}, {0: 20, 1: 10}]
+    assert [Counter(split.targets.tolist()) for split in splits] == [
+        {0: 72, 1: 36},
+        {0: 8, 1: 4},
+        {0: 20, 1: 10},
+    ]
     paths = [path for split in splits for path in split.images]
     assert len(set(paths)) == len(paths) == 150
     again = load_data(FolderData(root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
@@ -141,7 +145,10 @@ def test_augmentation_changes_training_images_by_its_seed(root: Path) -> None:
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
-        ([{"HorizontalFlop": {}}], "augmentation.0: no transform 'HorizontalFlop'; did you mean 'HorizontalFlip'"),
+        (
+            [{"HorizontalFlop": {}}],
+            "augmentation.0: no transform 'HorizontalFlop'; did you mean 'HorizontalFlip'",
+        ),
         ([{"HorizontalFlip": {"q": 1}}], "augmentation.0: HorizontalFlip: .*q"),
         ([{"GaussNoise": {"var_limit": [10, 50]}}], "GaussNoise: .*var_limit"),
         ([{"HorizontalFlip": {"p": 2}}], "HorizontalFlip: .*less than or equal to 1"),

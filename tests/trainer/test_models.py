@@ -37,7 +37,9 @@ def test_any_size_and_class_count_gives_logits(name: str, size: tuple[int, int])
 
 
 def test_pixels_are_normalised_by_the_spec() -> None:
-    spec = SPEC.model_copy(update={"normalisation": SPEC.normalisation.model_copy(update={"mean": (0.5,), "std": (0.25,)})})
+    spec = SPEC.model_copy(
+        update={"normalisation": SPEC.normalisation.model_copy(update={"mean": (0.5,), "std": (0.25,)})}
+    )
     network = create_model(ModelSettings(name="mlp"), spec)
     network.backbone = torch.nn.Identity()
     seen = network(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 3, 1)).flatten()
@@ -79,7 +81,9 @@ class Evil:
         ("other.safetensors", {"x": torch.zeros(1)}, "lacks 10 tensors of lenet5, first 0.weight"),
     ],
 )
-def test_weights_that_do_not_fit_are_told(name: str, content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_are_told(
+    name: str, content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     if isinstance(content, bytes):
@@ -99,7 +103,10 @@ def test_weights_that_do_not_fit_are_told(name: str, content: object, message: s
         ({"name": "lenet"}, "no model 'lenet'; did you mean 'lenet5'"),
         ({"name": "mobilenetv2_10"}, "did you mean 'mobilenetv2_1"),
         ({"name": "lenet5", "options": {"x": 1}}, "takes neither options"),
-        ({"name": "mobilenetv2_100", "options": {"nonsense": 1}}, "timm cannot create mobilenetv2_100: .*nonsense"),
+        (
+            {"name": "mobilenetv2_100", "options": {"nonsense": 1}},
+            "timm cannot create mobilenetv2_100: .*nonsense",
+        ),
     ],
 )
 def test_an_unknown_model_or_option_is_told(settings: dict[str, object], message: str) -> None:

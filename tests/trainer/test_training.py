@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from tamiz import RecipeError, RunError
 from tamiz.preprocessing import decode
-from tamiz_train.evaluation import evaluate
 from tamiz_train.data import load_data
+from tamiz_train.evaluation import evaluate
 from tamiz_train.models import create_model
 from tamiz_train.module import create_optimizer, create_schedule, keep_strided_depthwise_in_float32
 from tamiz_train.recipe import ModelSettings, OptimizerSettings, Recipe, ScheduleSettings
@@ -135,7 +135,9 @@ def test_an_unfinished_or_damaged_run_is_told(run: Run, tmp_path: Path) -> None:
         Run.find(tmp_path / "none")
 
 
-def test_an_unknown_optimizer_schedule_or_argument_is_told_before_training(tiny_recipe: Callable[..., Recipe]) -> None:
+def test_an_unknown_optimizer_schedule_or_argument_is_told_before_training(
+    tiny_recipe: Callable[..., Recipe],
+) -> None:
     with pytest.raises(RecipeError, match="torch has no 'AdamV'; did you mean 'AdamW'"):
         train(tiny_recipe("train.optimizer.name=AdamV"))
     network = torch.nn.Linear(2, 2)
@@ -204,7 +206,11 @@ def test_the_commands_train_evaluate_and_predict(
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_status(
-    arguments: list[str], status: int, message: str, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    arguments: list[str],
+    status: int,
+    message: str,
+    tamiz: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
 ) -> None:
     done = tamiz(*arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr

@@ -12,7 +12,7 @@ from tamiz.errors import RecipeError, nearest
 # Albumentations asks the package index for a newer release when it is imported; training needs no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 def create_augmentation(transforms: Sequence[dict[str, dict[str, Any]]], seed: int) -> A.Compose:

@@ -32,7 +32,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a .yaml file.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: train.epochs=3.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: train.epochs=3."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

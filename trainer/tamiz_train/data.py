@@ -243,9 +243,7 @@ def _divide(split: Split, share: float, name: str, seed: int) -> tuple[Split, Sp
         raise RecipeError(
             f"data: {len(split)} images of {classes} classes are too few to split off {name} images of each class"
         )
-    kept, taken = train_test_split(
-        np.arange(len(split)), test_size=size, random_state=seed, stratify=split.targets
-    )
+    kept, taken = train_test_split(np.arange(len(split)), test_size=size, random_state=seed, stratify=split.targets)
     # In the order of the whole, so that an unshuffled run sees the images as they were given.
     return _take(split, sorted(kept), split.name), _take(split, sorted(taken), name)
 

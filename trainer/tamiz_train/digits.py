@@ -28,9 +28,7 @@ def write_digits(root: Path) -> None:
     digits = load_digits()
     # 0 to 16 becomes 0 to 255.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    train, test = train_test_split(
-        np.arange(len(images)), test_size=0.2, random_state=0, stratify=digits.target
-    )
+    train, test = train_test_split(np.arange(len(images)), test_size=0.2, random_state=0, stratify=digits.target)
     staged = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         for split, indices in (("train", train), ("test", test)):

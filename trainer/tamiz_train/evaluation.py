@@ -14,7 +14,12 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassPrecision, MulticlassRecall
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
 
 from tamiz.errors import InvalidImageError
 from tamiz.prediction import Prediction, interpret
@@ -50,7 +55,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, as ``tamiz evaluate --json`` prints them."""
-        return {"split": self.split, "images": self.images, "broken": len(self.broken), "metrics": self.metrics}
+        return {
+            "split": self.split,
+            "images": self.images,
+            "broken": len(self.broken),
+            "metrics": self.metrics,
+        }
 
 
 def evaluate(classifier: Classifier, split: Split, run: Run) -> Evaluation:
@@ -62,9 +72,7 @@ def evaluate(classifier: Classifier, split: Split, run: Run) -> Evaluation:
         run: its spec prepares them, its recipe says how many processes load them.
     """
     settings = run.recipe.train
-    loader = create_loader(
-        split, run.spec.preprocessing, batch_size=BATCH_SIZE, num_workers=settings.num_workers
-    )
+    loader = create_loader(split, run.spec.preprocessing, batch_size=BATCH_SIZE, num_workers=settings.num_workers)
     classes = len(run.spec.labels)
     metrics = MetricCollection(
         {

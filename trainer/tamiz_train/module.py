@@ -83,9 +83,7 @@ class ClassifierModule(L.LightningModule):
 
     def _readable(self, batch: Batch) -> bool:
         if batch.broken and self.recipe.data.on_broken == "stop":
-            raise RunError(
-                f"{'; '.join(batch.broken)} (data.on_broken: skip leaves such images out and goes on)"
-            )
+            raise RunError(f"{'; '.join(batch.broken)} (data.on_broken: skip leaves such images out and goes on)")
         self.broken.update(batch.broken)
         return len(batch.targets) > 0
 
@@ -141,9 +139,7 @@ def create_optimizer(settings: OptimizerSettings, network: nn.Module) -> torch.o
         raise RecipeError(f"train.optimizer: {settings.name}: {exc}") from exc
 
 
-def create_schedule(
-    settings: ScheduleSettings, optimizer: torch.optim.Optimizer, total_steps: int
-) -> dict[str, Any]:
+def create_schedule(settings: ScheduleSettings, optimizer: torch.optim.Optimizer, total_steps: int) -> dict[str, Any]:
     """A schedule of ``torch.optim.lr_scheduler``, in the form that Lightning takes.
 
     Raises:

@@ -12,6 +12,8 @@ else all), and the parameters ``intra_op_thread_count``, ``inter_op_thread_count
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 # Triton's Python process for 3.11 passes over PYTHONPATH (a fault of its pybind11, mended in pybind/pybind11#4119).
 sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -45,11 +47,11 @@ _GRAPH_LEVELS = {
 class TritonPythonModel:
     """One instance of a model: an ONNX Runtime session of its own."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Load the model and refuse a configuration that does not fit it, as the native backend does."""
         self.config = json.loads(args["model_config"])
         path = _model_path(args, self.config)
-        if not os.path.isfile(path):
+        if not path.is_file():
             raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{args['model_name']}'")
         providers = _providers(args, self.config)
         self.session = ort.InferenceSession(path, _session_options(self.config), providers=providers)
@@ -58,7 +60,7 @@ class TritonPythonModel:
         _check("input", self.config["input"], self.session.get_inputs(), self.batched, every=True)
         _check("output", self.config["output"], self.session.get_outputs(), self.batched, every=False)
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests with one run of the model; with one run each if the joint one fails."""
         feeds = [self._feed(request) for request in requests]
         try:
@@ -70,45 +72,45 @@ class TritonPythonModel:
             results = self.session.run(self.outputs, joint)
         except Exception:
             # A request that the model cannot take must not harm its neighbours.
-            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds)]
+            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
         responses, start = [], 0
-        for request, feed in zip(requests, feeds):
+        for request, feed in zip(requests, feeds, strict=True):
             end = start + len(next(iter(feed.values())))
             responses.append(self._response(request, [result[start:end] for result in results]))
             start = end
         return responses
 
-    def _feed(self, request):
+    def _feed(self, request: Any) -> dict[str, Any]:
         return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
-    def _answer_alone(self, request, feed):
+    def _answer_alone(self, request: Any, feed: dict[str, Any]) -> Any:
         try:
             return self._response(request, self.session.run(self.outputs, feed))
         except Exception as exc:
             error = pb_utils.TritonError(f"onnx runtime error: {exc}", pb_utils.TritonError.INTERNAL)
             return pb_utils.InferenceResponse([], error)
 
-    def _response(self, request, results):
+    def _response(self, request: Any, results: list[Any]) -> Any:
         wanted = set(request.requested_output_names())
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(result))
-            for name, result in zip(self.outputs, results)
+            for name, result in zip(self.outputs, results, strict=True)
             if name in wanted
         ]
         return pb_utils.InferenceResponse(tensors)
 
     @staticmethod
-    def auto_complete_config(auto_complete_model_config):
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
         """Leave the configuration as it is: Tamiz writes it whole, and `initialize` checks it."""
         return auto_complete_model_config
 
 
-def _model_path(args, config):
+def _model_path(args: dict[str, str], config: dict[str, Any]) -> Path:
     name = config.get("default_model_filename") or "model.onnx"
-    return os.path.join(args["model_repository"], args["model_version"], name)
+    return Path(args["model_repository"]) / args["model_version"] / name
 
 
-def _parameter(config, name, default):
+def _parameter(config: dict[str, Any], name: str, default: int) -> int:
     text = config.get("parameters", {}).get(name, {}).get("string_value", "")
     try:
         return int(text) if text else default
@@ -116,7 +118,7 @@ def _parameter(config, name, default):
         raise pb_utils.TritonModelException(f"parameter {name}: expected a whole number, got '{text}'") from None
 
 
-def _session_options(config):
+def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
@@ -129,7 +131,7 @@ def _session_options(config):
     return options
 
 
-def _providers(args, config):
+def _providers(args: dict[str, str], config: dict[str, Any]) -> list[Any]:
     available = ort.get_available_providers()
     providers = []
     wanted = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
@@ -145,7 +147,7 @@ def _providers(args, config):
     return [*providers, "CPUExecutionProvider"]
 
 
-def _check(kind, configured, actual, batched, every):
+def _check(kind: str, configured: list[Any], actual: list[Any], batched: bool, every: bool) -> None:
     """Compare the configuration's tensors with the model's.
 
     Args:
@@ -182,9 +184,7 @@ def _check(kind, configured, actual, batched, every):
         dims = [int(dim) for dim in entry.get("reshape", {}).get("shape", entry["dims"])]
         expected = shape[1:] if batched else shape
         # A fixed size in the configuration narrows a symbolic one; the other way round is refused.
-        fits = len(dims) == len(expected) and all(
-            size in (-1, dim) for dim, size in zip(dims, expected)
-        )
+        fits = len(dims) == len(expected) and all(size in (-1, dim) for dim, size in zip(dims, expected, strict=True))
         if not fits:
             raise pb_utils.TritonModelException(
                 f"{kind} '{name}': the configuration has shape {dims}, the model {expected}"
