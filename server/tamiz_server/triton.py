@@ -181,9 +181,10 @@ class Triton:
         """Start the server and wait until it is ready; what the ``with`` block does first."""
         live = {model: self.repository.live(model).version for model in self.repository.models()}
         installation = find_triton()
+        _remove_leftovers()
         for attempt in range(3):
             self.ports = _choose_ports(self._asked)
-            self._folder = Path(tempfile.mkdtemp(prefix="tamiz-triton-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
             try:
                 self._launch(installation, self._folder, list(live))
                 self._wait_until_ready(live)
@@ -234,11 +235,12 @@ class Triton:
         return self._folder / "triton.log"
 
     def _launch(self, installation: Installation, folder: Path, models: list[str]) -> None:
-        shared_memory = f"tamiz-{secrets.token_hex(6)}-"
+        name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
         options = {
+            "id": name,
             "model-repository": self.repository.path.resolve(),
             "backend-directory": _lay_out_backends(installation, folder / "backends"),
-            "backend-config": f"python,shm-region-prefix-name={shared_memory}",
+            "backend-config": f"python,shm-region-prefix-name={name}-",
             "model-control-mode": "explicit",
             "grpc-address": LOOPBACK,
             "grpc-port": self.ports.grpc,
@@ -253,30 +255,33 @@ class Triton:
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
         command += [f"--load-model={model}" for model in models]
         try:
-            self._server = _Server(command, _environment(installation), self.log, shared_memory)
+            self._server = _Server(name, command, _environment(installation), self.log)
         except OSError as exc:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {exc.strerror}") from exc
 
     def _wait_until_ready(self, live: dict[str, int]) -> None:
         assert self._server is not None
         deadline = time.monotonic() + self.start_timeout_s
-        while not _accepts(self.ports.grpc):
-            if self._server.process.poll() is not None:
-                reason = _reason(self.log)
-                kind = _PortTaken if "in use" in reason or "bind" in reason.lower() else TritonError
-                raise kind(f"Triton did not start: {reason}")
-            if time.monotonic() > deadline:
-                raise TritonError(
-                    f"Triton was not ready within {self.start_timeout_s:g} s; its last line: {_last_line(self.log)}"
-                )
-            time.sleep(0.02)
-        # Triton opens its ports when all models are loaded; that each live version is there is asked all the same.
-        with grpc.insecure_channel(f"{LOOPBACK}:{self.ports.grpc}") as channel:
+        with grpc.insecure_channel(f"{LOOPBACK}:{self.ports.grpc}", _RECONNECT_FAST) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            # Another process may have the port, even another Triton: only the name tells that it is this one.
+            while _server_name(stub) != self._server.name:
+                if self._server.process.poll() is not None:
+                    reason = _reason(self.log)
+                    kind = _PortTaken if re.search(r"in use|failed to bind", reason, re.IGNORECASE) else TritonError
+                    raise kind(f"Triton did not start: {reason}")
+                if lost := _LOST_LIBRARY.search(_read(self.log)):
+                    # Triton itself would go on waiting for a process of its own that could not start.
+                    raise TritonError(f"Triton did not start: {lost[0]}")
+                if time.monotonic() > deadline:
+                    raise TritonError(
+                        f"Triton was not ready within {self.start_timeout_s:g} s; its last line: {_last_line(self.log)}"
+                    )
+                time.sleep(0.02)
+            # It opens its ports when all models are loaded; that each live version is there is asked all the same.
             for model, version in live.items():
                 request = service_pb2.ModelReadyRequest(name=model, version=str(version))
-                left = max(1.0, deadline - time.monotonic())
-                if not stub.ModelReady(request, timeout=left, wait_for_ready=True).ready:
+                if not stub.ModelReady(request, timeout=10).ready:
                     raise TritonError(f"Triton did not load model {model} version {version}: {_reason(self.log)}")
 
 
@@ -291,9 +296,9 @@ class _Server:
     (``setpriv --pdeathsig``) when the *thread* ends that made it.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path, shared_memory: str) -> None:
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
         self.process: subprocess.Popen[bytes]
-        self._shared_memory = shared_memory
         started: Future[None] = Future()
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
@@ -329,8 +334,23 @@ class _Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):  # noqa: S108
+        for region in _SHARED_MEMORY.glob(f"{self.name}-*"):
             region.unlink(missing_ok=True)
+
+
+_PREFIX = "tamiz-triton-"
+"""Of the names of a server's folder and shared memory; the id of the process that started it follows."""
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders and shared memory of servers whose starter was killed before it could."""
+    for parent in (_SHARED_MEMORY, Path(tempfile.gettempdir())):
+        for path in parent.glob(f"{_PREFIX}*"):
+            starter = path.name.removeprefix(_PREFIX).partition("-")[0]
+            if starter.isdecimal() and not Path("/proc", starter).exists():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _lay_out_backends(installation: Installation, folder: Path) -> Path:
@@ -369,37 +389,42 @@ def _choose_ports(asked: Ports) -> Ports:
         return Ports(*chosen)
 
 
-def _accepts(port: int) -> bool:
+_RECONNECT_FAST = [(f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max")]
+
+
+def _server_name(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> str | None:
+    """What the server at the other end calls itself; None where there is no Triton, or not yet."""
     try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+        return str(stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=1).name)
+    except grpc.RpcError:
+        return None
 
 
 def _reason(log: Path) -> str:
     """Why Triton ended, in one line of its log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    for pattern in _REASONS:
-        for line in lines:
-            if found := re.search(pattern, line):
-                return found[0].strip()
-    return _last_line(log)
+    text = _read(log)
+    found = next((found for pattern in _REASONS if (found := pattern.search(text))), None)
+    return found[0].strip() if found else _last_line(log)
 
 
-# The first that is found tells most.
+_LOST_LIBRARY = re.compile(r"error while loading shared libraries: .*")
 _REASONS = (
-    r"error while loading shared libraries: .*",
-    r"failed to load '.*' version \d+: .*",
-    r".*Address already in use.*",
-    r"(?<=creating server: ).*",
-    r"(?<=\] \").*[Ff]ailed.*(?=\")",
+    # The first that is found tells most.
+    _LOST_LIBRARY,
+    re.compile(r"failed to load '.*' version \d+: .*"),
+    re.compile(r".*Address already in use.*"),
+    re.compile(r"(?<=creating server: ).*"),
+    re.compile(r"(?<=\] \").*[Ff]ailed.*(?=\")"),
 )
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    lines = _read(log).strip().splitlines()
     return lines[-1].strip() if lines else "it said nothing"
+
+
+def _read(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_a_folder_becomes_a_csv_file(served: Served, tamiz: Callable[..., object
     out = folder / "out.csv"
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--top-k", 2)
     assert done.returncode == 0, done.stderr
-    rows = list(csv.reader(out.open()))
+    rows = list(csv.reader(out.read_text().splitlines()))
     assert rows[0] == ["path", "label", "score", "version", "error", "label_2", "score_2"]
     assert [row[1] for row in rows[1:]] == [f"grey {index}" for index in range(10)]
     assert {row[3] for row in rows[1:]} == {"1"}

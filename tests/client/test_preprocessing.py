@@ -33,7 +33,18 @@ def noise() -> np.ndarray:
 
 # Revision 1. A change of any of these is a new revision, never a new hash.
 GOLDEN = {
-    ("RGB", "squash", "linear"): "GOLD",
+    ("RGB", "squash", "linear"): "c22702ccd49d1592",
+    ("RGB", "squash", "area"): "6ec98ec058c9f517",
+    ("RGB", "crop", "linear"): "5d73b1467069cc1b",
+    ("RGB", "crop", "area"): "4ebea426373ce3d5",
+    ("RGB", "pad", "linear"): "19d2e617357721df",
+    ("RGB", "pad", "area"): "37850bae4d66dada",
+    ("L", "squash", "linear"): "ad14cdb7391d7290",
+    ("L", "squash", "area"): "c2ef621d535bfd1c",
+    ("L", "crop", "linear"): "fd3dea48bdd48cc2",
+    ("L", "crop", "area"): "ee82d0b0374d6426",
+    ("L", "pad", "linear"): "77ce54c2d9785bfe",
+    ("L", "pad", "area"): "1d1e819f7497ebac",
 }
 
 
