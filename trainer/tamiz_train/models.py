@@ -97,8 +97,11 @@ def create_model(settings: ModelSettings, spec: ModelSpec, *, initial_weights: b
         RecipeError: unknown model or option, input too small, or weights that do not fit.
     """
     backbone = _create_backbone(settings, spec, pretrained=settings.pretrained and initial_weights)
-    if settings.weights and initial_weights:
-        _load_weights(backbone, settings.weights, settings.name)
+    if initial_weights and settings.weights:
+        if not _load_weights(backbone, settings.weights, settings.name):
+            _begin_head_small(backbone)
+    elif initial_weights and settings.pretrained and backbone.pretrained_cfg["num_classes"] != len(spec.labels):
+        _begin_head_small(backbone)
     # Convolutions on CPUs and tensor cores are faster on channels-last, which is how the pixels arrive.
     return Classifier(backbone, spec).to(memory_format=torch.channels_last)
 
@@ -127,7 +130,8 @@ def _create_backbone(settings: ModelSettings, spec: ModelSpec, *, pretrained: bo
         raise RecipeError(f"model: timm cannot create {settings.name}: {' '.join(str(exc).split())}") from exc
 
 
-def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
+def _load_weights(backbone: nn.Module, path: Path, name: str) -> bool:
+    """Load a state dict; false where its head is of other classes and was left out."""
     try:
         if path.suffix == ".safetensors":
             weights = load_file(path)
@@ -147,6 +151,18 @@ def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
         if keys:
             raise RecipeError(f"model.weights: {path} {problem} {len(keys)} tensors of {name}, first {keys[0]}")
     backbone.load_state_dict(weights, strict=False)
+    return head <= weights.keys()
+
+
+def _begin_head_small(backbone: nn.Module) -> None:
+    """Initialise a head that no weights came for as torch does, with logits near 0.
+
+    timm draws the head of an EfficientNet or MobileNet from a range that only its number of classes sets. With few
+    classes the first logits, and so the first gradients, are large enough to undo the features that were loaded.
+    """
+    head = backbone.get_submodule(_head_name(backbone))
+    if isinstance(head, nn.Linear):
+        head.reset_parameters()
 
 
 def _head_name(backbone: nn.Module) -> str:
