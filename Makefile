@@ -41,8 +41,8 @@ format: $(STAMP)  ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Measure a served model against the in-process limit (MODEL=digits)
-	$(BIN)/tamiz bench --serve --model $(or $(MODEL),digits)
+bench: $(STAMP)  ## Measure a published model against the in-process limit (MODEL=digits IMAGES=data/digits/test)
+	$(BIN)/tamiz bench $(or $(IMAGES),data/digits/test) --serve --model $(or $(MODEL),digits)
 
 soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
 	$(BIN)/pytest -m soak --timeout 3600

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -91,11 +90,13 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def _load(name: str) -> Callable[..., Any]:
+def _call(name: str, arguments: list[str]) -> Any:
     place, extra, _ = COMMANDS[name]
     module, _, function = place.partition(":")
+    real = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     try:
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        real.command(name)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(real)(arguments, prog_name=f"tamiz {name}", standalone_mode=False)
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0].startswith("tamiz"):
             raise
@@ -108,10 +109,7 @@ def _register(name: str, summary: str) -> None:
 
     @app.command(name, help=summary, context_settings=settings)
     def command(context: typer.Context) -> Any:
-        real = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        real.command(name)(_load(name))
-        arguments = [argument for argument in context.args if argument != "--debug"]
-        return typer.main.get_command(real)(arguments, prog_name=f"tamiz {name}", standalone_mode=False)
+        return _call(name, [argument for argument in context.args if argument != "--debug"])
 
 
 for _name, (_, _, _summary) in COMMANDS.items():

@@ -83,6 +83,21 @@ def test_a_broken_training_image_stops_the_run_with_its_name(
     assert all(f"left out: {message}" in said for message in named)
 
 
+def test_a_device_that_is_not_there_and_a_validation_without_images_are_told(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="train: .*gpu"):
+            train(tiny_recipe("train.device=cuda"))
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    shutil.copytree(digits / "test", root / "validation")
+    for path in (root / "validation").rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(RecipeError, match="train: .*validation_accuracy"):
+        train(tiny_recipe(f"data.root={root}", "data.on_broken=skip", "train.epochs=1"))
+
+
 def test_mlflow_keeps_parameters_metrics_by_epoch_and_files(
     tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +122,7 @@ def test_a_tracking_store_that_cannot_be_used_is_told(tiny_recipe: Callable[...,
 
 def test_predict_says_what_evaluation_measured(trained: Run) -> None:
     split = load_data(trained.recipe.data, trained.recipe.train.seed).test
-    measured = evaluate(trained.load_model(), split, trained)
+    measured = evaluate(trained.load_model(), split, trained.spec)
     predictions = trained.predict(list(split.images), top_k=2)
     assert [p.index for p in predictions] == measured.probabilities.argmax(1).tolist()
     right = sum(p.index == target for p, target in zip(predictions, split.targets, strict=True))
@@ -138,8 +153,8 @@ def test_an_unfinished_or_damaged_run_is_told(run: Run, tmp_path: Path) -> None:
 def test_an_unknown_optimizer_schedule_or_argument_is_told_before_training(
     tiny_recipe: Callable[..., Recipe],
 ) -> None:
-    with pytest.raises(RecipeError, match="torch has no 'AdamV'; did you mean 'AdamW'"):
-        train(tiny_recipe("train.optimizer.name=AdamV"))
+    with pytest.raises(RecipeError, match="torch has no 'AdmW'; did you mean 'AdamW'"):
+        train(tiny_recipe("train.optimizer.name=AdmW"))
     network = torch.nn.Linear(2, 2)
     optimizer = create_optimizer(OptimizerSettings(name="SGD", lr=0.1), network)
     for settings, message in (

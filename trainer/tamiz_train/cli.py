@@ -1,4 +1,7 @@
-"""The commands of the trainer; `tamiz.cli` lists and calls them."""
+"""The commands of the trainer; `tamiz.cli` lists and calls them.
+
+What needs PyTorch is imported inside a command, when its arguments are known to be right.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,6 @@ from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control, change
 from tamiz_server.repository import Repository
 
-from . import evaluation, training
-from . import export as exporting
-from .data import load_data
 from .recipe import load_recipe
 from .run import Run
 
@@ -39,6 +39,8 @@ def train(
 ) -> None:
     """Train a model by a recipe, keep its best epoch, and measure it."""
     resolved = load_recipe(recipe, overrides or [])
+    from . import training
+
     run = training.train(resolved, say=lambda line: print(line, flush=True))
     print(f"run {run.path}")
     if as_json:
@@ -52,8 +54,11 @@ def evaluate(
 ) -> None:
     """Measure a run on a split of its data, in float32."""
     found = Run.find(run)
+    from . import evaluation
+    from .data import load_data
+
     data = load_data(found.recipe.data, found.recipe.train.seed)
-    measured = evaluation.evaluate(found.load_model(), data.split(split), found)
+    measured = evaluation.evaluate(found.load_model(), data.split(split), found.spec)
     if as_json:
         print(json.dumps(measured.to_dict()))
         return
@@ -92,7 +97,10 @@ def predict(
 
 def export(run: RunArgument, as_json: JsonOption = False) -> None:
     """Export a run to model.onnx in its folder, and compare the two on validation images."""
-    exported = exporting.export(Run.find(run))
+    found = Run.find(run)
+    from . import export as exporting
+
+    exported = exporting.export(found)
     print(f"{exported.path}: {exported.parity}")
     if as_json:
         print(json.dumps({"path": str(exported.path), "parity": exported.parity.to_dict()}))
@@ -114,11 +122,17 @@ def publish(
     """
     settings = ServingSettings()
     if source.suffix == ".onnx":
+        if not source.is_file():
+            raise UsageError(f"{source}: no such file")
         if model is None:
             raise UsageError("--model: name the model that the graph is to be a version of")
+        from . import export as exporting
+
         graph, spec, manifest = source, exporting.read_spec(source), {}
     else:
         run = Run.find(source)
+        from . import export as exporting
+
         exported = exporting.export(run)
         print(f"exported: {exported.parity}")
         graph, spec, manifest = exported.path, run.spec, exporting.describe(run, exported)

@@ -24,6 +24,7 @@ from torchmetrics.classification import (
 from tamiz.errors import InvalidImageError
 from tamiz.prediction import Prediction, interpret
 from tamiz.preprocessing import ImageSource, prepare
+from tamiz.spec import ModelSpec
 
 from .data import Batch, Split, create_loader
 from .models import Classifier
@@ -63,17 +64,17 @@ class Evaluation:
         }
 
 
-def evaluate(classifier: Classifier, split: Split, run: Run) -> Evaluation:
+def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_workers: int = 0) -> Evaluation:
     """Measure a network on a split.
 
     Args:
-        classifier: of the run; on any device.
+        classifier: the network, on any device.
         split: the images.
-        run: its spec prepares them, its recipe says how many processes load them.
+        spec: of the network; prepares the images.
+        num_workers: processes that load images.
     """
-    settings = run.recipe.train
-    loader = create_loader(split, run.spec.preprocessing, batch_size=BATCH_SIZE, num_workers=settings.num_workers)
-    classes = len(run.spec.labels)
+    loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
+    classes = len(spec.labels)
     metrics = MetricCollection(
         {
             "accuracy": MulticlassAccuracy(classes, average="micro"),

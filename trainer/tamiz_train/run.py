@@ -9,6 +9,8 @@
         metrics.json        by epoch, and of the best epoch on validation and test; written last
         checkpoints/        Lightning's
         model.onnx          once exported, with parity.json
+
+What needs PyTorch is imported where it is used: to find a run and read its figures takes none of it.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file, save_file
+from typing import TYPE_CHECKING, Any
 
 from tamiz.errors import RunError
 from tamiz.prediction import Prediction
 from tamiz.preprocessing import ImageSource
 from tamiz.spec import ModelSpec
 
-from .models import Classifier, create_model
 from .recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from .models import Classifier
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Run:
 
     def finish(self, classifier: Classifier, spec: ModelSpec, metrics: dict[str, Any]) -> None:
         """Save what training made; the metrics last, since they mark the run as finished."""
+        from safetensors.torch import save_file
+
         weights = {key: value.contiguous() for key, value in classifier.backbone.state_dict().items()}
         staged = self.path / "model.safetensors.part"
         save_file(weights, staged)
@@ -109,6 +113,10 @@ class Run:
         Raises:
             RunError: the weights are missing or do not fit.
         """
+        from safetensors.torch import load_file
+
+        from .models import create_model
+
         classifier = create_model(self.recipe.model, self.spec, initial_weights=False)
         try:
             classifier.backbone.load_state_dict(load_file(self.path / "model.safetensors"))

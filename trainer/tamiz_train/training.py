@@ -13,15 +13,16 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from tamiz.errors import RunError
+from tamiz.errors import RecipeError
 from tamiz.spec import ModelSpec
 
 from .augmentation import create_augmentation
 from .data import Data, Split, create_loader, load_data
 from .evaluation import evaluate
 from .models import create_model
-from .module import ClassifierModule, create_optimizer
+from .module import ClassifierModule, create_optimizer, create_schedule
 from .recipe import Recipe
 from .run import Run
 from .tracking import Tracker
@@ -47,7 +48,10 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
     data = load_data(recipe.data, recipe.train.seed)
     spec = ModelSpec(labels=data.labels, preprocessing=recipe.preprocessing, normalisation=recipe.normalisation)
     classifier = create_model(recipe.model, spec)
-    create_optimizer(recipe.train.optimizer, classifier)
+    # Made only to find what is wrong with them before a run folder is; Lightning has the module make its own.
+    optimizer = create_optimizer(recipe.train.optimizer, classifier)
+    if recipe.train.schedule:
+        create_schedule(recipe.train.schedule, optimizer, total_steps=100)
     augmentation = create_augmentation(recipe.augmentation, recipe.train.seed) if recipe.augmentation else None
     parameters = sum(weight.numel() for weight in classifier.parameters())
     say(
@@ -63,12 +67,10 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
         classifier = module.classifier.cpu()
-        # Evaluation reads the spec from the run, as every later command does.
-        run.__dict__.update(spec=spec, recipe=recipe)
         broken = set(module.broken)
         figures = {}
         for split in (data.validation, data.test):
-            measured = evaluate(classifier, split, run)
+            measured = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
             broken.update(measured.broken)
             figures[split.name] = measured.metrics
         metrics = {
@@ -123,25 +125,27 @@ def _fit(
         # Advice of Lightning's on workers and log intervals; the recipe has decided these.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        trainer = L.Trainer(
-            accelerator=settings.device,
-            devices=1,
-            precision=settings.precision,
-            max_epochs=settings.epochs,
-            callbacks=[checkpoint, *callbacks],
-            logger=tracker.logger or False,
-            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-        )
-        trainer.fit(
-            module,
-            loader(data.train, augmentation=augmentation, shuffle=settings.shuffle),
-            loader(data.validation),
-        )
-    if not checkpoint.best_model_path:
-        raise RunError(f"{folder}: no epoch gave a validation accuracy; were all validation images unreadable?")
+        try:
+            trainer = L.Trainer(
+                accelerator=settings.device,
+                devices=1,
+                precision=settings.precision,
+                max_epochs=settings.epochs,
+                callbacks=[checkpoint, *callbacks],
+                logger=tracker.logger or False,
+                enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                default_root_dir=folder,
+            )
+            trainer.fit(
+                module,
+                loader(data.train, augmentation=augmentation, shuffle=settings.shuffle),
+                loader(data.validation),
+            )
+        except MisconfigurationException as exc:
+            # A device that is not there, or a validation without one readable image.
+            raise RecipeError(f"train: {' '.join(str(exc).split())}") from exc
     return Path(checkpoint.best_model_path)
 
 
