@@ -53,6 +53,16 @@ class Report:
     limit: list[float]
 
     @property
+    def served_images_per_s(self) -> float:
+        """Of the served model: the median of the rounds."""
+        return statistics.median(self.served)
+
+    @property
+    def limit_images_per_s(self) -> float:
+        """Of the limit: the median of the rounds."""
+        return statistics.median(self.limit)
+
+    @property
     def ratio(self) -> float:
         """Served ÷ limit: the median of the rounds' ratios."""
         return statistics.median(served / limit for served, limit in zip(self.served, self.limit, strict=True))
@@ -64,8 +74,8 @@ class Report:
             "version": self.version,
             "images": self.images,
             "machine": self.machine,
-            "served_images_per_s": statistics.median(self.served),
-            "limit_images_per_s": statistics.median(self.limit),
+            "served_images_per_s": self.served_images_per_s,
+            "limit_images_per_s": self.limit_images_per_s,
             "served_to_limit": self.ratio,
             "best_load": asdict(self.best_load),
             "best_setting": asdict(self.best_setting),

@@ -19,7 +19,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
 from .benchmark import IN_FLIGHT, run_benchmark
-from .report import print_report, write_report
+from .report import make_folder, print_report, write_report
 
 
 def bench(
@@ -44,6 +44,8 @@ def bench(
     files = list(find_images(images))
     if not files:
         raise UsageError(f"no images in {', '.join(map(str, images))}; name image files or folders that hold some")
+    folder = out or Path("reports") / model
+    make_folder(folder)
     store = Repository(repository)
     live = store.live(model)
     with ExitStack() as stack:
@@ -64,9 +66,8 @@ def bench(
             in_flight=in_flight or IN_FLIGHT,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    folder = out or Path("reports") / model
-    write_report(report, folder)
     print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+    write_report(report, folder)
     print(f"report: {folder}/report.json, {folder}/report.png")
     if as_json:
         print(json.dumps(report.to_dict()))

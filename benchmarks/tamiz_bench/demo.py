@@ -21,7 +21,7 @@ from tamiz_train.recipe import load_recipe
 from tamiz_train.training import train
 
 from .benchmark import run_benchmark
-from .report import print_report, write_report
+from .report import make_folder, print_report, write_report
 
 MODEL = "digits"
 
@@ -70,6 +70,7 @@ def demo(
                 in_flight=(1, 4, 8),
             )
     folder = Path("reports") / MODEL
+    make_folder(folder)
     write_report(report, folder)
     print_report(report, Console(width=110))
 
@@ -78,13 +79,12 @@ def demo(
         prediction.label == wanted.label and prediction.version == version
         for prediction, wanted in zip(served, expected, strict=True)
     )
-    best = max((measured for _, measured in report.sweep), key=lambda measured: measured.images_per_s)
     alone = report.sweep[0][1]
     _step(f"summary, after {time.perf_counter() - began:.0f} s")
     _say(f"test accuracy in the trainer  {trained:.4f}")
     _say(f"test accuracy served          {right / len(images):.4f}")
     _say(f"predictions that agree        {agree} of {len(images)}")
-    _say(f"throughput                    {best.images_per_s:,.0f} images/s, {report.ratio:.2f} of the limit")
+    _say(f"throughput                    {report.served_images_per_s:,.0f} images/s, {report.ratio:.2f} of the limit")
     _say(f"latency of one at a time      p50 {alone.p50_ms:.1f} ms, p99 {alone.p99_ms:.1f} ms")
     _say(f"served as                     {MODEL} version {version}; `tamiz serve` serves it")
     _say(f"report                        {folder}/report.png, {folder}/report.json")

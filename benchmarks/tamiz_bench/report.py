@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -30,14 +29,26 @@ def print_report(report: Report, console: Console) -> None:
     console.print(table)
     best, load = report.best_setting, report.best_load
     console.print(
-        f"served: {statistics.median(report.served):,.0f} images/s "
+        f"served: {report.served_images_per_s:,.0f} images/s "
         f"({load.in_flight} in flight of {load.batch_size}, median of {len(report.served)} rounds)"
     )
     console.print(
-        f"limit:  {statistics.median(report.limit):,.0f} images/s in process ({best.threads} threads × "
+        f"limit:  {report.limit_images_per_s:,.0f} images/s in process ({best.threads} threads × "
         f"{best.intra_op_threads} of ONNX Runtime, batch {best.batch_size}, in turns with served)"
     )
     console.print(f"served ÷ limit = {report.ratio:.3f}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a report, before anything is measured.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"--out {folder}: {exc.strerror}") from exc
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -47,7 +58,6 @@ def write_report(report: Report, folder: Path) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
         _plot(report).savefig(folder / "report.png", dpi=120)
     except OSError as exc:
@@ -64,7 +74,7 @@ def _plot(report: Report) -> Figure:
         throughput.plot(counts, [measured.images_per_s for _, measured in rows], "o-", label=label)
         (line,) = latency.plot(counts, [measured.p50_ms for _, measured in rows], "o-", label=f"p50, {label}")
         latency.plot(counts, [m.p99_ms for _, m in rows], "o:", color=line.get_color(), label=f"p99, {label}")
-    limit = statistics.median(report.limit)
+    limit = report.limit_images_per_s
     throughput.axhline(limit, color="black", linestyle="--", label=f"in-process limit, {limit:,.0f}")
     throughput.set(xlabel="requests in flight", ylabel="images/s", ylim=(0, None), xscale="log")
     latency.set(xlabel="requests in flight", ylabel="latency, ms", xscale="log", yscale="log")

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from .client import DEFAULT_URL, Client
+from .errors import UsageError
 from .results import find_images, open_writer, print_table, to_record
 
 
@@ -39,7 +40,11 @@ def classify(
 
     An image that cannot be read is a row with its error; the others go on, and the exit status is 1.
     """
-    images, names = itertools.tee(find_images(paths))
+    found = find_images(paths)
+    first = next(found, None)
+    if first is None:
+        raise UsageError(f"no images in {', '.join(map(str, paths))}; name image files or folders that hold some")
+    images, names = itertools.tee(itertools.chain([first], found))
     records: list[dict[str, Any]] = []
     count = errors = 0
     began = time.perf_counter()
@@ -59,7 +64,7 @@ def classify(
     seconds = time.perf_counter() - began
     if as_json:
         document = {"model": model, "images": count, "errors": errors, "seconds": round(seconds, 3)}
-        print(json.dumps(document | ({} if out else {"results": records}), ensure_ascii=False))
+        print(json.dumps(document | ({} if out else {"results": records})))
         return 1 if errors else 0
     if records:
         print_table(records, Console(width=None if sys.stdout.isatty() else 160))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -119,7 +120,7 @@ class _Calls:
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
         if left <= 0:
-            message = f"model {self.model}: {self.url} gave no answer within {self.timeout_s} s"
+            message = f"model {self.model}: the {self.timeout_s:g} s for a call of {self.url} are over"
             raise DeadlineError(message, model=self.model, url=self.url)
         return left
 
@@ -144,7 +145,8 @@ class Client(_Calls):
 
     def __init__(self, url: str = DEFAULT_URL, *, model: str, timeout_s: float = 10.0) -> None:
         super().__init__(url, model=model, timeout_s=timeout_s)
-        self._channel = grpc.insecure_channel(self._target, _CHANNEL_OPTIONS)
+        self._channel = open_channel(self._target)
+        self._closed = False
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     @property
@@ -180,7 +182,7 @@ class Client(_Calls):
             top_k: how many labels ``Prediction.top`` holds.
 
         Raises:
-            InvalidImageError: the image cannot be read; the server was not asked.
+            InvalidImageError: the image cannot be read; it was not sent.
             ServerError: see the subclasses.
             SpecError: the model has no spec that this client can follow.
         """
@@ -213,7 +215,7 @@ class Client(_Calls):
             ServerError: see the subclasses.
             SpecError: the model has no spec that this client can follow.
         """
-        pipeline.check(in_flight, batch_size, on_error)
+        pipeline.check(in_flight, batch_size, on_error, top_k)
 
         def classify_batch(batch: list[ImageSource]) -> list[Outcome]:
             return self._run(self._classify(batch, top_k))
@@ -226,7 +228,8 @@ class Client(_Calls):
         return outcomes()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; the client cannot be used after that."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -244,6 +247,8 @@ class Client(_Calls):
         return self._served
 
     def _run(self, flow: _Flow[T]) -> T:
+        if self._closed:
+            raise UsageError(f"the client of model {self.model} is closed")
         try:
             step = next(flow)
             while True:
@@ -271,6 +276,7 @@ class AsyncClient(_Calls):
     def __init__(self, url: str = DEFAULT_URL, *, model: str, timeout_s: float = 10.0) -> None:
         super().__init__(url, model=model, timeout_s=timeout_s)
         self._channel: grpc.aio.Channel | None = None
+        self._closed = False
         self._stub: Any = None
 
     @property
@@ -308,25 +314,29 @@ class AsyncClient(_Calls):
         on_error: OnError = "raise",
         in_flight: int = 4,
         batch_size: int | None = None,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome]:
         """Classify images, lazily and in order; see `Client.classify_many`."""
-        pipeline.check(in_flight, batch_size, on_error)
+        pipeline.check(in_flight, batch_size, on_error, top_k)
         if self._served is None:
             await self.refresh()
 
         async def classify_batch(batch: list[ImageSource]) -> list[Outcome]:
             return await self._run(self._classify(batch, top_k))
 
-        batches = pipeline.batched_async(images, batch_size or self.max_batch_size)
-        async for batch in pipeline.map_in_order_async(classify_batch, batches, in_flight):
-            for outcome in pipeline.raise_or_return(batch, on_error):
-                yield outcome
+        # Closed with this generator: what is under way must not outlive a caller who stops early.
+        async with (
+            aclosing(pipeline.batched_async(images, batch_size or self.max_batch_size)) as batches,
+            aclosing(pipeline.map_in_order_async(classify_batch, batches, in_flight)) as results,
+        ):
+            async for batch in results:
+                for outcome in pipeline.raise_or_return(batch, on_error):
+                    yield outcome
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; the client cannot be used after that."""
+        self._closed = True
         if self._channel is not None:
             await self._channel.close()
-            self._channel = None
 
     async def __aenter__(self) -> AsyncClient:
         try:
@@ -347,6 +357,8 @@ class AsyncClient(_Calls):
         return self._served
 
     async def _run(self, flow: _Flow[T]) -> T:
+        if self._closed:
+            raise UsageError(f"the client of model {self.model} is closed")
         try:
             step = next(flow)
             while True:
@@ -364,13 +376,23 @@ class AsyncClient(_Calls):
             return await asyncio.to_thread(step.function, *step.args)
         if self._channel is None:
             # Made here, since a channel belongs to the event loop that runs when it is made.
-            self._channel = grpc.aio.insecure_channel(self._target, _CHANNEL_OPTIONS)
+            self._channel = grpc.aio.insecure_channel(self._target, _channel_options(self._target))
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         return await getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
 
 
-# Batches of large images pass gRPC's usual 4 MiB; Triton itself takes up to 2 GiB - 1.
-_CHANNEL_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+def open_channel(target: str, options: Iterable[tuple[str, int]] = ()) -> grpc.Channel:
+    """A gRPC channel to ``host:port``, with the options that every channel of Tamiz has and further ones."""
+    return grpc.insecure_channel(target, [*_channel_options(target), *options])
+
+
+def _channel_options(target: str) -> list[tuple[str, int]]:
+    # Batches of large images pass gRPC's usual 4 MiB; Triton itself takes up to 2 GiB - 1.
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    if target.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
+        # gRPC would ask the proxy of http_proxy for this machine's own loopback.
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
 
 
 def grpc_target(url: str) -> str:

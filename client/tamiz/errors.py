@@ -5,13 +5,13 @@
     TamizError
     ├─ UsageError                 a value given on the command line or in a recipe is wrong
     │   └─ RecipeError            every problem of a recipe, reported together
-    ├─ InvalidImageError          unreadable, too large or unsupported; raised before any network
+    ├─ InvalidImageError          unreadable, too large or unsupported; raised before it is sent
     ├─ SpecError                  the spec is missing, malformed, too new, or does not fit the server
     ├─ ServerError                .model .version .url
-    │   ├─ UnavailableError       no server there, or the model is not ready
+    │   ├─ UnavailableError       no server there
     │   ├─ OverloadedError        the server's queue is full
     │   ├─ DeadlineError          no answer within the time given
-    │   ├─ ModelNotFoundError     no such model or version on that server
+    │   ├─ ModelNotFoundError     no such model or version on that server, or it is not ready
     │   ├─ InvalidRequestError    the server refused the request; sending it again cannot help
     │   ├─ AccessError            a key or a certificate is missing or wrong
     │   └─ InferenceError         the model failed on the server
@@ -21,7 +21,7 @@
     ├─ TritonError                the embedded Triton cannot be found, started or kept running
     └─ MissingExtraError          a part of Tamiz that is not installed; says what to type
 
-``tamiz.protocol.error_from_rpc`` makes the ServerErrors; nothing else does. The command line prints
+``tamiz.protocol.error_from_rpc`` makes a ServerError of what gRPC raised. The command line prints
 the message as one line: ``UsageError`` ends it with exit status 2, all others with 1.
 """
 
@@ -68,7 +68,7 @@ class ServerError(TamizError):
 
 
 class UnavailableError(ServerError):
-    """No server answers at the address, or the model is not ready there."""
+    """No server answers at the address."""
 
 
 class OverloadedError(ServerError):
@@ -80,7 +80,7 @@ class DeadlineError(ServerError, TimeoutError):
 
 
 class ModelNotFoundError(ServerError):
-    """The server has no such model or version."""
+    """The server has no such model or version, or it is not ready."""
 
 
 class InvalidRequestError(ServerError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 _AHEAD = 2
 
 
-def check(in_flight: int, batch_size: int | None, on_error: str) -> None:
+def check(in_flight: int, batch_size: int | None, on_error: str, top_k: int) -> None:
     """Refuse settings that make no sense, before anything begins.
 
     Raises:
@@ -29,6 +29,8 @@ def check(in_flight: int, batch_size: int | None, on_error: str) -> None:
         raise UsageError(f"in_flight: {in_flight}; give 1 or more")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size: {batch_size}; give 1 or more")
+    if top_k < 1:
+        raise UsageError(f"top_k: {top_k}; give 1 or more")
     if on_error not in ("raise", "return"):
         raise UsageError(f"on_error: {on_error!r}; give 'raise' or 'return'")
 
@@ -40,7 +42,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
+async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[list[T]]:
     """`batched` over either kind of iterable."""
     if not isinstance(items, AsyncIterable):
         for batch in batched(items, size):
@@ -76,7 +78,7 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], in_flight: int)
 
 async def map_in_order_async(
     function: Callable[[T], Awaitable[R]], items: AsyncIterable[T], in_flight: int
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R]:
     """`map_in_order` with tasks in the place of threads."""
     free = asyncio.Semaphore(in_flight)
 

@@ -64,13 +64,16 @@ def decode(image: ImageSource, colour: str) -> Pixels:
     if isinstance(image, np.ndarray):
         return _from_pixels(image, colour)
     name, content = _read(image)
-    flag = cv2.IMREAD_COLOR_RGB if colour == "RGB" else cv2.IMREAD_GRAYSCALE
+    # Not IMREAD_GRAYSCALE: each codec has a grey of its own, and pixels of the same image must give the same.
+    flag = cv2.IMREAD_COLOR_RGB if colour == "RGB" else cv2.IMREAD_ANYCOLOR
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     except cv2.error as exc:
         raise InvalidImageError(f"{name}: {exc.err or 'cannot be decoded'}") from exc
     if pixels is None:
         raise InvalidImageError(f"{name}: not an image that can be decoded (JPEG, PNG, WebP, BMP, TIFF)")
+    if colour == "L" and pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
     return pixels  # type: ignore[return-value]
 
 

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .errors import UsageError
 from .prediction import Prediction
@@ -32,8 +33,11 @@ def find_images(paths: Sequence[Path]) -> Iterator[Path]:
         UsageError: a path is not there; before anything is yielded.
     """
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
+        try:
+            path.stat()
+        except (OSError, ValueError) as exc:
+            reason = "no such file or folder" if isinstance(exc, FileNotFoundError) else str(exc)
+            raise UsageError(f"{path}: {reason}") from exc
 
     def walk() -> Iterator[Path]:
         for path in paths:
@@ -82,7 +86,8 @@ def open_writer(path: Path, top_k: int) -> Iterator[Callable[[dict[str, Any]], N
         raise UsageError(f"--out {path}: {exc.strerror}") from exc
     staged = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        # A file name need not be UTF-8; it is written as it is.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield _csv_writer(file, top_k) if path.suffix == ".csv" else _jsonl_writer(file)
         # mkstemp makes a private file; this one is meant to be read.
         staged.chmod(0o644)
@@ -95,13 +100,14 @@ def print_table(records: Sequence[dict[str, Any]], console: Console) -> None:
     """The records as a table for a person."""
     table = Table("path", "label", "score", "version")
     for record in records:
+        path = Text(os.fsencode(record["path"]).decode(errors="replace"))
         if record["error"] is not None:
-            table.add_row(record["path"], f"[red]{record['error']}[/red]", "", "")
+            table.add_row(path, Text(record["error"], style="red"), "", "")
             continue
         scored = record.get("labels") or record.get("top") or [record]
         table.add_row(
-            record["path"],
-            "\n".join(item["label"] for item in scored),
+            path,
+            Text("\n".join(item["label"] for item in scored)),
             "\n".join(f"{item['score']:.4f}" for item in scored),
             str(record["version"]),
         )
@@ -111,11 +117,13 @@ def print_table(records: Sequence[dict[str, Any]], console: Console) -> None:
 def _csv_writer(file: TextIO, top_k: int) -> Callable[[dict[str, Any]], None]:
     writer = csv.writer(file)
     ranks = range(2, top_k + 1)
+    width = len(COLUMNS) + 2 * len(ranks)
     writer.writerow([*COLUMNS, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))])
 
     def write(record: dict[str, Any]) -> None:
         rest = [value for scored in record.get("top", ())[1:] for value in scored.values()]
-        writer.writerow([*(record[column] for column in COLUMNS), *rest])
+        row = [*(record[column] for column in COLUMNS), *rest]
+        writer.writerow(row + [None] * (width - len(row)))
 
     return write
 

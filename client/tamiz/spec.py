@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    revision: int = PREPROCESSING_REVISION
+    revision: Annotated[int, Field(ge=1, le=PREPROCESSING_REVISION)] = PREPROCESSING_REVISION
     height: Side
     width: Side
     colour: Literal["RGB", "L"] = "RGB"
@@ -78,7 +78,7 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     task: Literal["multiclass", "multilabel"] = "multiclass"
     labels: tuple[Annotated[str, Field(min_length=1)], ...]
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None

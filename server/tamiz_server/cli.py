@@ -13,6 +13,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tamiz.errors import RepositoryError
+from tamiz.protocol import live_versions
 
 from .control import Control, change
 from .repository import Repository
@@ -43,13 +47,18 @@ def serve(
     triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
 
     def end(number: int, frame: FrameType | None) -> None:
+        # Once is enough: a second signal must not interrupt the cleaning up.
+        for ignored in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ignored, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     try:
         with triton:
-            live = [f"{model} version {triton.repository.live(model).version}" for model in models]
-            print(f"serving {', '.join(live) or 'no models yet'}")
+            live = [(model, live_versions(triton.repository.config(model))) for model in models]
+            named = [f"{model} version {', '.join(map(str, versions)) or 'latest'}" for model, versions in live]
+            print(f"serving {', '.join(named) or 'no models yet'}")
             print(f"gRPC {triton.url}, HTTP port {triton.ports.http}, metrics port {triton.ports.metrics}, log {log}")
             print("key as given" if key else f"key for promote and rollback: {triton.key}", flush=True)
             triton.wait()
@@ -77,7 +86,13 @@ def models(
     else:
         store = Repository(repository)
         for model in store.models():
-            for version in store.versions(model):
+            try:
+                versions = store.versions(model)
+            except RepositoryError as exc:
+                # One that is damaged, or not of Tamiz, does not hide the others.
+                print(f"left out: {exc}", file=sys.stderr)
+                continue
+            for version in versions:
                 size = version.spec.preprocessing
                 test = version.manifest.get("metrics", {}).get("test", {})
                 rows.append(
@@ -99,7 +114,7 @@ def models(
         return
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -17,6 +17,9 @@ from tamiz.errors import RepositoryError
 from tamiz.protocol import INPUT, OUTPUT, SPEC_PARAMETER
 from tamiz.spec import ModelSpec
 
+LAST_VERSION = "tamiz.last_version"
+"""Key of the highest number that was ever given, so that none is given twice, also after a version was deleted."""
+
 PROMOTIONS = "tamiz.promotions"
 """Key of the versions in the order in which they went live, for rollback."""
 
@@ -69,8 +72,17 @@ def set_versions(config: ModelConfig, specs: Mapping[int, ModelSpec], promotions
         config: changed in place.
         specs: of every version on disk.
         promotions: versions in the order in which they went live, at least one.
+
+    Raises:
+        RepositoryError: the version that is to be live is not on disk.
     """
+    if promotions[-1] not in specs:
+        raise RepositoryError(
+            f"model {config.name}: version {promotions[-1]} is to be live and is not on disk any more"
+        )
+    promotions = [version for version in promotions if version in specs]
     live = specs[promotions[-1]]
+    config.parameters[LAST_VERSION].string_value = str(max(last_version(config), *specs))
     config.version_policy.Clear()
     config.version_policy.specific.versions.append(promotions[-1])
     # Dimensions belong to the model, not to the version, so they are those of the live version.
@@ -88,6 +100,12 @@ def set_versions(config: ModelConfig, specs: Mapping[int, ModelSpec], promotions
     for version, spec in sorted(specs.items()):
         config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
+
+
+def last_version(config: ModelConfig) -> int:
+    """The highest number that a version of the model was ever given; 0 where none was."""
+    text = config.parameters[LAST_VERSION].string_value if LAST_VERSION in config.parameters else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def read_promotions(config: ModelConfig) -> list[int]:

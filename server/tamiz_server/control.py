@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tamiz.client import grpc_target
-from tamiz.errors import RepositoryError, ServerError
+from tamiz.client import grpc_target, open_channel
+from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError
 from tamiz.protocol import error_from_rpc
 
 from .config import ModelConfig
@@ -51,7 +51,7 @@ class Control:
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
         self._metadata = [("triton-grpc-protocol-triton-key", key)] if key else []
-        self._channel = grpc.insecure_channel(grpc_target(url))
+        self._channel = open_channel(grpc_target(url))
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def load(self, model: str) -> None:
@@ -109,10 +109,11 @@ def change(repository: Repository, model: str, alter: Callable[[], ModelConfig],
     before = alter()
     if control is None:
         return
+    after = repository.config(model)
     try:
         control.load(model)
-    except ServerError as exc:
-        repository.restore(model, before)
-        if type(exc).__name__ in ("InvalidRequestError", "InferenceError"):
+    except BaseException as exc:
+        repository.restore(model, before, instead_of=after)
+        if isinstance(exc, InvalidRequestError | InferenceError):
             raise RepositoryError(f"the server refused the change, which is undone: {exc}") from exc
         raise

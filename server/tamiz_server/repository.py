@@ -33,6 +33,7 @@ from .config import (
     ModelConfig,
     ServingSettings,
     format_config,
+    last_version,
     new_config,
     parse_config,
     read_promotions,
@@ -86,7 +87,11 @@ class Repository:
         path = self.path / model / "config.pbtxt"
         if not path.is_file():
             raise RepositoryError(f"no model {model!r} in {self.path}{nearest(model, self.models())}")
-        return parse_config(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise RepositoryError(f"{path} cannot be read: {exc}") from exc
+        return parse_config(text, str(path))
 
     def versions(self, model: str) -> list[Version]:
         """A model's versions, lowest first.
@@ -135,8 +140,14 @@ class Repository:
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(f"model name {model!r}: use letters, digits, and . _ - after the first")
         onnx = Path(onnx)
-        with self._changing(), self._staging() as stage:
-            version = max(self._numbers(model), default=0) + 1
+        if not onnx.is_file():
+            raise RepositoryError(f"{onnx}: no such file to publish")
+        with self._changing(make=True), self._staging() as stage:
+            home = self.path / model
+            published = (home / "config.pbtxt").is_file()
+            config = self.config(model) if published else new_config(model, settings)
+            version = max([last_version(config), *self._numbers(model)]) + 1
+            promotions = read_promotions(config) if published else [version]
             folder = stage / str(version)
             folder.mkdir()
             shutil.copyfile(onnx, folder / "model.onnx")
@@ -151,15 +162,9 @@ class Repository:
             }
             (folder / "manifest.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
 
-            home = self.path / model
-            if (home / "config.pbtxt").is_file():
-                config, promotions = self.config(model), read_promotions(self.config(model))
-            else:
-                config, promotions = new_config(model, settings), [version]
-            specs = self._specs(model) | {version: spec}
-            set_versions(config, specs, promotions)
+            set_versions(config, self._specs(model) | {version: spec}, promotions)
             (stage / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
-            if home.is_dir():
+            if published:
                 folder.rename(home / str(version))
                 (stage / "config.pbtxt").replace(home / "config.pbtxt")
             else:
@@ -210,10 +215,11 @@ class Repository:
             self._write_promotions(model, promotions[:-1])
         return before
 
-    def restore(self, model: str, config: ModelConfig) -> None:
-        """Write a configuration back, after a server refused the one that followed it."""
+    def restore(self, model: str, config: ModelConfig, *, instead_of: ModelConfig) -> None:
+        """Write a configuration back after a server refused the one that followed it, unless it changed again."""
         with self._changing():
-            self._write_config(model, config)
+            if self.config(model) == instead_of:
+                self._write_config(model, config)
 
     def _write_promotions(self, model: str, promotions: list[int]) -> None:
         config = self.config(model)
@@ -251,10 +257,13 @@ class Repository:
         return Version(model, version, live, self._read_spec(model, version), manifest)
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self, *, make: bool = False) -> Iterator[None]:
         """Hold the repository's lock, and tell of a disk that cannot be written in one line."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if make:
+                self.path.mkdir(parents=True, exist_ok=True)
+            elif not self.path.is_dir():
+                raise RepositoryError(f"no model repository {self.path}; `tamiz publish` makes one")
             handle = os.open(self.path, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -271,7 +280,11 @@ class Repository:
         path = self.path.resolve()
         if not os.access(path, os.W_OK):
             raise RepositoryError(f"model repository {self.path} cannot be written: permission denied")
-        stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.staging-", dir=path.parent))
+        prefix = f".{path.name}.staging-"
+        for stale in path.parent.glob(f"{prefix}*"):
+            # The lock is held here, so it is of a process that was killed.
+            shutil.rmtree(stale, ignore_errors=True)
+        stage = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         try:
             yield stage
         finally:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import os
 import re
@@ -34,7 +35,9 @@ from typing import NamedTuple
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from tamiz.client import open_channel
 from tamiz.errors import MissingExtraError, TamizError, TritonError
+from tamiz.protocol import live_versions
 
 from .repository import Repository
 
@@ -43,8 +46,8 @@ EXIT_TIMEOUT_S = 10
 BACKENDS = Path(__file__).parent / "backends"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
-RESTRICTED = "model-repository,logging,trace"
-"""Triton's protocols that want the key: all that change the server."""
+RESTRICTED = "model-repository,shared-memory,logging,trace"
+"""Triton's protocols that want the key: all that change the server, or let it at memory of this machine."""
 
 
 class Ports(NamedTuple):
@@ -164,6 +167,7 @@ class Triton:
         self.ports = self._asked
         self._log = Path(log) if log is not None else None
         self._folder: Path | None = None
+        self._lock: int | None = None
         self._server: _Server | None = None
 
     @property
@@ -179,14 +183,17 @@ class Triton:
 
     def start(self) -> None:
         """Start the server and wait until it is ready; what the ``with`` block does first."""
-        live = {model: self.repository.live(model).version for model in self.repository.models()}
+        assert self._server is None, "Triton is running already"
+        models = self.repository.models()
+        live = {model: live_versions(self.repository.config(model)) for model in models}
         installation = find_triton()
         _remove_leftovers()
         for attempt in range(3):
             self.ports = _choose_ports(self._asked)
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._lock = _lock(self._folder)
             try:
-                self._launch(installation, self._folder, list(live))
+                self._launch(installation, self._folder, models)
                 self._wait_until_ready(live)
                 return
             except _PortTaken as exc:
@@ -204,8 +211,11 @@ class Triton:
             self._server.stop()
             self._server = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
             self._folder = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def wait(self) -> None:
         """Wait until the server ends, which it does not do by itself.
@@ -235,7 +245,7 @@ class Triton:
         return self._folder / "triton.log"
 
     def _launch(self, installation: Installation, folder: Path, models: list[str]) -> None:
-        name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+        name = folder.name
         options = {
             "id": name,
             "model-repository": self.repository.path.resolve(),
@@ -259,10 +269,10 @@ class Triton:
         except OSError as exc:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {exc.strerror}") from exc
 
-    def _wait_until_ready(self, live: dict[str, int]) -> None:
+    def _wait_until_ready(self, live: dict[str, list[int]]) -> None:
         assert self._server is not None
         deadline = time.monotonic() + self.start_timeout_s
-        with grpc.insecure_channel(f"{LOOPBACK}:{self.ports.grpc}", _RECONNECT_FAST) as channel:
+        with open_channel(f"{LOOPBACK}:{self.ports.grpc}", _RECONNECT_FAST) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             # Another process may have the port, even another Triton: only the name tells that it is this one.
             while _server_name(stub) != self._server.name:
@@ -279,7 +289,7 @@ class Triton:
                     )
                 time.sleep(0.02)
             # It opens its ports when all models are loaded; that each live version is there is asked all the same.
-            for model, version in live.items():
+            for model, version in [(model, version) for model, versions in live.items() for version in versions]:
                 request = service_pb2.ModelReadyRequest(name=model, version=str(version))
                 if not stub.ModelReady(request, timeout=10).ready:
                     raise TritonError(f"Triton did not load model {model} version {version}: {_reason(self.log)}")
@@ -324,7 +334,7 @@ class _Server:
         started.result()
 
     def stop(self) -> None:
-        """End the process, then whatever is left of its session, then what that left in shared memory."""
+        """End the process, then whatever is left of its session."""
         self.process.terminate()
         try:
             self.process.wait(EXIT_TIMEOUT_S + 5)
@@ -334,23 +344,41 @@ class _Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for region in _SHARED_MEMORY.glob(f"{self.name}-*"):
-            region.unlink(missing_ok=True)
 
 
 _PREFIX = "tamiz-triton-"
-"""Of the names of a server's folder and shared memory; the id of the process that started it follows."""
+"""Of the name of a server's folder, which is also the beginning of the names of its shared memory."""
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+
+def _lock(folder: Path) -> int | None:
+    """Lock a server's folder for as long as this process lives; None where another holds it or it is another's."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove(folder: Path) -> None:
+    """Remove a server's folder, and what Triton left of its shared memory."""
+    for region in Path("/dev/shm").glob(f"{folder.name}-*"):  # noqa: S108
+        with contextlib.suppress(OSError):
+            region.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leftovers() -> None:
-    """Remove the folders and shared memory of servers whose starter was killed before it could."""
-    for parent in (_SHARED_MEMORY, Path(tempfile.gettempdir())):
-        for path in parent.glob(f"{_PREFIX}*"):
-            starter = path.name.removeprefix(_PREFIX).partition("-")[0]
-            if starter.isdecimal() and not Path("/proc", starter).exists():
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove what servers left whose starter was killed before it could, and so holds no lock any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        handle = _lock(folder)
+        if handle is not None:
+            _remove(folder)
+            os.close(handle)
 
 
 def _lay_out_backends(installation: Installation, folder: Path) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def test_a_broken_image_is_a_row_with_its_error_and_the_others_go_on(
     assert [record["label"] for record in records if record["label"]] == [f"grey {i}" for i in range(10) if i != 5]
 
 
+def test_names_that_are_markup_or_not_utf_8_are_only_names(
+    served: Served, tamiz: Callable[..., object], folder: Path
+) -> None:
+    content = (folder / "3.png").read_bytes()
+    (folder / "sub[").mkdir()
+    (folder / "sub[" / "b].png").write_bytes(content)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(content)
+    done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url)
+    assert done.returncode == 0, done.stderr
+    assert "b].png" in done.stdout
+    for out in (folder / "out.csv", folder / "out.jsonl"):
+        assert tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out).returncode == 0
+        assert out.is_file()
+    assert b"\xff.png" in (folder / "out.csv").read_bytes()
+
+
 def test_json_is_one_document_on_one_line(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
     done = tamiz("classify", folder / "3.png", "--model", "grey", "--url", served.triton.url, "--json")
     assert done.returncode == 0, done.stderr
@@ -59,6 +76,7 @@ def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., obj
     ("arguments", "status", "message"),
     [
         pytest.param(["none.png", "--model", "grey"], 2, "none.png: no such file or folder", id="missing file"),
+        pytest.param(["EMPTY", "--model", "grey"], 2, "no images in", id="no images"),
         pytest.param(["FOLDER"], 2, "Missing option", id="no model"),
         pytest.param(["FOLDER", "--model", "grey", "--out", "x.txt"], 2, "write a .csv or a .jsonl", id="kind of file"),
         pytest.param(["FOLDER", "--model", "grey", "--out", "/no/where/x.csv"], 2, "No such file", id="no folder"),
@@ -82,7 +100,9 @@ def test_bad_input_is_one_line_and_an_exit_status(
     tamiz: Callable[..., object],
     folder: Path,
 ) -> None:
-    arguments = [str(folder) if argument == "FOLDER" else argument for argument in arguments]
+    (folder / "empty").mkdir()
+    places = {"FOLDER": str(folder), "EMPTY": str(folder / "empty")}
+    arguments = [places.get(argument, argument) for argument in arguments]
     if "--url" not in arguments:
         arguments += ["--url", served.triton.url]
     done = tamiz("classify", *arguments)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -111,6 +112,34 @@ async def test_the_async_client_says_the_same(served: Served) -> None:
             await client.classify(b"not an image")
 
 
+async def test_an_async_caller_who_stops_early_leaves_nothing_running(served: Served) -> None:
+    async with AsyncClient(served.triton.url, model="grey") as client:
+        results = client.classify_many((even(index % 10) for index in range(10_000)), batch_size=2)
+        assert (await anext(results)).index == 0
+        before = asyncio.all_tasks()
+        await results.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()} < before
+
+
+async def test_a_closed_client_says_so(served: Served) -> None:
+    client = served.client("grey")
+    client.close()
+    with pytest.raises(errors.UsageError, match="closed"):
+        client.classify(even(1))
+    async with AsyncClient(served.triton.url, model="grey") as async_client:
+        pass
+    with pytest.raises(errors.UsageError, match="closed"):
+        await async_client.classify(even(1))
+
+
+def test_a_proxy_is_not_asked_for_this_machine(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with served.client("grey", timeout_s=5) as client:
+        assert client.classify(even(2)).index == 2
+
+
 async def test_the_async_client_raises_the_same_errors(served: Served) -> None:
     with pytest.raises(errors.ModelNotFoundError):
         async with AsyncClient(served.triton.url, model="nothing"):
@@ -137,17 +166,16 @@ def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) ->
 def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec(["a", "b"]))
-    path = served.repository.path / name / "config.pbtxt"
     config = served.repository.config(name)
+    before = served.repository.config(name)
     del config.parameters["tamiz.spec.1"]
-    served.repository.restore(name, config)
+    served.repository.restore(name, config, instead_of=before)
     served.control.load(name)
     with (
         served.client(name) as client,
         pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"),
     ):
         client.classify(even(1))
-    assert path.is_file()
 
 
 def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_label(served: Served) -> None:
@@ -220,7 +248,7 @@ def test_a_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
         Client(url, model="grey")
 
 
-@pytest.mark.parametrize("settings", [{"in_flight": 0}, {"batch_size": 0}, {"on_error": "ignore"}])
+@pytest.mark.parametrize("settings", [{"in_flight": 0}, {"batch_size": 0}, {"on_error": "ignore"}, {"top_k": 0}])
 def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(settings: dict[str, object]) -> None:
     client = Client("grpc://127.0.0.1:9", model="grey")
     with pytest.raises(errors.UsageError, match=next(iter(settings))):

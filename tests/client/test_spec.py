@@ -54,6 +54,12 @@ def test_a_spec_that_does_not_fit_together_is_refused(changes: dict[str, object]
         ModelSpec.from_json(document(**changes))
 
 
+@pytest.mark.parametrize("changes", [{"schema_version": "2"}, {"schema_version": 0}])
+def test_a_schema_in_another_form_is_refused_too(changes: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="schema_version"):
+        ModelSpec.from_json(document(**changes))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
 def test_what_is_no_json_object_is_refused_with_its_source(text: str) -> None:
     with pytest.raises(SpecError, match=r"^here: not (JSON|a JSON object)"):

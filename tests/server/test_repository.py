@@ -69,11 +69,44 @@ def test_promoting_the_live_version_again_changes_nothing(repository: Repository
     assert (repository.path / "pets" / "config.pbtxt").read_text() == before
 
 
-def test_a_deleted_versions_number_is_not_given_to_an_older_one(repository: Repository, graph: Path) -> None:
+def test_the_number_of_a_deleted_version_is_never_given_again(repository: Repository, graph: Path) -> None:
     for _ in range(3):
         repository.publish("pets", graph, SPEC)
-    shutil.rmtree(repository.path / "pets" / "2")
+    shutil.rmtree(repository.path / "pets" / "3")
     assert repository.publish("pets", graph, SPEC) == 4
+    shutil.rmtree(repository.path / "pets" / "4")
+    repository.promote("pets", 2)
+    assert repository.publish("pets", graph, SPEC) == 5
+
+
+def test_a_version_that_was_live_and_is_deleted_is_passed_over_or_told(repository: Repository, graph: Path) -> None:
+    for _ in range(3):
+        repository.publish("pets", graph, SPEC)
+    repository.promote("pets", 2)
+    repository.promote("pets", 3)
+    shutil.rmtree(repository.path / "pets" / "2")
+    with pytest.raises(RepositoryError, match="version 2 is to be live and is not on disk"):
+        repository.rollback("pets")
+    assert repository.live("pets").version == 3
+    repository.promote("pets", 1)
+    repository.rollback("pets")
+    assert repository.live("pets").version == 3
+
+
+def test_a_change_since_then_is_not_restored_over(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    repository.publish("pets", graph, SPEC)
+    before = repository.promote("pets", 2)
+    after = repository.config("pets")
+    repository.publish("pets", graph, SPEC)
+    repository.restore("pets", before, instead_of=after)
+    assert repository.live("pets").version == 2
+
+
+def test_only_publishing_makes_a_repository(repository: Repository) -> None:
+    with pytest.raises(RepositoryError, match="no model repository"):
+        repository.promote("pets", 1)
+    assert not repository.path.exists()
 
 
 def test_only_models_stand_in_the_repository_and_nothing_beside_it(repository: Repository, graph: Path) -> None:
@@ -131,8 +164,11 @@ def test_what_is_not_there_is_told_with_the_nearest_name(repository: Repository,
         repository.versions("pet")
     with pytest.raises(RepositoryError, match="pets has no version 9; there is 1"):
         repository.promote("pets", 9)
-    with pytest.raises(RepositoryError, match="none.onnx: No such file"):
+    with pytest.raises(RepositoryError, match="none.onnx: no such file"):
         repository.publish("pets", repository.path / "none.onnx", SPEC)
+    (repository.path / "pets" / "config.pbtxt").write_bytes(b"\xff")
+    with pytest.raises(RepositoryError, match="config.pbtxt cannot be read"):
+        repository.versions("pets")
 
 
 def test_a_damaged_version_is_told(repository: Repository, graph: Path) -> None:

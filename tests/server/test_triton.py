@@ -15,9 +15,13 @@ import psutil
 import pytest
 from conftest import TAMIZ, Served
 from graphs import make_spec, write_grey_graph
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from tamiz import Client, RepositoryError, TritonError
 from tamiz_server import triton as module
+from tamiz_server.config import ServingSettings, format_config, new_config
+from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
@@ -79,6 +83,27 @@ def test_control_by_http_wants_the_key(served: Served) -> None:
     with_key = urllib.request.Request(url, data=b"{}", headers={"triton-key": served.triton.key})
     with urllib.request.urlopen(with_key, timeout=60) as reply:
         assert reply.status == 200
+
+
+def test_shared_memory_wants_the_key_too(served: Served) -> None:
+    with InferenceServerClient(served.triton.url.removeprefix("grpc://")) as client:
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.register_system_shared_memory("region", "/region", 1)
+        headers = {"triton-grpc-protocol-triton-key": served.triton.key}
+        assert client.get_system_shared_memory_status(headers=headers) is not None
+
+
+def test_a_model_that_tamiz_did_not_publish_is_served_beside_the_others(repository: Path, tmp_path: Path) -> None:
+    other = repository / "other"
+    (other / "1").mkdir(parents=True)
+    write_grey_graph(other / "1" / "model.onnx", SPEC)
+    config = new_config("other", ServingSettings())
+    config.input.add(name="image", data_type="TYPE_UINT8", dims=[28, 28, 1])
+    config.output.add(name="probabilities", data_type="TYPE_FP32", dims=[2])
+    (other / "config.pbtxt").write_text(format_config(config))
+    with Triton(repository) as triton, Control(triton.url, triton.key) as control:
+        states = {(state.model, state.state) for state in control.models()}
+    assert states == {("other", "READY"), ("pets", "READY")}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -64,11 +64,15 @@ def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabel
     with served.client(name, timeout_s=10) as client:
 
         def switch() -> None:
-            for turn in range(SWITCHES):
-                time.sleep(0.5)
-                promote = functools.partial(served.repository.promote, name, 2 - turn % 2)
-                change(served.repository, name, promote, served.control)
-            ended.set()
+            try:
+                for turn in range(SWITCHES):
+                    time.sleep(0.5)
+                    promote = functools.partial(served.repository.promote, name, 2 - turn % 2)
+                    change(served.repository, name, promote, served.control)
+            except Exception as exc:
+                failures.append(f"switch: {exc!r}")
+            finally:
+                ended.set()
 
         switcher = threading.Thread(target=switch)
         switcher.start()

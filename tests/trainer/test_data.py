@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tamiz import Preprocessing, RecipeError
-from tamiz_train.augmentation import create_augmentation
+from tamiz_train.augmentation import check_augmentation, create_augmentation
 from tamiz_train.data import create_loader, load_data
 from tamiz_train.recipe import FolderData, TorchvisionData
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_folders_of_the_three_splits_are_taken_as_they_are(root: Path) -> None:
-    data = load_data(FolderData(root=root), seed=0)
+    data = load_data(FolderData(kind="folder", root=root), seed=0)
     assert data.labels == ("cat", "dog")
     assert [len(split) for split in (data.train, data.validation, data.test)] == [40, 8, 10]
     assert {path.parent.name for path in data.test.images[:5]} == {"cat"}
@@ -42,7 +42,7 @@ def test_folders_of_the_three_splits_are_taken_as_they_are(root: Path) -> None:
 def test_without_splits_shares_of_each_class_are_split_off(tmp_path: Path) -> None:
     for label, count in (("a", 100), ("b", 50)):
         write_images(tmp_path / label, count)
-    data = load_data(FolderData(root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
+    data = load_data(FolderData(kind="folder", root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
     splits = (data.train, data.validation, data.test)
     assert [Counter(split.targets.tolist()) for split in splits] == [
         {0: 72, 1: 36},
@@ -51,35 +51,35 @@ def test_without_splits_shares_of_each_class_are_split_off(tmp_path: Path) -> No
     ]
     paths = [path for split in splits for path in split.images]
     assert len(set(paths)) == len(paths) == 150
-    again = load_data(FolderData(root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
+    again = load_data(FolderData(kind="folder", root=tmp_path, validation_share=0.1, test_share=0.2), seed=1)
     assert again.test.images == data.test.images
-    other = load_data(FolderData(root=tmp_path, validation_share=0.1, test_share=0.2), seed=2)
+    other = load_data(FolderData(kind="folder", root=tmp_path, validation_share=0.1, test_share=0.2), seed=2)
     assert other.test.images != data.test.images
 
 
 def test_numbers_of_clusters_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     for label in ("10", "9", "0", "other"):
         write_images(tmp_path / label, 10)
-    assert load_data(FolderData(root=tmp_path), seed=0).labels == ("0", "9", "10", "other")
+    assert load_data(FolderData(kind="folder", root=tmp_path), seed=0).labels == ("0", "9", "10", "other")
 
 
 def test_a_subset_is_of_the_training_images_alone(root: Path) -> None:
-    data = load_data(FolderData(root=root, subset_size=7), seed=0)
+    data = load_data(FolderData(kind="folder", root=root, subset_size=7), seed=0)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [7, 8, 10]
     with pytest.raises(RecipeError, match="subset_size: 41 of 40"):
-        load_data(FolderData(root=root, subset_size=41), seed=0)
+        load_data(FolderData(kind="folder", root=root, subset_size=41), seed=0)
 
 
 def test_bad_folders_are_told(root: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is no folder"):
-        load_data(FolderData(root=tmp_path / "none"), seed=0)
+        load_data(FolderData(kind="folder", root=tmp_path / "none"), seed=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecipeError, match="holds 0 class folders"):
-        load_data(FolderData(root=tmp_path / "empty"), seed=0)
+        load_data(FolderData(kind="folder", root=tmp_path / "empty"), seed=0)
     (root / "train" / "cow").mkdir()
     (root / "test" / "horse").mkdir()
     with pytest.raises(RecipeError) as caught:
-        load_data(FolderData(root=root), seed=0)
+        load_data(FolderData(kind="folder", root=root), seed=0)
     assert "class folder" in str(caught.value)
     assert "cow holds no images" in str(caught.value)
     assert "test has class folders that train has not: horse" in str(caught.value)
@@ -89,11 +89,11 @@ def test_too_few_images_to_split_are_told(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 3)
     write_images(tmp_path / "b", 1)
     with pytest.raises(RecipeError, match="too few to split off test"):
-        load_data(FolderData(root=tmp_path), seed=0)
+        load_data(FolderData(kind="folder", root=tmp_path), seed=0)
 
 
 def test_batches_hold_pixels_targets_and_places(root: Path) -> None:
-    data = load_data(FolderData(root=root), seed=0)
+    data = load_data(FolderData(kind="folder", root=root), seed=0)
     (batch,) = create_loader(data.validation, SIZE, batch_size=64)
     assert batch.images.shape == (8, 8, 8, 1)
     assert batch.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3] * 2
@@ -103,7 +103,7 @@ def test_batches_hold_pixels_targets_and_places(root: Path) -> None:
 
 
 def test_each_image_is_seen_once_an_epoch_in_an_order_given_by_the_seed(root: Path) -> None:
-    split = load_data(FolderData(root=root), seed=0).train
+    split = load_data(FolderData(kind="folder", root=root), seed=0).train
 
     def order(seed: int) -> list[list[int]]:
         loader = create_loader(split, SIZE, batch_size=7, shuffle=True, seed=seed)
@@ -119,7 +119,7 @@ def test_each_image_is_seen_once_an_epoch_in_an_order_given_by_the_seed(root: Pa
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_broken_image_is_named_in_its_batch(num_workers: int, root: Path) -> None:
     (root / "validation" / "cat" / "2.png").write_bytes(b"broken")
-    split = load_data(FolderData(root=root), seed=0).validation
+    split = load_data(FolderData(kind="folder", root=root), seed=0).validation
     (batch,) = create_loader(split, SIZE, batch_size=64, num_workers=num_workers)
     assert len(batch.targets) == len(batch.images) == 7
     assert 2 not in batch.indices.tolist()
@@ -128,7 +128,7 @@ def test_a_broken_image_is_named_in_its_batch(num_workers: int, root: Path) -> N
 
 
 def test_augmentation_changes_training_images_by_its_seed(root: Path) -> None:
-    split = load_data(FolderData(root=root), seed=0).train
+    split = load_data(FolderData(kind="folder", root=root), seed=0).train
 
     def images(seed: int) -> np.ndarray:
         augmentation = create_augmentation([{"RandomBrightnessContrast": {"p": 1.0}}], seed)
@@ -161,6 +161,17 @@ def test_an_augmentation_that_albumentations_does_not_know_is_an_error(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         create_augmentation(transforms, 0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [({"Normalize": {}}, "must give uint8 pixels"), ({"RandomCrop": {"height": 99, "width": 99}}, "fails on an image")],
+)
+def test_an_augmentation_that_images_cannot_go_through_is_told(
+    transform: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"augmentation: .*{message}"):
+        check_augmentation(create_augmentation([transform], 0), np.zeros((8, 8, 3), np.uint8))
 
 
 def write_idx(root: Path, count: int) -> None:

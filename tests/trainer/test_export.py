@@ -80,6 +80,16 @@ def test_only_a_graph_of_tamiz_has_a_spec(tmp_path: Path) -> None:
     graph = write_grey_graph(tmp_path / "graph.onnx", make_spec(["a", "b"]))
     with pytest.raises(ExportError, match="no tamiz.spec in its metadata"):
         read_spec(graph)
+    # A graph whose spec is another's.
+    model = onnx.load(graph)
+    model.metadata_props.add(key=module.SPEC_METADATA, value=make_spec(["a", "b", "c"]).to_json())
+    onnx.save(model, graph)
+    with pytest.raises(ExportError, match="2 images and 3 labels gave"):
+        read_spec(graph)
+    model.metadata_props[0].value = make_spec(["a", "b"], 32, 32).to_json()
+    onnx.save(model, graph)
+    with pytest.raises(ExportError, match="does not run as its spec says"):
+        read_spec(graph)
     graph.write_bytes(b"nonsense")
     with pytest.raises(ExportError, match="not an ONNX file"):
         read_spec(graph)

@@ -60,6 +60,8 @@ def test_a_value_given_comes_before_the_yaml() -> None:
         pytest.param(["data.kind=folders"], "data.*folders", id="kind"),
         pytest.param(["train.epochs"], "write key=value", id="no value"),
         pytest.param(["name.x=1"], "name holds a value, not a section", id="value as section"),
+        pytest.param(["preprocessing.colour=RGB"], "colour RGB has 3 channels, so give 3 means", id="channels"),
+        pytest.param(["preprocessing.revision=9"], "preprocessing.revision: ", id="revision"),
         pytest.param(["name=a/b"], "name: ", id="name"),
         pytest.param(["model.pretrained=true", "model.weights=x"], "give pretrained or weights", id="two sources"),
     ],

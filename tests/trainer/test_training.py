@@ -35,7 +35,7 @@ def test_a_run_folder_holds_all_that_training_made(trained: Run) -> None:
     assert not list(trained.path.glob("*.part"))
 
 
-def test_two_epochs_learn_something(tiny_recipe: Callable[..., Recipe]) -> None:
+def test_four_epochs_learn_something(tiny_recipe: Callable[..., Recipe]) -> None:
     run = train(tiny_recipe("train.epochs=4"))
     assert run.metrics["test"]["accuracy"] > 0.7
     assert run.metrics["epochs"][-1]["train_loss"] < run.metrics["epochs"][0]["train_loss"] / 2
@@ -83,11 +83,37 @@ def test_a_broken_training_image_stops_the_run_with_its_name(
     assert all(f"left out: {message}" in said for message in named)
 
 
+def test_a_batch_that_a_layer_cannot_take_is_a_failed_run(tiny_recipe: Callable[..., Recipe]) -> None:
+    # The last batch is of one image, of which BatchNorm can make no statistics on a map of 1×1.
+    options = ["model.name=mobilenetv2_050", "preprocessing.height=8", "preprocessing.width=8"]
+    with pytest.raises(RunError, match="training failed in .*Expected more than 1 value per channel"):
+        train(tiny_recipe(*options, "train.batch_size=61", "data.subset_size=62", "train.epochs=1"))
+
+
+def test_an_image_size_that_a_model_cannot_take_is_told_before_training(tiny_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match="cannot take images of 28x28"):
+        train(tiny_recipe("model.name=vit_tiny_patch16_224"))
+
+
+def test_evaluating_a_run_on_data_of_other_labels_is_refused(
+    run: Run, digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    (root / "train" / "3").rename(root / "train" / "three")
+    (root / "test" / "3").rename(root / "test" / "three")
+    recipe = run.path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(digits), str(root)))
+    done = tamiz("evaluate", run.path)
+    assert done.returncode == 1
+    assert "now has the labels 0, 1, 2, 4" in done.stderr
+
+
 def test_a_device_that_is_not_there_and_a_validation_without_images_are_told(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     if not torch.cuda.is_available():
-        with pytest.raises(RecipeError, match="train: .*gpu"):
+        with pytest.raises(RecipeError, match="train: .*CUDAAccelerator"):
             train(tiny_recipe("train.device=cuda"))
     root = tmp_path / "digits"
     shutil.copytree(digits, root)
@@ -212,7 +238,7 @@ def test_the_commands_train_evaluate_and_predict(
         (["train", "digit"], 2, "did you mean 'digits'"),
         (["train", "digits"], 2, "data.root: there is no folder data/digits"),
         (["train", "digits", "--set", "train.epoch=1"], 2, "unknown key train.epoch; did you mean 'epochs'?"),
-        (["train", "digits", "--set", "model.name=lenet6"], 2, "there is no folder"),
+        (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
         (["evaluate", "runs/none"], 1, "no run runs/none"),
         (["predict", "none.png", "--run", "runs/none"], 1, "no run runs/none"),
         (["export", "runs/none"], 1, "no run runs/none"),

@@ -13,6 +13,8 @@ from tamiz.errors import RecipeError, nearest
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
+import numpy as np
+import numpy.typing as npt
 
 
 def create_augmentation(transforms: Sequence[dict[str, dict[str, Any]]], seed: int) -> A.Compose:
@@ -43,6 +45,25 @@ def create_augmentation(transforms: Sequence[dict[str, dict[str, Any]]], seed: i
     return A.Compose(built, seed=seed)
 
 
+def check_augmentation(augmentation: A.Compose, pixels: npt.NDArray[np.uint8]) -> None:
+    """Try a pipeline on an image.
+
+    Raises:
+        RecipeError: it fails on the image, or gives something else than pixels, as a normalisation does.
+    """
+    try:
+        augmented = augmentation(image=pixels)["image"]
+    except Exception as exc:
+        # Albumentations' and OpenCV's own errors.
+        first = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        raise RecipeError(f"augmentation: fails on an image of {list(pixels.shape)}: {first}") from exc
+    if getattr(augmented, "dtype", None) != np.uint8 or augmented.ndim != pixels.ndim:
+        raise RecipeError(
+            f"augmentation: must give uint8 pixels as it takes them, and gives {augmented.dtype} "
+            f"{list(augmented.shape)}; normalisation has its own key"
+        )
+
+
 def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform:
     known = {
         key
@@ -56,5 +77,5 @@ def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform:
         warnings.simplefilter("error")
         try:
             return getattr(A, name)(**arguments)
-        except (UserWarning, TypeError, ValueError) as exc:
+        except (Warning, TypeError, ValueError) as exc:
             raise ValueError(f"{name}: {' '.join(str(exc).split())}") from exc

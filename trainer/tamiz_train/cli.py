@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from tamiz.errors import InvalidImageError, UsageError
+from tamiz.errors import InvalidImageError, RunError, UsageError
 from tamiz.results import find_images, open_writer, print_table, to_record
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control, change
@@ -58,6 +58,11 @@ def evaluate(
     from .data import load_data
 
     data = load_data(found.recipe.data, found.recipe.train.seed)
+    if data.labels != found.spec.labels:
+        raise RunError(
+            f"{found.recipe.data.root} now has the labels {', '.join(data.labels)}; the run was trained on "
+            f"{', '.join(found.spec.labels)}"
+        )
     measured = evaluation.evaluate(found.load_model(), data.split(split), found.spec)
     if as_json:
         print(json.dumps(measured.to_dict()))
@@ -89,7 +94,7 @@ def predict(
                 write(record)
     if as_json:
         document: dict[str, Any] = {"run": str(found.path), "images": len(paths), "errors": errors}
-        print(json.dumps(document | ({} if out else {"results": records}), ensure_ascii=False))
+        print(json.dumps(document | ({} if out else {"results": records})))
     elif not out:
         print_table(records, Console(width=None if sys.stdout.isatty() else 160))
     return 1 if errors else 0
@@ -137,12 +142,11 @@ def publish(
         print(f"exported: {exported.parity}")
         graph, spec, manifest = exported.path, run.spec, exporting.describe(run, exported)
         model, settings = model or run.recipe.name, run.recipe.serving
-    store = Repository(repository)
-    number = store.publish(model, graph, spec, manifest=manifest, settings=settings)
-    print(f"published {model} version {number} in {repository}", flush=True)
-    name = model
+    store, name = Repository(repository), model
     with ExitStack() as stack:
         control = stack.enter_context(Control(url, key)) if url else None
+        number = store.publish(name, graph, spec, manifest=manifest, settings=settings)
+        print(f"published {name} version {number} in {repository}", flush=True)
         if promote:
             change(store, name, lambda: store.promote(name, number), control)
         elif control is not None and number == store.live(name).version:

@@ -46,11 +46,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def image_name(self, index: int) -> str:
-        """What to call an image in a message."""
-        image = self.images[index]
-        return str(image) if isinstance(image, Path) else f"{self.name}[{index}]"
-
 
 @dataclass(frozen=True)
 class Data:

@@ -85,6 +85,17 @@ class MLP(nn.Sequential):
 _OWN = {"lenet5": LeNet5, "mlp": MLP}
 
 
+def check_name(settings: ModelSettings) -> None:
+    """Refuse a model that is not there.
+
+    Raises:
+        RecipeError: with the nearest name.
+    """
+    if settings.name not in _OWN and not timm.is_model(settings.name):
+        hint = nearest(settings.name, [*_OWN, *timm.list_models()])
+        raise RecipeError(f"model.name: no model {settings.name!r}{hint}")
+
+
 def create_model(settings: ModelSettings, spec: ModelSpec, *, initial_weights: bool = True) -> Classifier:
     """Build the network of a recipe.
 
@@ -114,9 +125,7 @@ def _create_backbone(settings: ModelSettings, spec: ModelSpec, *, pretrained: bo
         if settings.name == "lenet5" and min(preprocessing.height, preprocessing.width) < 12:
             raise RecipeError("model: lenet5 needs preprocessing.height and width of 12 or more")
         return _OWN[settings.name](preprocessing, classes)
-    if not timm.is_model(settings.name):
-        hint = nearest(settings.name, [*_OWN, *timm.list_models()])
-        raise RecipeError(f"model.name: no model {settings.name!r}{hint}")
+    check_name(settings)
     try:
         return timm.create_model(
             settings.name,
@@ -137,6 +146,10 @@ def _load_weights(backbone: nn.Module, path: Path, name: str) -> bool:
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise RecipeError(f"model.weights: {path}: not a state dict")
+    except RecipeError:
+        raise
     except (OSError, SafetensorError) as exc:
         raise RecipeError(f"model.weights: {path}: {getattr(exc, 'strerror', None) or exc}") from exc
     except Exception as exc:

@@ -41,7 +41,7 @@ class FolderData(_Section):
         on_broken: an image that cannot be read is left out and named (``skip``) or ends the run (``stop``).
     """
 
-    kind: Literal["folder"] = "folder"
+    kind: Literal["folder"]
     root: Path
     validation_share: Share = 0.1
     test_share: Share = 0.2
@@ -177,6 +177,20 @@ class Recipe(_Section):
     tracking: TrackingSettings = TrackingSettings()
     runs_dir: Path = Path("runs")
 
+    @model_validator(mode="after")
+    def _channels_fit(self) -> Recipe:
+        channels, given = self.preprocessing.channels, self.normalisation
+        if not len(given.mean) == len(given.std) == channels:
+            raise ValueError(
+                f"normalisation: preprocessing.colour {self.preprocessing.colour} has {channels} channels, so give "
+                f"{channels} means and standard deviations"
+            )
+        return self
+
+    def with_absolute_paths(self) -> Recipe:
+        """The same recipe for a reader in any folder."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"root": self.data.root.absolute()})})
+
     def to_yaml(self) -> str:
         """YAML that reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -253,7 +267,7 @@ def _describe(exc: ValidationError, document: dict[str, Any]) -> str:
         path = [str(part) for part in error["loc"]]
         if path[:1] == ["data"] and path[1:2] and path[1] in {"folder", "torchvision"}:
             del path[1]
-        key = ".".join(path)
+        key = ".".join(path) or "recipe"
         if error["type"] == "extra_forbidden":
             problems.append(f"unknown key {key}{nearest(path[-1], _keys_beside(path, document))}")
         elif error["type"] == "missing":

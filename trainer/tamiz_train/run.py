@@ -1,4 +1,4 @@
-"""A run folder: what training leaves, complete or not there.
+"""A run folder: what training leaves. It is finished when metrics.json is there, which is written last.
 
 ::
 
@@ -70,7 +70,7 @@ class Run:
             parent.mkdir(parents=True, exist_ok=True)
             path = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             path.mkdir()
-            write_whole(path / "recipe.yaml", recipe.to_yaml())
+            write_whole(path / "recipe.yaml", recipe.with_absolute_paths().to_yaml())
         except OSError as exc:
             raise RunError(f"cannot make a run in {parent}: {exc.strerror}; set runs_dir to a folder you own") from exc
         return cls(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -15,13 +16,14 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from tamiz.errors import RecipeError
+from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
-from .augmentation import create_augmentation
+from .augmentation import A, check_augmentation, create_augmentation
 from .data import Data, Split, create_loader, load_data
 from .evaluation import evaluate
-from .models import create_model
+from .models import Classifier, check_name, create_model
 from .module import ClassifierModule, create_optimizer, create_schedule
 from .recipe import Recipe
 from .run import Run
@@ -45,6 +47,7 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
         RunError: training failed, or its folder cannot be written.
     """
     L.seed_everything(recipe.train.seed, workers=True, verbose=False)
+    check_name(recipe.model)
     data = load_data(recipe.data, recipe.train.seed)
     spec = ModelSpec(labels=data.labels, preprocessing=recipe.preprocessing, normalisation=recipe.normalisation)
     classifier = create_model(recipe.model, spec)
@@ -53,6 +56,7 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
     if recipe.train.schedule:
         create_schedule(recipe.train.schedule, optimizer, total_steps=100)
     augmentation = create_augmentation(recipe.augmentation, recipe.train.seed) if recipe.augmentation else None
+    _try_out(classifier, augmentation, data.train, spec)
     parameters = sum(weight.numel() for weight in classifier.parameters())
     say(
         f"{recipe.name}: {recipe.model.name} ({parameters:,} parameters), {len(data.labels)} labels, "
@@ -92,12 +96,29 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
     return run
 
 
+def _try_out(classifier: Classifier, augmentation: A.Compose | None, split: Split, spec: ModelSpec) -> None:
+    """Two images through all that training will do with them, to find what does not fit before it begins."""
+    if augmentation is not None:
+        for image in split.images[:100]:
+            with contextlib.suppress(InvalidImageError):
+                check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
+                break
+    try:
+        with torch.no_grad():
+            classifier.eval()(torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8))
+    except (RuntimeError, ValueError, AssertionError) as exc:
+        size = f"{spec.preprocessing.height}x{spec.preprocessing.width}"
+        raise RecipeError(f"model: cannot take images of {size}: {' '.join(str(exc).split())}") from exc
+    finally:
+        classifier.train()
+
+
 def _fit(
     module: ClassifierModule,
     recipe: Recipe,
     data: Data,
     folder: Path,
-    augmentation: Any,
+    augmentation: A.Compose | None,
     callbacks: list[Callback],
     tracker: Tracker,
 ) -> Path:
@@ -146,6 +167,9 @@ def _fit(
         except MisconfigurationException as exc:
             # A device that is not there, or a validation without one readable image.
             raise RecipeError(f"train: {' '.join(str(exc).split())}") from exc
+        except (RuntimeError, ValueError, OSError) as exc:
+            # Memory, a disk that is full, a batch that a layer cannot take: the run cannot go on.
+            raise RunError(f"training failed in {folder}: {' '.join(str(exc).split())}") from exc
     return Path(checkpoint.best_model_path)
 
 

@@ -63,11 +63,9 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests with one run of the model; with one run each if the joint one fails."""
         feeds = [self._feed(request) for request in requests]
+        if len(feeds) == 1 or not self.batched:
+            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
         try:
-            if len(feeds) == 1:
-                return [self._response(requests[0], self.session.run(self.outputs, feeds[0]))]
-            if not self.batched:
-                raise ValueError("a model without batching takes one request at a time")
             joint = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
             results = self.session.run(self.outputs, joint)
         except Exception:
