@@ -141,9 +141,11 @@ def test_mlflow_keeps_parameters_metrics_by_epoch_and_files(
     assert files == {"recipe.yaml", "spec.json", "metrics.json", "model.safetensors"}
 
 
-def test_a_tracking_store_that_cannot_be_used_is_told(tiny_recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(RecipeError, match="tracking.uri: sqlite:////no/where/x.db cannot be used"):
-        train(tiny_recipe("tracking.uri=sqlite:////no/where/x.db"))
+def test_a_tracking_store_that_cannot_be_used_is_told(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    with pytest.raises(RecipeError, match=f"tracking.uri: {uri} cannot be used"):
+        train(tiny_recipe(f"tracking.uri={uri}"))
 
 
 def test_predict_says_what_evaluation_measured(trained: Run) -> None:
