@@ -38,8 +38,8 @@ class Tracker:
         for talkative in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
             logging.getLogger(talkative).setLevel(logging.ERROR)
         experiment = recipe.tracking.experiment or recipe.name
-        logger = MLFlowLogger(experiment, run_name=run_name, tracking_uri=recipe.tracking.uri)
         try:
+            logger = MLFlowLogger(experiment, run_name=run_name, tracking_uri=recipe.tracking.uri)
             logger.log_hyperparams(recipe.model_dump(mode="json"))
         except Exception as exc:
             # MLflow raises its own error, SQLAlchemy's or the network's.
