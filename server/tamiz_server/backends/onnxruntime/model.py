@@ -122,6 +122,9 @@ def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
     options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
     options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 0)
     options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 0)
+    # Threads that spin while they wait take the cores from the clients of an embedded server, and from each other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     mode = _parameter(config, "execution_mode", 0)
     if mode not in (0, 1):
         raise pb_utils.TritonModelException(f"parameter execution_mode: expected 0 or 1, got {mode}")
