@@ -64,6 +64,28 @@ class _Calls:
         self._target = grpc_target(url)
         self._served: ServedVersion | None = None
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The spec of the version that the client is pinned to.
+
+        `Client` reads it from the server when first asked for; `AsyncClient`, which cannot wait here, raises
+        `UsageError` where nothing was read yet.
+        """
+        return self._pinned().spec
+
+    @property
+    def live_version(self) -> int:
+        """The version that the client is pinned to; read as `spec` is."""
+        return self._pinned().version
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most images that the server takes in one request; read as `spec` is."""
+        return self._pinned().max_batch_size
+
+    def _pinned(self) -> ServedVersion:
+        raise NotImplementedError
+
     def _read_served(self, deadline: float) -> _Flow[ServedVersion]:
         request = service_pb2.ModelConfigRequest(name=self.model)
         try:
@@ -148,21 +170,6 @@ class Client(_Calls):
         self._channel = open_channel(self._target)
         self._closed = False
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The spec of the version that the client is pinned to; read from the server when first asked for."""
-        return self._pinned().spec
-
-    @property
-    def live_version(self) -> int:
-        """The version that the client is pinned to; read from the server when first asked for."""
-        return self._pinned().version
-
-    @property
-    def max_batch_size(self) -> int:
-        """Most images that the server takes in one request."""
-        return self._pinned().max_batch_size
 
     def refresh(self) -> None:
         """Read from the server which version is live now, and pin it.
@@ -278,25 +285,6 @@ class AsyncClient(_Calls):
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
         self._stub: Any = None
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The spec of the version that the client is pinned to.
-
-        Raises:
-            UsageError: nothing was read from the server yet.
-        """
-        return self._pinned().spec
-
-    @property
-    def live_version(self) -> int:
-        """The version that the client is pinned to; raises as `spec` does."""
-        return self._pinned().version
-
-    @property
-    def max_batch_size(self) -> int:
-        """Most images that the server takes in one request; raises as `spec` does."""
-        return self._pinned().max_batch_size
 
     async def refresh(self) -> None:
         """Read from the server which version is live now, and pin it; see `Client.refresh`."""
