@@ -19,7 +19,10 @@ from .errors import MissingExtraError, TamizError, UsageError
 COMMANDS = {
     "demo": ("tamiz_bench.demo:demo", "train,server,bench,cpu", "The whole chain on handwritten digits."),
     "train": ("tamiz_train.cli:train", "train,cpu", "Train a model by a recipe."),
-    "evaluate": ("tamiz_train.cli:evaluate", "train,cpu", "Measure a run on a split of its data."),
+    "data check": ("tamiz_train.cli:data_check", "train,cpu", "Tell what is wrong with a recipe's data."),
+    "data show": ("tamiz_train.cli:data_show", "train,cpu", "Write a contact sheet of a recipe's images."),
+    "evaluate": ("tamiz_train.cli:evaluate", "train,cpu", "Measure a run, or a served model, on its data."),
+    "explain": ("tamiz_train.cli:explain", "train,cpu", "Show where in an image a run sees its label (Grad-CAM)."),
     "predict": ("tamiz_train.cli:predict", "train,cpu", "Classify images with a run, without a server."),
     "export": ("tamiz_train.cli:export", "train,cpu", "Export a run to ONNX and compare the two."),
     "publish": (
@@ -45,6 +48,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train an image classifier, serve it with NVIDIA Triton, classify at scale.",
 )
+GROUPS = {
+    "data": typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Look at a recipe's images before training on them."
+    )
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -95,7 +103,7 @@ def _call(name: str, arguments: list[str]) -> Any:
     module, _, function = place.partition(":")
     real = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     try:
-        real.command(name)(getattr(importlib.import_module(module), function))
+        real.command(name.rpartition(" ")[2])(getattr(importlib.import_module(module), function))
         return typer.main.get_command(real)(arguments, prog_name=f"tamiz {name}", standalone_mode=False)
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0].startswith("tamiz"):
@@ -107,13 +115,17 @@ def _register(name: str, summary: str) -> None:
     # Everything behind the command's name, --help too, is for the real command, which is not imported yet.
     settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-    @app.command(name, help=summary, context_settings=settings)
+    group, _, last = name.rpartition(" ")
+
+    @(GROUPS[group] if group else app).command(last, help=summary, context_settings=settings)
     def command(context: typer.Context) -> Any:
         return _call(name, [argument for argument in context.args if argument != "--debug"])
 
 
 for _name, (_, _, _summary) in COMMANDS.items():
     _register(_name, _summary)
+for _group, _commands in GROUPS.items():
+    app.add_typer(_commands, name=_group)
 
 if __name__ == "__main__":
     main()

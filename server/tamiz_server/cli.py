@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -18,7 +17,7 @@ from rich.text import Text
 from tamiz.errors import RepositoryError
 from tamiz.protocol import live_versions
 
-from .control import Control, change
+from .control import Control, change, open_control
 from .repository import Repository
 from .triton import Triton
 
@@ -127,8 +126,7 @@ def promote(
 ) -> None:
     """Make a version the live one, on disk and, with --url, in a running server."""
     store = Repository(repository)
-    with ExitStack() as stack:
-        control = stack.enter_context(Control(url, key)) if url else None
+    with open_control(url, key) as control:
         change(store, model, lambda: store.promote(model, version), control)
     print(f"{model}: version {version} is live")
 
@@ -141,8 +139,7 @@ def rollback(
 ) -> None:
     """Undo the last promotion, on disk and, with --url, in a running server."""
     store = Repository(repository)
-    with ExitStack() as stack:
-        control = stack.enter_context(Control(url, key)) if url else None
+    with open_control(url, key) as control:
         change(store, model, lambda: store.rollback(model), control)
     print(f"{model}: version {store.live(model).version} is live")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -91,6 +92,16 @@ class Control:
             return getattr(self._stub, method)(request, timeout=LOAD_TIMEOUT_S, metadata=self._metadata)
         except grpc.RpcError as exc:
             raise error_from_rpc(exc, url=self.url, model=model) from exc
+
+
+@contextmanager
+def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
+    """The control of the server at a URL; None where no URL was given, which leaves it to the disk alone."""
+    if url is None:
+        yield None
+        return
+    with Control(url, key) as control:
+        yield control
 
 
 def change(repository: Repository, model: str, alter: Callable[[], ModelConfig], control: Control | None) -> None:

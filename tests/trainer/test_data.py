@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import gzip
-import struct
 from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from datasets_on_disk import write_idx
 
 from tamiz import Preprocessing, RecipeError
 from tamiz_train.augmentation import check_augmentation, create_augmentation
 from tamiz_train.data import create_loader, load_data
-from tamiz_train.recipe import FolderData, TorchvisionData
+from tamiz_train.settings import FolderData, TorchvisionData
 
 SIZE = Preprocessing(height=8, width=8, colour="L")
 
@@ -106,8 +105,12 @@ def test_each_image_is_seen_once_an_epoch_in_an_order_given_by_the_seed(root: Pa
     split = load_data(FolderData(kind="folder", root=root), seed=0).train
 
     def order(seed: int) -> list[list[int]]:
-        loader = create_loader(split, SIZE, batch_size=7, shuffle=True, seed=seed)
-        return [[index for batch in loader for index in batch.indices.tolist()] for _ in range(2)]
+        loader = create_loader(split, SIZE, batch_size=7, training=True, shuffle=True, seed=seed)
+        orders = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            orders.append([index for batch in loader for index in batch.indices.tolist()])
+        return orders
 
     first, second = order(0)
     assert sorted(first) == sorted(second) == list(range(40))
@@ -133,7 +136,10 @@ def test_augmentation_changes_training_images_by_its_seed(root: Path) -> None:
     def images(seed: int) -> np.ndarray:
         augmentation = create_augmentation([{"RandomBrightnessContrast": {"p": 1.0}}], seed)
         return np.concatenate(
-            [batch.images.numpy() for batch in create_loader(split, SIZE, batch_size=8, augmentation=augmentation)]
+            [
+                batch.images.numpy()
+                for batch in create_loader(split, SIZE, batch_size=8, augmentation=augmentation, seed=seed)
+            ]
         )
 
     plain = np.concatenate([batch.images.numpy() for batch in create_loader(split, SIZE, batch_size=8)])
@@ -174,21 +180,9 @@ def test_an_augmentation_that_images_cannot_go_through_is_told(
         check_augmentation(create_augmentation([transform], 0), np.zeros((8, 8, 3), np.uint8))
 
 
-def write_idx(root: Path, count: int) -> None:
-    """A Fashion-MNIST of a few images, in the files that torchvision reads."""
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, size in (("train", count), ("t10k", count // 2)):
-        images = np.random.default_rng(0).integers(0, 256, (size, 28, 28), np.uint8)
-        labels = (np.arange(size) % 10).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
-            (raw / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
-            (raw / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
-
-
 def test_a_torchvision_data_set_that_is_there_is_not_downloaded(tmp_path: Path) -> None:
-    write_idx(tmp_path, 200)
+    images = np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8)
+    write_idx(tmp_path / "FashionMNIST", images, (np.arange(300) % 10).astype(np.uint8), train=200)
     settings = TorchvisionData(kind="torchvision", name="FashionMNIST", root=tmp_path, validation_share=0.1)
     data = load_data(settings, seed=0)
     assert data.labels[0] == "T-shirt/top"

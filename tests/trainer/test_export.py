@@ -18,8 +18,8 @@ from tamiz_server.repository import Repository, sha256
 from tamiz_train import export as module
 from tamiz_train.export import describe, export, read_spec
 from tamiz_train.models import Classifier, create_model
-from tamiz_train.recipe import ModelSettings
 from tamiz_train.run import Run
+from tamiz_train.settings import ModelSettings
 
 
 def test_the_graph_takes_any_batch_of_pixels_and_gives_probabilities(run: Run) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from tamiz import RecipeError
 from tamiz_train.models import create_model
-from tamiz_train.recipe import ModelSettings
+from tamiz_train.settings import ModelSettings
 
 TEN = [str(index) for index in range(10)]
 SPEC = make_spec(TEN)

@@ -8,7 +8,7 @@ import torch
 from tamiz import RecipeError
 from tamiz_train.augmentation import create_augmentation
 from tamiz_train.models import create_model
-from tamiz_train.module import create_optimizer, create_schedule
+from tamiz_train.optimization import create_optimizer, create_schedule, freeze
 from tamiz_train.recipe import Recipe, load_recipe, shipped_recipes
 
 
@@ -16,21 +16,25 @@ from tamiz_train.recipe import Recipe, load_recipe, shipped_recipes
 def test_every_shipped_recipe_is_valid_down_to_the_libraries_it_names(name: str) -> None:
     from graphs import make_spec
 
-    recipe = load_recipe(name, ["model.weights=null"])
+    recipe = load_recipe(name, ["model.weights=null", "model.pretrained=false"])
     assert recipe.name == name
     size = recipe.preprocessing
     spec = make_spec([str(i) for i in range(10)], size.height, size.width, size.colour)
     network = create_model(recipe.model, spec)
-    optimizer = create_optimizer(recipe.train.optimizer, network)
-    if recipe.train.schedule:
-        create_schedule(recipe.train.schedule, optimizer, 100)
+    for phase in recipe.train.in_phases():
+        freeze(network, phase.trainable)
+        optimizer = create_optimizer(recipe.train.optimizer, phase.lr, network)
+        if recipe.train.schedule:
+            create_schedule(
+                recipe.train.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor="validation_loss"
+            )
     create_augmentation(recipe.augmentation, 0)
     assert network(torch.zeros((2, *size.shape), dtype=torch.uint8)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_resolved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
-    recipe = load_recipe(name, ["train.epochs=3", "data.subset_size=100"])
+    recipe = load_recipe(name, ["train.seed=3", "data.subset_size=100"])
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.to_yaml())
     assert load_recipe(path) == recipe
@@ -46,6 +50,35 @@ def test_the_quickstart_is_as_published() -> None:
 def test_a_value_given_comes_before_the_yaml() -> None:
     recipe = load_recipe("digits", ["train.epochs=3", "train.optimizer.lr=0.5", "data.root=/x", "model.weights=null"])
     assert (recipe.train.epochs, recipe.train.optimizer.lr, recipe.data.root) == (3, 0.5, Path("/x"))
+
+
+def test_the_command_line_comes_before_the_environment_and_that_before_the_yaml() -> None:
+    environment = {
+        "TAMIZ_TRAIN__BATCH_SIZE": "32",
+        "TAMIZ_TRAIN__DEVICE": "cpu",
+        "TAMIZ_TRAIN__NUM_THREADS": "1",
+        "TAMIZ_TRAIN__OPTIMIZER__LR": "0.25",
+        "TAMIZ_RUNS_DIR": "/elsewhere",
+        "MLFLOW_TRACKING_URI": "sqlite:///other.db",
+        "MLFLOW_EXPERIMENT_NAME": "shared",
+        "TAMIZ_TRACKING__EXPERIMENT": "own",
+    }
+    recipe = load_recipe("digits", ["train.batch_size=8"], environment)
+    train = recipe.train
+    assert (train.batch_size, train.device, train.num_threads, train.optimizer.lr) == (8, "cpu", 1, 0.25)
+    assert recipe.runs_dir == Path("/elsewhere")
+    assert (recipe.tracking.uri, recipe.tracking.experiment) == ("sqlite:///other.db", "own")
+    assert load_recipe("digits").train.batch_size == 64
+
+
+def test_a_variable_that_is_no_key_is_an_error_and_one_that_is_none_of_tamiz_is_let_be() -> None:
+    with pytest.raises(RecipeError, match="TAMIZ_TRIAN__EPOCHS: a recipe has no section 'trian'; did you mean 'train'"):
+        load_recipe("digits", environment={"TAMIZ_TRIAN__EPOCHS": "3"})
+    with pytest.raises(RecipeError, match="unknown key train.epoch; did you mean 'epochs'"):
+        load_recipe("digits", environment={"TAMIZ_TRAIN__EPOCH": "3"})
+    # The folder of the acceptance runs, a server's key, and what another tool may have set.
+    others = {"TAMIZ_DATA": "/data", "TAMIZ_KEY": "secret", "TAMIZ_TRAIN": "x", "TAMIZ_ANYTHING": "y"}
+    assert load_recipe("digits", environment=others) == load_recipe("digits")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +97,16 @@ def test_a_value_given_comes_before_the_yaml() -> None:
         pytest.param(["preprocessing.revision=9"], "preprocessing.revision: ", id="revision"),
         pytest.param(["name=a/b"], "name: ", id="name"),
         pytest.param(["model.pretrained=true", "model.weights=x"], "give pretrained or weights", id="two sources"),
+        pytest.param(["augmentation=3"], "augmentation: .*valid string .it is 3.", id="a set's name"),
+        pytest.param(["train.phases=[{epochs: 2, lr: 1}]"], "train: give epochs or phases, and not both", id="phases"),
+        pytest.param(["train.epochs=null"], "train: give epochs or phases", id="neither"),
+        pytest.param(
+            ["train.epochs=null", "train.phases=[{epochs: 2, lr: 1, trainable: tail}]"],
+            "train.phases.0.trainable: .*'tail'",
+            id="trainable",
+        ),
+        pytest.param(["model.head={hidden: [5], dropout: [0.1]}"], "need 2 values of dropout, not 1", id="dropout"),
+        pytest.param(["thresholds=2"], "thresholds: .*it is 2", id="threshold"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_key(overrides: list[str], message: str) -> None:

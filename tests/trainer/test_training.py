@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 
 from tamiz import RecipeError, RunError
 from tamiz.preprocessing import decode
+from tamiz_train.cpu import keep_strided_depthwise_in_float32
 from tamiz_train.data import load_data
 from tamiz_train.evaluation import evaluate
 from tamiz_train.models import create_model
-from tamiz_train.module import create_optimizer, create_schedule, keep_strided_depthwise_in_float32
-from tamiz_train.recipe import ModelSettings, OptimizerSettings, Recipe, ScheduleSettings
+from tamiz_train.optimization import create_optimizer, create_schedule
+from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
+from tamiz_train.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from tamiz_train.training import train
 
 
@@ -181,19 +183,23 @@ def test_an_unfinished_or_damaged_run_is_told(run: Run, tmp_path: Path) -> None:
 def test_an_unknown_optimizer_schedule_or_argument_is_told_before_training(
     tiny_recipe: Callable[..., Recipe],
 ) -> None:
-    with pytest.raises(RecipeError, match="torch has no 'AdmW'; did you mean 'AdamW'"):
+    with pytest.raises(RecipeError, match="neither torch nor timm has 'AdmW'; did you mean 'AdamW'"):
         train(tiny_recipe("train.optimizer.name=AdmW"))
     network = torch.nn.Linear(2, 2)
-    optimizer = create_optimizer(OptimizerSettings(name="SGD", lr=0.1), network)
+    optimizer = create_optimizer(OptimizerSettings(name="SGD", lr=0.1), 0.1, network)
     for settings, message in (
         (ScheduleSettings(name="OneCycle"), "did you mean 'OneCycleLR'"),
         (ScheduleSettings(name="StepLR", options={"step": 1}), "takes no 'step'"),
         (ScheduleSettings(name="StepLR"), "train.schedule: StepLR: .*step_size"),
+        (ScheduleSettings(name="cosin"), "did you mean 'cosine'"),
+        (ScheduleSettings(name="cosine", options={"min": 1}), "train.schedule: cosine: .*min"),
     ):
         with pytest.raises(RecipeError, match=message):
-            create_schedule(settings, optimizer, 10)
+            create_schedule(settings, optimizer, epochs=1, total_steps=10, monitor="validation_loss")
     with pytest.raises(RecipeError, match="takes no 'weight_decy'; did you mean 'weight_decay'"):
-        create_optimizer(OptimizerSettings(name="AdamW", lr=0.1, options={"weight_decy": 0}), network)
+        create_optimizer(OptimizerSettings(name="AdamW", lr=0.1, options={"weight_decy": 0}), 0.1, network)
+    with pytest.raises(RecipeError, match="train.optimizer: lamb: .*weight_decy"):
+        create_optimizer(OptimizerSettings(name="lamb", lr=0.1, options={"weight_decy": 0}), 0.1, network)
 
 
 def test_strided_depthwise_convolutions_stay_in_float32_under_autocast() -> None:
@@ -220,6 +226,7 @@ def test_the_commands_train_evaluate_and_predict(
     done = tamiz("train", "digits", *sets, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epoch 1/1: train loss" in done.stdout
+    assert "61,706 parameters, 61,706 trainable, 0 frozen" in done.stdout
     document = json.loads(done.stdout.splitlines()[-1])
     run = tmp_path / document["run"]
     assert (tmp_path / "mlflow.db").is_file()
@@ -241,6 +248,15 @@ def test_the_commands_train_evaluate_and_predict(
         (["train", "digits"], 2, "data.root: there is no folder data/digits"),
         (["train", "digits", "--set", "train.epoch=1"], 2, "unknown key train.epoch; did you mean 'epochs'?"),
         (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
+        (["train"], 2, "give a recipe to train by, or --resume RUN"),
+        (["train", "--resume", "runs/none"], 1, "no run runs/none: no recipe.yaml"),
+        (["train", "--resume", "runs/none", "--set", "train.epochs=1"], 2, "leave out --set and --check"),
+        (["train", "--check", "digits", "--set", "augmentation=standart"], 2, "there is no folder data/digits"),
+        (["evaluate"], 2, "name a run, or a served model with --model"),
+        (["evaluate", "--model", "none"], 1, "no run runs/none"),
+        (["data", "check", "digits"], 2, "data.root: there is no folder data/digits"),
+        (["data", "show", "digits"], 2, "data.root: there is no folder data/digits"),
+        (["data", "chek"], 2, "No such command 'chek'"),
         (["evaluate", "runs/none"], 1, "no run runs/none"),
         (["predict", "none.png", "--run", "runs/none"], 1, "no run runs/none"),
         (["export", "runs/none"], 1, "no run runs/none"),

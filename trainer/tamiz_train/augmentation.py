@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
+
+import yaml
 
 from tamiz.errors import RecipeError, nearest
 
@@ -16,20 +19,27 @@ import albumentations as A
 import numpy as np
 import numpy.typing as npt
 
+NONE = "none"
 
-def create_augmentation(transforms: Sequence[dict[str, dict[str, Any]]], seed: int) -> A.Compose:
+
+def create_augmentation(transforms: str | Sequence[dict[str, dict[str, Any]]], seed: int) -> A.Compose | None:
     """Build the pipeline of a recipe's ``augmentation``.
 
     Args:
-        transforms: each ``{name: arguments}``, as in ``{"HorizontalFlip": {"p": 0.5}}``.
+        transforms: each ``{name: arguments}``, as in ``{"HorizontalFlip": {"p": 0.5}}``; or the name of a set.
         seed: of its random numbers.
 
     Returns:
-        a pipeline that takes ``image=`` uint8 ``[height, width, 3]`` or ``[height, width]``.
+        a pipeline that takes ``image=`` uint8 ``[height, width, 3]`` or ``[height, width]``; None where there are
+        no transforms.
 
     Raises:
-        RecipeError: a transform or an argument that Albumentations does not know; all in one message.
+        RecipeError: a set, a transform or an argument that is not known; all in one message.
     """
+    if isinstance(transforms, str):
+        transforms = _named(transforms)
+    if not transforms:
+        return None
     built, problems = [], []
     for place, transform in enumerate(transforms):
         if len(transform) != 1:
@@ -62,6 +72,18 @@ def check_augmentation(augmentation: A.Compose, pixels: npt.NDArray[np.uint8]) -
             f"augmentation: must give uint8 pixels as it takes them, and gives {augmented.dtype} "
             f"{list(augmented.shape)}; normalisation has its own key"
         )
+
+
+def _named(name: str) -> list[dict[str, dict[str, Any]]]:
+    folder = resources.files("tamiz_train") / "augmentations"
+    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name == NONE:
+        return []
+    if name not in known:
+        raise RecipeError(
+            f"augmentation: no set {name!r}{nearest(name, [NONE, *known])}; there are none, {', '.join(known)}"
+        )
+    return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform:

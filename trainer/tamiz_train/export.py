@@ -1,7 +1,7 @@
 """Export: from a run to the ONNX graph that every server runs, checked against PyTorch.
 
 The graph takes ``image``, uint8 ``[batch, height, width, channels]``, and gives ``probabilities``, float32
-``[batch, classes]``; normalisation and the softmax are inside.
+``[batch, classes]``; normalisation and the softmax or sigmoid are inside.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tamiz.spec import ModelSpec
 from tamiz_server.repository import sha256
 
 from .data import Batch, Split, create_loader, load_data
+from .metrics import decide
 from .models import Classifier
 from .run import Run, write_whole
 
@@ -47,7 +48,7 @@ class Parity:
     Attributes:
         images: compared.
         largest_difference: of two probabilities.
-        agreeing: images with the same most probable label.
+        agreeing: images with the same most probable label; multilabel: with the same labels over their thresholds.
         tolerance: what was allowed.
     """
 
@@ -115,12 +116,12 @@ def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Split)
             if not len(batch.targets):
                 continue
             with torch.inference_mode():
-                expected = classifier(batch.images).softmax(1).numpy()
+                expected = classifier.probabilities(classifier(batch.images)).numpy()
             (actual,) = session.run([OUTPUT], {INPUT: batch.images.numpy()})
             difference = np.abs(actual - expected).max()
             # A NaN is further away than anything.
             largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
-            agreeing += int((actual.argmax(1) == expected.argmax(1)).sum())
+            agreeing += sum(map(np.array_equal, decide(actual, spec), decide(expected, spec)))
             count += len(batch.targets)
     if count == 0:
         raise ExportError("no validation image could be read to compare the exported graph on")
@@ -185,7 +186,7 @@ class _Served(nn.Module):
         self.classifier = classifier
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.classifier(image).softmax(1)
+        return self.classifier.probabilities(self.classifier(image))
 
 
 def _write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
@@ -220,4 +221,4 @@ def _validation(run: Run) -> Split:
     split = load_data(run.recipe.data, run.recipe.train.seed).validation
     # Spread over the classes, which folders keep in order.
     chosen = np.linspace(0, len(split) - 1, min(len(split), PARITY_IMAGES)).astype(int)
-    return Split(split.name, [split.images[i] for i in chosen], split.targets[chosen])
+    return split.take(chosen)

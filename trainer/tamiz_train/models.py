@@ -1,4 +1,4 @@
-"""Networks: any model of timm, and the two small ones of the published examples.
+"""Networks: any model of timm, and three small ones for small images.
 
 Every network is wrapped in a `Classifier`, which takes the same uint8 pixels in training, evaluation and
 export, so that normalisation exists in one place.
@@ -6,6 +6,9 @@ export, so that normalisation exists in one place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import timm
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 from tamiz.errors import RecipeError, nearest
 from tamiz.spec import ModelSpec, Preprocessing
 
-from .recipe import ModelSettings
+from .settings import HeadSettings, ModelSettings
 
 
 class Classifier(nn.Module):
@@ -25,12 +28,13 @@ class Classifier(nn.Module):
 
     Args:
         backbone: takes float32 ``[batch, channels, height, width]``, gives logits ``[batch, classes]``.
-        spec: its normalisation is applied to the pixels first.
+        spec: its normalisation is applied to the pixels first, its task says what the logits mean.
     """
 
     def __init__(self, backbone: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
         self.backbone = backbone
+        self.task = spec.task
         mean = torch.tensor(spec.normalisation.mean)
         std = torch.tensor(spec.normalisation.std)
         # (x / 255 - mean) / std as one multiplication and one addition.
@@ -41,6 +45,42 @@ class Classifier(nn.Module):
         """Logits ``[batch, classes]`` of uint8 ``[batch, height, width, channels]``."""
         pixels = image.permute(0, 3, 1, 2).float()
         return self.backbone(pixels * self.scale + self.shift)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the logits say of each label: softmax, or for multilabel sigmoid."""
+        return logits.softmax(1) if self.task == "multiclass" else logits.sigmoid()
+
+    @property
+    def head(self) -> nn.Module:
+        """The layers that tell the classes, behind the pooled features."""
+        return self.backbone.get_submodule(_head_name(self.backbone))
+
+    def blocks(self) -> list[list[str]]:
+        """Names of the backbone's weights before its head, by block, from the input to the head.
+
+        A block is what timm groups as one (a stage), or a layer of the models that are our own.
+        """
+        head = _head_name(self.backbone) + "."
+        if hasattr(self.backbone, "group_matcher"):
+            groups = timm.models.group_parameters(self.backbone, self.backbone.group_matcher(coarse=True))
+            named = [groups[place] for place in sorted(groups)]
+        else:
+            named = [
+                [f"{name}.{weight}" for weight, _ in layer.named_parameters()]
+                for name, layer in self.backbone.named_children()
+            ]
+        blocks = [[name for name in names if not name.startswith(head)] for names in named]
+        return [names for names in blocks if names]
+
+    @contextmanager
+    def pooled_features(self) -> Iterator[list[Tensor]]:
+        """Collects, while it is open, the features ``[batch, width]`` that each forward pass gives to the head."""
+        seen: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].flatten(1)))
+        try:
+            yield seen
+        finally:
+            handle.remove()
 
 
 class LeNet5(nn.Sequential):
@@ -82,7 +122,19 @@ class MLP(nn.Sequential):
         )
 
 
-_OWN = {"lenet5": LeNet5, "mlp": MLP}
+class CNN(nn.Sequential):
+    """Five 3×3 convolutions of 32 to 128 maps with batch normalisation, pooled twice, averaged: for small images."""
+
+    def __init__(self, preprocessing: Preprocessing, classes: int) -> None:
+        layers: list[nn.Module] = []
+        for place, (maps_in, maps) in enumerate(pairwise((preprocessing.channels, 32, 64, 64, 128, 128))):
+            layers += [nn.Conv2d(maps_in, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()]
+            if place in {0, 2}:
+                layers.append(nn.MaxPool2d(2))
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(128, classes))
+
+
+_OWN = {"cnn": CNN, "lenet5": LeNet5, "mlp": MLP}
 
 
 def check_name(settings: ModelSettings) -> None:
@@ -108,6 +160,8 @@ def create_model(settings: ModelSettings, spec: ModelSpec, *, initial_weights: b
         RecipeError: unknown model or option, input too small, or weights that do not fit.
     """
     backbone = _create_backbone(settings, spec, pretrained=settings.pretrained and initial_weights)
+    if settings.head is not None:
+        _replace_head(backbone, settings.head, len(spec.labels))
     if initial_weights and settings.weights:
         if not _load_weights(backbone, settings.weights, settings.name):
             _begin_head_small(backbone)
@@ -155,8 +209,13 @@ def _load_weights(backbone: nn.Module, path: Path, name: str) -> bool:
     except Exception as exc:
         raise RecipeError(f"model.weights: {path}: not a state dict that can be read safely: {exc}") from exc
     own = backbone.state_dict()
-    head = {key for key in own if key.rpartition(".")[0] == _head_name(backbone)}
-    weights = {key: value for key, value in weights.items() if key not in head or value.shape == own[key].shape}
+    prefix = _head_name(backbone) + "."
+    head = {key for key in own if key.startswith(prefix)}
+    weights = {
+        key: value
+        for key, value in weights.items()
+        if not key.startswith(prefix) or (key in own and value.shape == own[key].shape)
+    }
     missing = [key for key in own if key not in weights and key not in head]
     unknown = [key for key in weights if key not in own]
     unfit = [key for key in weights if key in own and weights[key].shape != own[key].shape]
@@ -165,6 +224,22 @@ def _load_weights(backbone: nn.Module, path: Path, name: str) -> bool:
             raise RecipeError(f"model.weights: {path} {problem} {len(keys)} tensors of {name}, first {keys[0]}")
     backbone.load_state_dict(weights, strict=False)
     return head <= weights.keys()
+
+
+def _replace_head(backbone: nn.Module, settings: HeadSettings, classes: int) -> None:
+    name = _head_name(backbone)
+    own = backbone.get_submodule(name)
+    if not isinstance(own, nn.Linear):
+        raise RecipeError(f"model.head: the model's own head is no linear layer but {type(own).__name__}")
+    layers: list[nn.Module] = []
+    widths = (own.in_features, *settings.hidden, classes)
+    for (width_in, width), dropout in zip(pairwise(widths), settings.dropout, strict=True):
+        linear = nn.Linear(width_in, width)
+        if settings.init == "xavier":
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        layers += [nn.Dropout(dropout), linear, nn.ReLU()]
+    backbone.set_submodule(name, nn.Sequential(*layers[:-1]))
 
 
 def _begin_head_small(backbone: nn.Module) -> None:
@@ -183,4 +258,5 @@ def _head_name(backbone: nn.Module) -> str:
     head = config.get("classifier")
     if isinstance(head, str):
         return head
-    return [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)][-1]
+    # Ours end with it, be it one layer or a Sequential of several.
+    return [name for name, _ in backbone.named_children()][-1]

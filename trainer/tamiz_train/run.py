@@ -7,8 +7,10 @@
         model.safetensors   weights of the best epoch
         spec.json           the ModelSpec that travels with the model
         metrics.json        by epoch, and of the best epoch on validation and test; written last
-        checkpoints/        Lightning's
+        mlflow_run_id       of the run in MLflow
+        checkpoints/        see `fitting`
         model.onnx          once exported, with parity.json
+        evaluation/         reports of `tamiz evaluate`
 
 What needs PyTorch is imported where it is used: to find a run and read its figures takes none of it.
 """
@@ -57,6 +59,20 @@ class Run:
         if not finished:
             raise RunError(f"no finished run in {folder}: metrics.json, which training writes last, is not there")
         return finished[-1]
+
+    @classmethod
+    def find_begun(cls, path: str | os.PathLike[str]) -> Run:
+        """The run at a path, finished or not; or the newest one, where the path is a recipe's folder of runs.
+
+        Raises:
+            RunError: there is none.
+        """
+        folder = Path(path)
+        newest_first = (folder, *sorted(folder.glob("*"), reverse=True))
+        begun = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
+        if not begun:
+            raise RunError(f"no run {folder}: no recipe.yaml, which training writes first, is there")
+        return cls(begun[0])
 
     @classmethod
     def begin(cls, recipe: Recipe) -> Run:

@@ -1,30 +1,26 @@
-"""Training: from a recipe to a finished run folder."""
+"""Training: from a recipe to a finished run folder, also after an interruption."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
-import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.errors import InvalidImageError, RecipeError
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
 from .augmentation import A, check_augmentation, create_augmentation
-from .data import Data, Split, create_loader, load_data
-from .evaluation import evaluate
+from .data import Data, Split, load_data
+from .distributed import Processes, processes
+from .evaluation import evaluate, tune_thresholds
+from .fitting import fit, parameters
 from .models import Classifier, check_name, create_model
-from .module import ClassifierModule, create_optimizer, create_schedule
+from .module import create_loss, monitored
+from .optimization import create_optimizer, create_schedule, freeze
 from .recipe import Recipe
 from .run import Run
 from .tracking import Tracker
@@ -32,8 +28,69 @@ from .tracking import Tracker
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that a recipe names, found and tried: the network with its first weights, its spec, and the images."""
+
+    recipe: Recipe
+    data: Data
+    spec: ModelSpec
+    classifier: Classifier
+
+    def __str__(self) -> str:
+        images = " + ".join(f"{len(split):,}" for split in self.data.splits)
+        return (
+            f"{self.recipe.name}: {self.recipe.model.name} ({parameters(self.classifier)}), "
+            f"{len(self.data.labels)} labels, {images} images to train, validate and test"
+        )
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Find and try all that a recipe names, without training anything.
+
+    Raises:
+        RecipeError: the recipe names something that is not there or does not fit.
+    """
+    settings = recipe.train
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)
+    check_name(recipe.model)
+    data = load_data(recipe.data, settings.seed)
+    spec = ModelSpec(
+        task=data.task,
+        labels=data.labels,
+        # Those of training's end may differ, where they are tuned on validation.
+        thresholds=_thresholds(recipe, data) if data.task == "multilabel" else None,
+        preprocessing=recipe.preprocessing,
+        normalisation=recipe.normalisation,
+    )
+    classifier = create_model(recipe.model, spec)
+    # Made only to find what is wrong with them before a run folder is; each phase makes its own.
+    create_loss(settings, data)
+    for phase in reversed(settings.in_phases()):
+        freeze(classifier, phase.trainable)
+        optimizer = create_optimizer(settings.optimizer, phase.lr, classifier)
+        if settings.schedule:
+            create_schedule(
+                settings.schedule,
+                optimizer,
+                epochs=phase.epochs,
+                total_steps=100,
+                monitor=monitored(settings, data.task),
+            )
+    monitored(settings, data.task)
+    _try_out(classifier, create_augmentation(recipe.augmentation, settings.seed), data.train, spec)
+    if settings.compile:
+        # In place: the names of the weights stay.
+        classifier.compile()
+    return Prepared(recipe, data, spec, classifier)
+
+
 def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
     """Train by a recipe, keep the best epoch, and measure it on validation and test.
+
+    Under `torchrun` its processes train together, and each gets the same run.
 
     Args:
         recipe: all that the run depends on.
@@ -46,54 +103,71 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
         RecipeError: the recipe names something that is not there; found before anything is trained.
         RunError: training failed, or its folder cannot be written.
     """
-    L.seed_everything(recipe.train.seed, workers=True, verbose=False)
-    check_name(recipe.model)
-    data = load_data(recipe.data, recipe.train.seed)
-    spec = ModelSpec(labels=data.labels, preprocessing=recipe.preprocessing, normalisation=recipe.normalisation)
-    classifier = create_model(recipe.model, spec)
-    # Made only to find what is wrong with them before a run folder is; Lightning has the module make its own.
-    optimizer = create_optimizer(recipe.train.optimizer, classifier)
-    if recipe.train.schedule:
-        create_schedule(recipe.train.schedule, optimizer, total_steps=100)
-    augmentation = create_augmentation(recipe.augmentation, recipe.train.seed) if recipe.augmentation else None
-    _try_out(classifier, augmentation, data.train, spec)
-    parameters = sum(weight.numel() for weight in classifier.parameters())
-    say(
-        f"{recipe.name}: {recipe.model.name} ({parameters:,} parameters), {len(data.labels)} labels, "
-        f"{len(data.train):,} + {len(data.validation):,} + {len(data.test):,} images to train, validate and test"
-    )
+    with processes() as group:
+        prepared = prepare(recipe)
+        run = group.from_first(Run.begin(recipe) if group.first else None)
+        return _complete(run, prepared, group, say)
 
-    run = Run.begin(recipe)
-    module = ClassifierModule(classifier, recipe, len(data.labels))
-    history = _History(say)
-    with Tracker.start(recipe, run.path.name) as tracker:
-        best = _fit(module, recipe, data, run.path, augmentation, [history, *_progress()], tracker)
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
-        classifier = module.classifier.cpu()
-        broken = set(module.broken)
-        figures = {}
-        for split in (data.validation, data.test):
-            measured = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
-            broken.update(measured.broken)
-            figures[split.name] = measured.metrics
-        metrics = {
-            **figures,
-            "best_epoch": history.best_epoch,
-            "epochs": history.epochs,
-            "parameters": parameters,
-            "images": {split.name: len(split) for split in (data.train, data.validation, data.test)},
-            "broken_images": sorted(broken),
-            "mlflow_run_id": tracker.run_id,
-        }
-        run.finish(classifier, spec, metrics)
-        tracker.finish(run, figures)
+
+def resume(run: Run, say: Say = lambda line: None) -> Run:
+    """Go on with a run that was interrupted, from its last completed epoch, as if it had not been.
+
+    Raises:
+        RecipeError: its images or weights are not there any more.
+        RunError: its images have other labels now, or training failed.
+    """
+    if run.finished:
+        say(f"{run.path} is finished; nothing is left to do")
+        return run
+    with processes() as group:
+        return _complete(run, prepare(run.recipe), group, say)
+
+
+def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
+    recipe = prepared.recipe
+    if not group.first:
+        say = _say_nothing
+    say(str(prepared))
+    with Tracker.start(recipe, run, group) as tracker:
+        fitted = fit(prepared.classifier, recipe, prepared.data, run.path, tracker, group, say)
+        # What the first process measures and writes, the others need not.
+        if group.first:
+            _finish(run, prepared, fitted.broken, tracker, say, epochs=fitted.epochs, best_epoch=fitted.best_epoch)
+        group.wait()
+    return run
+
+
+def _finish(run: Run, prepared: Prepared, broken: set[str], tracker: Tracker, say: Say, **history: object) -> None:
+    recipe, data, spec, classifier = prepared.recipe, prepared.data, prepared.spec, prepared.classifier
+    figures = {}
+    for split in (data.validation, data.test):
+        measured = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
+        if split is data.validation and recipe.thresholds == "tuned" and data.task == "multilabel":
+            spec = spec.model_copy(update={"thresholds": tune_thresholds(measured)})
+            measured = measured.with_spec(spec)
+        broken.update(measured.broken)
+        figures[split.name] = measured.metrics
+    metrics = {
+        **figures,
+        **history,
+        "parameters": sum(weight.numel() for weight in classifier.parameters()),
+        "images": {split.name: len(split) for split in data.splits},
+        "broken_images": sorted(broken),
+        "mlflow_run_id": tracker.run_id,
+    }
+    run.finish(classifier, spec, metrics)
+    tracker.finish(run, figures)
     for message in sorted(broken):
         say(f"left out: {message}")
     if broken:
         say(f"{len(broken)} images could not be read and were left out")
-    say(f"best epoch {history.best_epoch}: test accuracy {figures['test'].get('accuracy', float('nan')):.4f}")
-    return run
+    first, value = next(iter(figures["test"].items()), ("accuracy", float("nan")))
+    say(f"best epoch {history['best_epoch']}: test {first} {value:.4f}")
+
+
+def _thresholds(recipe: Recipe, data: Data) -> tuple[float, ...]:
+    threshold = 0.5 if recipe.thresholds == "tuned" else recipe.thresholds
+    return (threshold,) * len(data.labels)
 
 
 def _try_out(classifier: Classifier, augmentation: A.Compose | None, split: Split, spec: ModelSpec) -> None:
@@ -113,93 +187,5 @@ def _try_out(classifier: Classifier, augmentation: A.Compose | None, split: Spli
         classifier.train()
 
 
-def _fit(
-    module: ClassifierModule,
-    recipe: Recipe,
-    data: Data,
-    folder: Path,
-    augmentation: A.Compose | None,
-    callbacks: list[Callback],
-    tracker: Tracker,
-) -> Path:
-    settings = recipe.train
-
-    def loader(split: Split, **options: Any) -> Any:
-        return create_loader(
-            split,
-            recipe.preprocessing,
-            batch_size=settings.batch_size,
-            num_workers=settings.num_workers,
-            seed=settings.seed,
-            **options,
-        )
-
-    checkpoint = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor="validation_accuracy",
-        mode="max",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    with warnings.catch_warnings():
-        # Advice of Lightning's on workers and log intervals; the recipe has decided these.
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        try:
-            trainer = L.Trainer(
-                accelerator=settings.device,
-                devices=1,
-                precision=settings.precision,
-                max_epochs=settings.epochs,
-                callbacks=[checkpoint, *callbacks],
-                logger=tracker.logger or False,
-                enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                default_root_dir=folder,
-            )
-            trainer.fit(
-                module,
-                loader(data.train, augmentation=augmentation, shuffle=settings.shuffle),
-                loader(data.validation),
-            )
-        except MisconfigurationException as exc:
-            # A device that is not there, or a validation without one readable image.
-            raise RecipeError(f"train: {' '.join(str(exc).split())}") from exc
-        except (RuntimeError, ValueError, OSError) as exc:
-            # Memory, a disk that is full, a batch that a layer cannot take: the run cannot go on.
-            raise RunError(f"training failed in {folder}: {' '.join(str(exc).split())}") from exc
-    return Path(checkpoint.best_model_path)
-
-
-def _progress() -> list[Callback]:
-    return [TQDMProgressBar()] if sys.stderr.isatty() else []
-
-
-class _History(Callback):
-    """Keeps the figures of each epoch, and says them."""
-
-    def __init__(self, say: Say) -> None:
-        self.say = say
-        self.epochs: list[dict[str, float]] = []
-        self._began = 0.0
-
-    @property
-    def best_epoch(self) -> int:
-        best = max(self.epochs, key=lambda epoch: epoch["validation_accuracy"])
-        return int(best["epoch"])
-
-    def on_train_epoch_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        seconds = time.perf_counter() - self._began
-        epoch = {"epoch": trainer.current_epoch + 1, **figures, "seconds": round(seconds, 3)}
-        self.epochs.append(epoch)
-        self.say(
-            f"epoch {epoch['epoch']}/{trainer.max_epochs}: train loss {figures.get('train_loss', float('nan')):.4f}, "
-            f"validation loss {figures.get('validation_loss', float('nan')):.4f}, "
-            f"validation accuracy {figures.get('validation_accuracy', float('nan')):.4f}, {seconds:.1f} s"
-        )
+def _say_nothing(line: str) -> None:
+    """What a process says that is not the first."""

@@ -1,0 +1,5 @@
+"""``python -m tamiz``, which is what `torchrun -m tamiz train …` starts."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,38 @@
+"""Small data sets in the files in which others publish theirs."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def write_idx(root: Path, images: np.ndarray, labels: np.ndarray, *, train: int) -> None:
+    """A data set in the files of MNIST that torchvision reads, the first images for training, the rest for test."""
+    raw = root / "raw"
+    raw.mkdir(parents=True)
+    for name, part in (("train", slice(None, train)), ("t10k", slice(train, None))):
+        for kind, array in (("images-idx3", images[part]), ("labels-idx1", labels[part])):
+            content = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+            (raw / f"{name}-{kind}-ubyte").write_bytes(content)
+            (raw / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
+
+
+def write_voc(root: Path, sets: Mapping[str, Mapping[str, list[str]]]) -> Path:
+    """A tree in the layout of VOC; a label that begins with ``?`` is of a difficult object."""
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for split, images in sets.items():
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in images))
+        for name, labels in images.items():
+            cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), np.full((20, 30, 3), 100, np.uint8))
+            objects = "".join(
+                f"<object><name>{label.lstrip('?')}</name><difficult>{int(label.startswith('?'))}</difficult></object>"
+                for label in labels
+            )
+            (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return root

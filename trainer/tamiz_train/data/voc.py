@@ -1,0 +1,92 @@
+"""The layout of PASCAL VOC: images with the objects in them, as labels."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+
+from tamiz.errors import RecipeError
+
+from ..settings import VocData
+from .split import Source, Split, in_order
+
+SETS = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
+SHOWN = 5
+
+
+def read_voc(settings: VocData) -> Source:
+    """Read ``ImageSets/Main`` and the annotations of the images that it names.
+
+    Raises:
+        RecipeError: a part of the layout is not there or cannot be read.
+    """
+    sets = settings.root / "ImageSets" / "Main"
+    names = {split: _read_set(sets, files) for split, files in SETS.items()}
+    if not names["train"]:
+        raise RecipeError(
+            f"data.root: {sets} has no train.txt or trainval.txt that names images; data.root is the folder that holds "
+            "JPEGImages, Annotations and ImageSets"
+        )
+    if not (sets / "train.txt").is_file() and names["validation"]:
+        # trainval.txt names the images of val.txt too.
+        held_out = set(names["validation"])
+        names["train"] = [name for name in names["train"] if name not in held_out]
+    problems: list[str] = []
+    objects = {
+        name: _read_objects(settings.root, name, settings.difficult, problems)
+        for split in names.values()
+        for name in split
+    }
+    if problems:
+        more = f"; and {len(problems) - SHOWN} problems more" if len(problems) > SHOWN else ""
+        raise RecipeError(f"data.root: {'; '.join(problems[:SHOWN])}{more}")
+    labels = in_order(label for found in objects.values() for label in found)
+    if not labels:
+        raise RecipeError(f"data.root: no object is annotated in {settings.root / 'Annotations'}")
+    splits = {}
+    for split, chosen in names.items():
+        if not chosen:
+            continue
+        targets = np.zeros((len(chosen), len(labels)), np.float32)
+        for place, name in enumerate(chosen):
+            targets[place, [labels.index(label) for label in objects[name]]] = 1
+        splits[split] = Split(split, [settings.root / "JPEGImages" / f"{name}.jpg" for name in chosen], targets)
+    return Source(labels, "multilabel", splits)
+
+
+def _read_set(folder: Path, files: tuple[str, ...]) -> list[str]:
+    for file in files:
+        path = folder / file
+        if path.is_file():
+            try:
+                # The sets of a single class have a second column.
+                return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            except (OSError, UnicodeDecodeError) as exc:
+                raise RecipeError(f"data.root: {path}: {getattr(exc, 'strerror', None) or 'not UTF-8'}") from exc
+    return []
+
+
+def _read_objects(root: Path, name: str, difficult: bool, problems: list[str]) -> set[str]:
+    if Path(name).name != name:
+        problems.append(f"{name} in ImageSets/Main is not the name of an image")
+        return set()
+    path = root / "Annotations" / f"{name}.xml"
+    try:
+        # Expat bounds the expansion of entities, and reads no other file.
+        annotation = ElementTree.parse(path)  # noqa: S314
+    except OSError as exc:
+        problems.append(f"{path}: {exc.strerror}")
+        return set()
+    except (ElementTree.ParseError, ValueError) as exc:
+        problems.append(f"{path}: not XML: {exc}")
+        return set()
+    found = set()
+    for item in annotation.iter("object"):
+        label = (item.findtext("name") or "").strip()
+        if not label:
+            problems.append(f"{path}: an object has no name")
+        elif difficult or (item.findtext("difficult") or "0").strip() != "1":
+            found.add(label)
+    return found
