@@ -139,8 +139,8 @@ def calibration(probabilities: Probabilities, targets: Targets, spec: ModelSpec)
 def tune_thresholds(probabilities: Probabilities, targets: Targets) -> tuple[float, ...]:
     """For each label the threshold of the best F1; 0.5 where no image has the label.
 
-    Each lies half-way between two probabilities that were seen and are at least `MARGIN` apart, so that the last bits of
-    a probability, in which PyTorch and ONNX Runtime may differ, do not decide.
+    Each lies half-way between two probabilities that were seen and are at least `MARGIN` apart, so that the last bits
+    of a probability, in which PyTorch and ONNX Runtime may differ, do not decide.
     """
     thresholds = []
     for label in range(probabilities.shape[1]):
