@@ -8,7 +8,7 @@ TAMIZ_DATA ?= $(wildcard ../shared/data)
 export TAMIZ_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak acceptance constraints clean
+.PHONY: help setup demo test lint format bench bench-train soak acceptance constraints clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,13 @@ format: $(STAMP)  ## Rewrite the code in the project's style
 bench: $(STAMP)  ## Measure a published model against the in-process limit (MODEL=digits IMAGES=data/digits/test)
 	$(BIN)/tamiz bench $(or $(IMAGES),data/digits/test) --serve --model $(or $(MODEL),digits)
 
+bench-train: $(STAMP)  ## Measure training against a plain PyTorch loop and a loop without data
+	$(BIN)/tamiz bench-train
+
 soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
 	$(BIN)/pytest -m soak --timeout 3600
 
-acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 40 minutes on 2 cores)
+acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minutes on 2 cores)
 	$(BIN)/pytest -m acceptance --timeout 7200
 
 constraints:  ## Renew constraints.txt from the newest releases that fit together

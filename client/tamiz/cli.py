@@ -40,6 +40,11 @@ COMMANDS = {
         "bench,server,cpu",
         "Measure a served model against the in-process limit.",
     ),
+    "bench-train": (
+        "tamiz_bench.training_speed:bench_train",
+        "bench,train,cpu",
+        "Measure training against a plain PyTorch loop and the limit.",
+    ),
 }
 
 app = typer.Typer(

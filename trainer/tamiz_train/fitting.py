@@ -89,7 +89,7 @@ def fit(
     phases = recipe.train.in_phases()
     interrupted = _load(last) if last.is_file() else None
     resumed = None if interrupted is None else interrupted["phase"]
-    history = _History(sum(phase.epochs for phase in phases), say)
+    history = _History(sum(phase.epochs for phase in phases), len(data.train), say)
     broken: set[str] = set()
     for index, phase in enumerate(phases):
         if resumed is not None and index < resumed:
@@ -262,11 +262,12 @@ class _Checkpoints(Checkpoint):
 class _History(Callback):
     """Keeps the figures of each epoch, also over an interruption, and says them."""
 
-    def __init__(self, planned: int, say: Say) -> None:
+    def __init__(self, planned: int, images: int, say: Say) -> None:
         self.planned = planned
+        self.images = images
         self.say = say
         self.epochs: list[dict[str, Any]] = []
-        self._began = 0.0
+        self._began = self._trained = 0.0
 
     def best(self, monitor: str) -> dict[str, Any]:
         sign = 1 if monitor.endswith("loss") else -1
@@ -280,6 +281,9 @@ class _History(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._log_step(pl_module)
@@ -297,6 +301,7 @@ class _History(Callback):
                 **figures,
                 "lr": pl_module.lr,
                 "seconds": round(seconds, 3),
+                "images_per_s": round(self.images / (self._trained - self._began), 1),
             }
         )
         told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in sorted(figures.items()))
