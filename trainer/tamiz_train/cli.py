@@ -9,13 +9,15 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tamiz import Client
 from tamiz.client import DEFAULT_URL
@@ -27,6 +29,9 @@ from tamiz_server.repository import Repository
 
 from .recipe import load_recipe
 from .run import Run
+
+if TYPE_CHECKING:
+    from .metrics import ClassFigures
 
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, or a recipe's folder for its newest run.")
@@ -126,6 +131,8 @@ def evaluate(
             print(f"left out: {message}", file=sys.stderr)
     print(f"{found.path}" if model is None else f"{model} at {url}, beside {found.path}")
     _print_figures({name: measured.metrics for name, measured in told.items()})
+    if len(told) == 1:
+        _print_classes(measured.classes)
     for (name, measured), document in zip(told.items(), documents, strict=True):
         print(f"{name}: {measured.images:,} images; {measured.in_words()}")
         if "differing" in document:
@@ -308,6 +315,13 @@ def _print_figures(columns: dict[str, dict[str, float]]) -> None:
     table = Table("figure", *columns)
     for name in next(iter(columns.values())):
         table.add_row(name, *(f"{figures[name]:.4f}" for figures in columns.values()))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _print_classes(classes: Sequence[ClassFigures]) -> None:
+    table = Table("label", "precision", "recall", "F1", "images")
+    for label, *figures, support in classes:
+        table.add_row(Text(label), *(f"{value:.4f}" for value in figures), str(support))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
