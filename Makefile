@@ -60,4 +60,4 @@ constraints:  ## Renew constraints.txt from the newest releases that fit togethe
 	rm -rf $(VENV).new
 
 clean:  ## Remove what the commands wrote here, but not .venv
-	rm -rf runs mlruns mlflow.db data reports triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs mlruns mlflow.db data reports explanations samples.png triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
