@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TAMIZ
 from safetensors.torch import load_file
 
 from tamiz import RecipeError, RunError
@@ -126,31 +128,48 @@ def test_a_finished_run_is_left_as_it_is_and_a_broken_checkpoint_is_told(
         resume(begun)
 
 
+def signal_in_third_epoch(number: int, sets: list[str], cwd: Path) -> tuple[subprocess.Popen[str], str]:
+    """A `tamiz train digits` that was sent a signal when it had told of its second epoch, and what it said then."""
+    process = subprocess.Popen(
+        [TAMIZ, "train", "digits", *(part for item in sets for part in ("--set", item))],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, which tests may be, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.send_signal(number)
+            break
+    said, _ = process.communicate(timeout=60)
+    return process, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_says_how_to_go_on(number: int, digits: Path, tmp_path: Path) -> None:
+    process, said = signal_in_third_epoch(
+        number, [f"data.root={digits}", "train.epochs=500", "tracking.uri=null"], tmp_path
+    )
+    assert process.returncode == 130
+    begun = Run.find_begun(tmp_path / "runs" / "digits")
+    assert f"`tamiz train --resume {begun.path.relative_to(tmp_path)}` goes on" in said
+
+
 def test_the_command_resumes_a_killed_run_and_mlflow_has_one_run_of_it(
     digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     sets = [f"data.root={digits}", "train.epochs=8", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
-    arguments = ["train", "digits", *(part for item in sets for part in ("--set", item))]
-    process = subprocess.Popen(
-        [shutil.which("tamiz", path=str(Path(__import__("sys").executable).parent)), *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 3/8"):
-            process.kill()
-            break
-    process.wait()
-    process.stdout.close()
+    process, _ = signal_in_third_epoch(signal.SIGKILL, sets, tmp_path)
+    assert process.returncode == -signal.SIGKILL
     begun = Run.find_begun(tmp_path / "runs" / "digits")
     assert not begun.finished
     done = tamiz("train", "--resume", "runs/digits", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     epochs = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith("epoch ")]
     # The checkpoint is written just after the epoch is told, so a kill in between repeats the epoch.
-    assert epochs[0] in {"epoch 3/8", "epoch 4/8"}
+    assert epochs[0] in {"epoch 2/8", "epoch 3/8", "epoch 4/8"}
     assert epochs[-1] == "epoch 8/8"
     document = json.loads(done.stdout.splitlines()[-1])
     assert [epoch["epoch"] for epoch in document["epochs"]] == list(range(1, 9))

@@ -82,6 +82,7 @@ def fit(
     Raises:
         RecipeError: what the recipe asks for is not to be had on this machine.
         RunError: training failed.
+        KeyboardInterrupt: the process was told to end, by SIGINT or SIGTERM.
     """
     checkpoints = run / "checkpoints"
     last = checkpoints / "last.ckpt"
@@ -234,6 +235,9 @@ def _errors_of_training(run: Path) -> Iterator[None]:
         except (RuntimeError, ValueError, OSError) as exc:
             # Memory, a disk that is full, a batch that a layer cannot take: the run cannot go on.
             raise RunError(f"training failed in {run}: {' '.join(str(exc).split())}") from exc
+        except SystemExit as exc:
+            # What Lightning makes of Ctrl-C, and of SIGTERM with a status of 0.
+            raise KeyboardInterrupt from exc
 
 
 class _EarlyStopping(EarlyStopping):

@@ -129,7 +129,11 @@ def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
         say = _say_nothing
     say(str(prepared))
     with Tracker.start(recipe, run, group) as tracker:
-        fitted = fit(prepared.classifier, recipe, prepared.data, run.path, tracker, group, say)
+        try:
+            fitted = fit(prepared.classifier, recipe, prepared.data, run.path, tracker, group, say)
+        except KeyboardInterrupt:
+            say(f"interrupted: `tamiz train --resume {run.path}` goes on from the last completed epoch")
+            raise
         # What the first process measures and writes, the others need not.
         if group.first:
             _finish(run, prepared, fitted.broken, tracker, say, epochs=fitted.epochs, best_epoch=fitted.best_epoch)
