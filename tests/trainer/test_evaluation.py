@@ -83,10 +83,12 @@ def test_a_report_of_nothing_or_to_nowhere_is_told(measured: Evaluation, trained
         write_report(measured, tmp_path / "file" / "report", "x")
 
 
-def test_a_served_model_is_measured_by_the_same_code(trained: Run, measured: Evaluation, served: Served) -> None:
+def test_a_served_model_is_measured_by_the_same_code(
+    run: Run, trained: Run, measured: Evaluation, served: Served
+) -> None:
     name = served.new_name()
-    exported = export(trained)
-    served.repository.publish(name, exported.path, trained.spec, manifest=describe(trained, exported))
+    exported = export(run)
+    served.repository.publish(name, exported.path, run.spec, manifest=describe(run, exported))
     served.control.load(name)
     with Client(served.triton.url, model=name) as client:
         answered = evaluate_served(client, measured.split, trained.spec)
@@ -187,19 +189,19 @@ def test_the_commands_look_at_data_before_training_and_report_after_it(
 
 
 def test_the_command_evaluates_what_is_served_and_counts_the_differences(
-    trained: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     name = served.new_name()
-    exported = export(trained)
-    served.repository.publish(name, exported.path, trained.spec)
+    exported = export(run)
+    served.repository.publish(name, exported.path, run.spec)
     served.control.load(name)
     done = tamiz(
-        "evaluate", trained.path, "--model", name, "--url", served.triton.url, "--out", tmp_path, "--json", cwd=tmp_path
+        "evaluate", run.path, "--model", name, "--url", served.triton.url, "--out", tmp_path, "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["images"], document["differing"]) == (360, 0)
-    assert document["metrics"] == pytest.approx(trained.metrics["test"], abs=1e-4)
+    assert document["metrics"] == pytest.approx(run.metrics["test"], abs=1e-4)
     assert Path(document["report"]) == tmp_path / "test-served" / "report.html"
 
 
