@@ -209,11 +209,13 @@ def test_a_tracked_run_has_its_model_in_mlflow_and_its_curves_in_tensorboard(
     tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ["tracking.uri=sqlite:///mlflow.db", "tracking.log_model=true", "tracking.tensorboard=true"]
+    # MLflow keeps what it opened by a relative name, whatever folder that was in.
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    options = [f"tracking.uri={uri}", "tracking.log_model=true", "tracking.tensorboard=true"]
     run = train(tiny_recipe("train.epochs=1", "data.subset_size=300", *options))
     assert list((run.path / "tensorboard").glob("events.out.tfevents.*"))
     import mlflow.onnx
 
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    mlflow.set_tracking_uri(uri)
     logged = mlflow.onnx.load_model(f"runs:/{run.metrics['mlflow_run_id']}/model")
     assert [node.name for node in logged.graph.output] == ["probabilities"]
