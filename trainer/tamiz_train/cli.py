@@ -172,7 +172,9 @@ def predict(
     if as_json:
         document: dict[str, Any] = {"run": str(found.path), "images": len(paths), "errors": errors}
         print(json.dumps(document | ({} if out else {"results": records})))
-    elif not out:
+    elif out:
+        print(f"{len(paths):,} images, {errors} errors, in {out}")
+    else:
         print_table(records, Console(width=None if sys.stdout.isatty() else 160))
     return 1 if errors else 0
 
