@@ -8,7 +8,7 @@ TAMIZ_DATA ?= $(wildcard ../shared/data)
 export TAMIZ_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-train soak acceptance constraints clean
+.PHONY: help setup demo test lint format bench bench-client bench-train soak acceptance constraints clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,server,bench,cpu,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
 	$(BIN)/python -m tamiz_server.triton
 	@touch $@
 
@@ -44,6 +44,9 @@ format: $(STAMP)  ## Rewrite the code in the project's style
 bench: $(STAMP)  ## Measure a published model against the in-process limit (MODEL=digits IMAGES=data/digits/test)
 	$(BIN)/tamiz bench $(or $(IMAGES),data/digits/test) --serve --model $(or $(MODEL),digits)
 
+bench-client: $(STAMP)  ## Measure the client against a plain tritonclient script (MODEL=digits IMAGES=data/digits/test)
+	$(BIN)/tamiz bench-client $(or $(IMAGES),data/digits/test) --model $(or $(MODEL),digits)
+
 bench-train: $(STAMP)  ## Measure training against a plain PyTorch loop and a loop without data
 	$(BIN)/tamiz bench-train
 
@@ -55,7 +58,7 @@ acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minut
 
 constraints:  ## Renew constraints.txt from the newest releases that fit together
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
-	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[train,server,bench,cpu,dev]'
+	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
 	$(VENV).new/bin/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
 	rm -rf $(VENV).new
 

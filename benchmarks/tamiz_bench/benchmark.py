@@ -17,7 +17,7 @@ from typing import Any
 import onnxruntime as ort
 
 import tamiz
-from tamiz import Client
+from tamiz import Client, ModelSpec
 
 from .measure import Limit, Load, Measurement, Setting, limit_settings, measure_served
 
@@ -107,14 +107,7 @@ def run_benchmark(
         say: gets a line of text for a person at each step.
     """
     spec, largest = client.spec, client.max_batch_size
-    machine = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "tamiz": tamiz.__version__,
-        "onnxruntime": ort.__version__,
-    }
+    machine = describe_machine()
     loads = [Load(count, size) for size in sorted({1, largest}) for count in in_flight]
     measure_served(client, images, loads[-1], min(1.0, seconds))
     sweep = []
@@ -122,20 +115,9 @@ def run_benchmark(
         measured = measure_served(client, images, load, seconds)
         sweep.append((load, measured))
         say(f"served, {load.in_flight:>2} in flight of {load.batch_size}: {measured.images_per_s:,.0f} images/s")
-    limits = []
-    for setting in limit_settings(largest):
-        candidate = Limit(graph, spec, setting)
-        candidate.measure(images, min(0.3, seconds))
-        measured = candidate.measure(images, seconds)
-        limits.append((setting, measured))
-        say(
-            f"limit, {setting.threads} threads × {setting.intra_op_threads}, batch {setting.batch_size}: "
-            f"{measured.images_per_s:,.0f} images/s"
-        )
+    limits: list[tuple[Setting, Measurement]] = []
+    limit = find_limit(graph, spec, images, largest, seconds, say, limits)
     best_load = max(sweep, key=lambda row: row[1].images_per_s)[0]
-    best_setting = max(limits, key=lambda row: row[1].images_per_s)[0]
-    limit = Limit(graph, spec, best_setting)
-    limit.measure(images, min(0.3, seconds))
     served_rounds, limit_rounds = [], []
     for turn in range(rounds):
         served_rounds.append(measure_served(client, images, best_load, seconds).images_per_s)
@@ -149,10 +131,57 @@ def run_benchmark(
         sweep,
         limits,
         best_load,
-        best_setting,
+        limit.setting,
         served_rounds,
         limit_rounds,
     )
+
+
+def find_limit(
+    graph: Path,
+    spec: ModelSpec,
+    images: Sequence[Path],
+    largest: int,
+    seconds: float,
+    say: Callable[[str], None],
+    tried: list[tuple[Setting, Measurement]] | None = None,
+) -> Limit:
+    """The in-process limit by the setting that does best, warmed up.
+
+    Args:
+        graph: the ONNX file.
+        spec: its contract.
+        images: files.
+        largest: batch that the server takes.
+        seconds: that each setting is tried.
+        say: gets a line of text for a person for each setting.
+        tried: gets each setting with what it gave.
+    """
+    tried = [] if tried is None else tried
+    for setting in limit_settings(largest):
+        candidate = Limit(graph, spec, setting)
+        candidate.measure(images, min(0.3, seconds))
+        measured = candidate.measure(images, seconds)
+        tried.append((setting, measured))
+        say(
+            f"limit, {setting.threads} threads × {setting.intra_op_threads}, batch {setting.batch_size}: "
+            f"{measured.images_per_s:,.0f} images/s"
+        )
+    best = Limit(graph, spec, max(tried, key=lambda row: row[1].images_per_s)[0])
+    best.measure(images, min(0.3, seconds))
+    return best
+
+
+def describe_machine() -> dict[str, Any]:
+    """Where a benchmark ran, with what."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "tamiz": tamiz.__version__,
+        "onnxruntime": ort.__version__,
+    }
 
 
 def _row(how: Load | Setting, measured: Measurement) -> dict[str, Any]:

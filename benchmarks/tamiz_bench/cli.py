@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from tamiz import Client
-from tamiz.client import DEFAULT_URL
 from tamiz.errors import UsageError
-from tamiz.results import find_images
+from tamiz.inputs import find_images
+from tamiz.transport import DEFAULT_URL
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
@@ -41,9 +41,7 @@ def bench(
     The limit takes the same images through the same decoding, resizing and ONNX file in one process, with the
     best setting of threads and batch that is found. Give the server and this command the same machine.
     """
-    files = list(find_images(images))
-    if not files:
-        raise UsageError(f"no images in {', '.join(map(str, images))}; name image files or folders that hold some")
+    files = find_images(images)
     folder = out or Path("reports") / model
     make_folder(folder)
     store = Repository(repository)

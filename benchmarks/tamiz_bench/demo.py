@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tamiz import Client
 from tamiz.errors import TamizError
-from tamiz.results import find_images
+from tamiz.inputs import find_images
 from tamiz_server.control import change
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
@@ -53,7 +53,7 @@ def demo(
     change(store, MODEL, lambda: store.promote(MODEL, version), None)
     _say(f"{MODEL} version {version} in {repository}")
 
-    images = list(find_images([recipe.data.root / "test"]))
+    images = find_images([recipe.data.root / "test"])
     expected = run.predict(images)
     with Triton(repository) as triton:
         _step(f"serve: Triton is ready at {triton.url}")

@@ -26,13 +26,15 @@ from tamiz.preprocessing import prepare
 from tamiz.protocol import INPUT, OUTPUT
 from tamiz.spec import ModelSpec
 
+from .plain_client import PlainClient
+
 
 @dataclass(frozen=True)
 class Load:
-    """How the client sends: requests under way at once, and images in each."""
+    """How the client sends: requests under way at once, and images in each; None leaves it to the client."""
 
-    in_flight: int
-    batch_size: int
+    in_flight: int | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def measure_served(client: Client, images: Sequence[Path], load: Load, seconds: 
         load: how the client sends.
         seconds: to measure. The first and the last moments, when the pipeline fills and empties, count too.
     """
-    if load.batch_size == 1:
+    if load.batch_size == 1 and load.in_flight is not None:
         return _repeat(lambda batch: client.classify(batch[0]), images, 1, load.in_flight, seconds)
     taken: deque[float] = deque()
     end = time.perf_counter() + seconds
@@ -107,6 +109,11 @@ def measure_served(client: Client, images: Sequence[Path], load: Load, seconds: 
         latency.record_value(_microseconds(time.perf_counter() - taken.popleft()))
         count += 1
     return _measurement(count, time.perf_counter() - began, latency)
+
+
+def measure_plain(client: PlainClient, images: Sequence[Path], threads: int, seconds: float) -> Measurement:
+    """Classify images over and over for a time, through the straightforward client, from so many threads."""
+    return _repeat(lambda batch: client.classify(batch[0]), images, 1, threads, seconds)
 
 
 class Limit:

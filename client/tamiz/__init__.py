@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .client import AsyncClient, Client
     from .prediction import Prediction
     from .preprocessing import prepare
+    from .retries import Stats
     from .spec import ModelSpec, Normalisation, Preprocessing
+    from .transport import Tls
 
 __version__ = "0.1.0"
 
@@ -59,7 +61,9 @@ __all__ = [
     "RunError",
     "ServerError",
     "SpecError",
+    "Stats",
     "TamizError",
+    "Tls",
     "TritonError",
     "UnavailableError",
     "UsageError",
@@ -73,6 +77,8 @@ _LAZY = {
     "Normalisation": "spec",
     "Prediction": "prediction",
     "Preprocessing": "spec",
+    "Stats": "retries",
+    "Tls": "transport",
     "prepare": "preprocessing",
 }
 

@@ -40,6 +40,11 @@ COMMANDS = {
         "bench,server,cpu",
         "Measure a served model against the in-process limit.",
     ),
+    "bench-client": (
+        "tamiz_bench.client_speed:bench_client",
+        "bench,server,cpu",
+        "Measure the client against one written from tritonclient's documentation.",
+    ),
     "bench-train": (
         "tamiz_bench.training_speed:bench_train",
         "bench,train,cpu",

@@ -44,7 +44,13 @@ class RecipeError(UsageError):
 
 
 class InvalidImageError(TamizError, ValueError):
-    """An image is unreadable, too large or of an unsupported kind."""
+    """An image is unreadable, too large or of an unsupported kind.
+
+    Attributes:
+        position: of the image among those given to `classify_many`, from 0.
+    """
+
+    position: int = 0
 
 
 class SpecError(TamizError):

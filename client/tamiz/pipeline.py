@@ -1,9 +1,14 @@
-"""Many images: into batches, several batches under way, results in order, memory bounded."""
+"""Many images: into batches, several batches under way, results in order or as they come, memory bounded.
+
+What is under way is bounded by the gates of a `calls.Lane`; here it is only seen to that enough batches stand at
+them, and that no more are taken from the source than that.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import queue
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,18 +19,14 @@ from .errors import UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Batches beyond those under way that may wait, done or to be done, so that no worker is idle while the
-# consumer takes a batch.
-_AHEAD = 2
 
-
-def check(in_flight: int, batch_size: int | None, on_error: str, top_k: int) -> None:
+def check(in_flight: int | None, batch_size: int | None, on_error: str, top_k: int) -> None:
     """Refuse settings that make no sense, before anything begins.
 
     Raises:
         UsageError: which, and what to give.
     """
-    if in_flight < 1:
+    if in_flight is not None and in_flight < 1:
         raise UsageError(f"in_flight: {in_flight}; give 1 or more")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size: {batch_size}; give 1 or more")
@@ -35,69 +36,100 @@ def check(in_flight: int, batch_size: int | None, on_error: str, top_k: int) -> 
         raise UsageError(f"on_error: {on_error!r}; give 'raise' or 'return'")
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items, the last one shorter."""
-    iterator = iter(items)
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
+    """Lists of ``size`` items, the last one shorter, each with the position of its first item."""
+    iterator, position = iter(items), 0
     while batch := list(itertools.islice(iterator, size)):
-        yield batch
+        yield position, batch
+        position += len(batch)
 
 
-async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[list[T]]:
+async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[tuple[int, list[T]]]:
     """`batched` over either kind of iterable."""
     if not isinstance(items, AsyncIterable):
-        for batch in batched(items, size):
-            yield batch
+        for numbered in batched(items, size):
+            yield numbered
         return
-    batch = []
+    position, batch = 0, []
     async for item in items:
         batch.append(item)
         if len(batch) == size:
-            yield batch
-            batch = []
+            yield position, batch
+            position, batch = position + size, []
     if batch:
-        yield batch
+        yield position, batch
 
 
-def map_in_order(function: Callable[[T], R], items: Iterable[T], in_flight: int) -> Iterator[R]:
-    """``map`` with up to ``in_flight`` calls at once, each in a thread. Items are taken as they are needed.
+def map_threads(
+    function: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int], *, most: int, ordered: bool = True
+) -> Iterator[R]:
+    """``map`` in threads. Items are taken as they are needed.
 
     An error of the function is raised in the place of its result; what waits then is dropped.
+
+    Args:
+        function: of one item.
+        items: any number.
+        ahead: how many items may be taken whose results are not given yet; asked again for each.
+        most: threads.
+        ordered: give results in the order of the items, not as they come.
     """
-    window: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="tamiz")
+    waiting: deque[Future[R]] = deque()
+    done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
+    pool = ThreadPoolExecutor(most, thread_name_prefix="tamiz")
+
+    def first() -> R:
+        if ordered:
+            return waiting.popleft().result()
+        future = done.get()
+        waiting.remove(future)
+        return future.result()
+
     try:
         for item in items:
-            window.append(pool.submit(function, item))
-            if len(window) >= in_flight + _AHEAD:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+            future = pool.submit(function, item)
+            waiting.append(future)
+            if not ordered:
+                future.add_done_callback(done.put)
+            while len(waiting) >= ahead():
+                yield first()
+        while waiting:
+            yield first()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-async def map_in_order_async(
-    function: Callable[[T], Awaitable[R]], items: AsyncIterable[T], in_flight: int
+async def map_tasks(
+    function: Callable[[T], Awaitable[R]], items: AsyncIterable[T], ahead: Callable[[], int], *, ordered: bool = True
 ) -> AsyncGenerator[R]:
-    """`map_in_order` with tasks in the place of threads."""
-    free = asyncio.Semaphore(in_flight)
+    """`map_threads` with tasks in the place of threads."""
+    waiting: deque[asyncio.Task[R]] = deque()
+    done: asyncio.Queue[asyncio.Task[R]] = asyncio.Queue()
 
-    async def limited(item: T) -> R:
-        async with free:
-            return await function(item)
+    async def run(item: T) -> R:
+        return await function(item)
 
-    window: deque[asyncio.Task[R]] = deque()
+    async def first() -> R:
+        if ordered:
+            return await waiting.popleft()
+        task = await done.get()
+        waiting.remove(task)
+        return task.result()
+
     try:
         async for item in items:
-            window.append(asyncio.create_task(limited(item)))
-            if len(window) >= in_flight + _AHEAD:
-                yield await window.popleft()
-        while window:
-            yield await window.popleft()
+            task = asyncio.create_task(run(item))
+            waiting.append(task)
+            if not ordered:
+                task.add_done_callback(done.put_nowait)
+            while len(waiting) >= ahead():
+                yield await first()
+        while waiting:
+            yield await first()
     finally:
-        for task in window:
+        for task in waiting:
             task.cancel()
-        await asyncio.gather(*window, return_exceptions=True)
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def raise_or_return(outcomes: Iterable[T], on_error: str) -> Iterator[T]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ class Prediction:
         labels: multilabel only: all labels at or above their thresholds, most probable first.
         version: of the model that answered; 0 for a training run that is not published.
         model: its name.
+        position: of the image among those given to `classify_many`, from 0. Equality leaves it out.
     """
 
     label: str
@@ -39,10 +41,17 @@ class Prediction:
     labels: tuple[Scored, ...]
     version: int
     model: str
+    position: int = field(default=0, compare=False)
 
 
 def interpret(
-    probabilities: npt.NDArray[np.float32], spec: ModelSpec, *, top_k: int, version: int, model: str
+    probabilities: npt.NDArray[np.float32],
+    spec: ModelSpec,
+    *,
+    top_k: int,
+    version: int,
+    model: str,
+    positions: Sequence[int] | None = None,
 ) -> list[Prediction]:
     """Turn a model's output into predictions.
 
@@ -52,17 +61,19 @@ def interpret(
         top_k: how many labels each prediction's ``top`` holds, at most all.
         version: that gave them.
         model: its name.
+        positions: of the images among the caller's; 0, 1, … where None.
     """
+    positions = positions or range(len(probabilities))
     classes = len(spec.labels)
     k = min(top_k, classes)
     # Stable, so that of equal probabilities the first label wins, as in argmax, which is the faster of the two.
     best = probabilities.argmax(1)[:, None] if k == 1 else np.argsort(-probabilities, 1, kind="stable")[:, :k]
     scores = np.take_along_axis(probabilities, best, axis=1)
     predictions = []
-    for row, (indices, values) in enumerate(zip(best.tolist(), scores.tolist(), strict=True)):
+    for row, (position, indices, values) in enumerate(zip(positions, best.tolist(), scores.tolist(), strict=True)):
         top = tuple(Scored(spec.labels[i], score) for i, score in zip(indices, values, strict=True))
         held = _over_thresholds(probabilities[row], spec) if spec.thresholds is not None else ()
-        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, held, version, model))
+        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, held, version, model, position))
     return predictions
 
 

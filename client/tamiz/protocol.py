@@ -79,38 +79,49 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
     return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
 
 
-def infer_request(served: ServedVersion, images: Sequence[Pixels]) -> service_pb2.ModelInferRequest:
+def infer_request(
+    served: ServedVersion, images: Sequence[Pixels], *, queue_timeout_s: float = 0.0, region: str | None = None
+) -> service_pb2.ModelInferRequest:
     """A request for the probabilities of some images.
 
     Args:
         served: the version that the images were prepared for, which the request names.
         images: at least one, each uint8 ``[height, width, channels]``, contiguous.
+        region: of shared memory, in which the images stand from its beginning; the request names it in their place.
+        queue_timeout_s: the server refuses the request once it waited so long, and does not compute what nobody
+            waits for any more; 0 for the server's own time.
     """
     request = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
     tensor = request.inputs.add(name=INPUT, datatype="UINT8")
     tensor.shape.extend((len(images), *served.spec.preprocessing.shape))
     request.outputs.add(name=OUTPUT)
+    if queue_timeout_s:
+        request.parameters["timeout"].int64_param = max(1, round(queue_timeout_s * 1e6))
+    if region is not None:
+        tensor.parameters["shared_memory_region"].string_param = region
+        tensor.parameters["shared_memory_byte_size"].int64_param = sum(image.nbytes for image in images)
+        return request
     # The only copy of the pixels on the way to gRPC.
     request.raw_input_contents.append(b"".join(image.data for image in images))
     return request
 
 
 def read_reply(
-    reply: service_pb2.ModelInferResponse, served: ServedVersion, count: int, *, top_k: int, url: str
+    reply: service_pb2.ModelInferResponse, served: ServedVersion, positions: Sequence[int], *, top_k: int, url: str
 ) -> list[Prediction]:
     """The predictions in a reply.
 
     Args:
         reply: of the server.
         served: the version that was asked.
-        count: how many images it was asked for.
+        positions: of the images that it was asked for, among the caller's.
         top_k: how many labels each prediction's ``top`` holds.
         url: of the server, for the error.
 
     Raises:
-        InferenceError: the reply is not of that version, or not of the shape ``[count, classes]``.
+        InferenceError: the reply is not of that version, or not of the shape ``[images, classes]``.
     """
-    shape = (count, len(served.spec.labels))
+    shape = (len(positions), len(served.spec.labels))
     fits = (
         reply.model_version == str(served.version)
         and len(reply.outputs) == len(reply.raw_output_contents) == 1
@@ -127,7 +138,9 @@ def read_reply(
             url=url,
         )
     probabilities = np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(shape)
-    return interpret(probabilities, served.spec, top_k=top_k, version=served.version, model=served.model)
+    return interpret(
+        probabilities, served.spec, top_k=top_k, version=served.version, model=served.model, positions=positions
+    )
 
 
 def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: int | None = None) -> ServerError:
@@ -147,10 +160,14 @@ def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: in
     kind: type[ServerError]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         kind, message = DeadlineError, f"{what}: {url} gave no answer in time"
+    elif "shared memory region" in text:
+        kind, message = InvalidRequestError, f"{what}: {url}: {text}"
     elif code is grpc.StatusCode.NOT_FOUND or "is not at ready state" in text:
         kind, message = ModelNotFoundError, f"{what} is not on {url}: {text}"
     elif "protocol is restricted" in text or code in _REFUSED:
         kind, message = AccessError, f"{what}: {url} wants a key: {text}"
+    elif "handshake failed" in text:
+        kind, message = AccessError, f"{what}: no encrypted connection to {url}: {text}"
     elif "Exceeds maximum queue size" in text or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         kind, message = OverloadedError, f"{what}: the queue of {url} is full: {text}"
     elif code is grpc.StatusCode.UNAVAILABLE and "Request timeout expired" in text:

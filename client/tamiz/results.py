@@ -1,4 +1,4 @@
-"""Results: predictions beside the names of their images, as a table, JSON, CSV or JSON lines.
+"""Results: predictions beside the names of their images, as a table, CSV, JSON lines or Parquet.
 
 `tamiz classify` (served) and `tamiz predict` (a run) write the same form, so that one can be held against the
 other with any tool that compares files.
@@ -7,54 +7,37 @@ other with any tool that compares files.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .errors import UsageError
+from .errors import MissingExtraError, UsageError
 from .prediction import Prediction
-from .preprocessing import SUFFIXES
 
 COLUMNS = ("path", "label", "score", "version", "error")
+Record: TypeAlias = dict[str, Any]
+"""One result: the keys of `COLUMNS`, ``top`` where more than one label was asked for, ``labels`` for multilabel."""
+
+_SUFFIXES = (".csv", ".jsonl", ".parquet")
+_ROW_GROUP = 16_384
 
 
-def find_images(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files named, and all image files in the folders named, each folder's in the order of their names.
-
-    Raises:
-        UsageError: a path is not there; before anything is yielded.
-    """
-    for path in paths:
-        try:
-            path.stat()
-        except (OSError, ValueError) as exc:
-            reason = "no such file or folder" if isinstance(exc, FileNotFoundError) else str(exc)
-            raise UsageError(f"{path}: {reason}") from exc
-
-    def walk() -> Iterator[Path]:
-        for path in paths:
-            if path.is_dir():
-                yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            else:
-                yield path
-
-    return walk()
-
-
-def to_record(path: Path, outcome: Prediction | Exception) -> dict[str, Any]:
-    """One result: the keys of `COLUMNS`, ``top`` where more than one label was asked for, ``labels`` for multilabel."""
+def to_record(name: str | os.PathLike[str], outcome: Prediction | Exception, *, multilabel: bool = False) -> Record:
+    """One result."""
+    path = os.fspath(name)
     if isinstance(outcome, Exception):
-        return {"path": str(path), "label": None, "score": None, "version": None, "error": str(outcome)}
-    record: dict[str, Any] = {
-        "path": str(path),
+        return {"path": path, "label": None, "score": None, "version": None, "error": str(outcome)}
+    record: Record = {
+        "path": path,
         "label": outcome.label,
         "score": outcome.score,
         "version": outcome.version,
@@ -62,41 +45,68 @@ def to_record(path: Path, outcome: Prediction | Exception) -> dict[str, Any]:
     }
     if len(outcome.top) > 1:
         record["top"] = [scored._asdict() for scored in outcome.top]
-    if outcome.labels:
+    if multilabel:
         record["labels"] = [scored._asdict() for scored in outcome.labels]
     return record
 
 
-@contextmanager
-def open_writer(path: Path, top_k: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes one record to a file, which appears when all are written.
-
-    Args:
-        path: ``.csv`` or ``.jsonl``.
-        top_k: how many labels a record may hold; a CSV file has two columns for each beyond the first.
+def check_output(path: Path) -> None:
+    """Refuse a file that could not be written, before the work that it is to hold.
 
     Raises:
         UsageError: another kind of file, or a folder that cannot be written.
+        MissingExtraError: it is a Parquet file, and the extra ``parquet`` is not installed.
     """
-    if path.suffix not in {".csv", ".jsonl"}:
-        raise UsageError(f"--out {path}: write a .csv or a .jsonl file")
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(f"--out {path}: write a .csv, a .jsonl or a .parquet file")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError("parquet", "pyarrow")
+    with staged(path):
+        pass
+
+
+def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilabel: bool) -> None:
+    """Write results to a file, which appears when all are written; memory does not grow with their number.
+
+    Args:
+        path: ``.csv``, where several labels share a field, joined by bars, and ``top`` has two columns for each label
+            beyond the first; ``.jsonl``; or ``.parquet``.
+        records: in the order of their images.
+        top_k: how many labels ``top`` holds.
+        multilabel: whether there are ``labels``.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix]
+    with staged(path) as name:
+        write(name, records, top_k, multilabel)
+        # The temporary file is private; this one is meant to be read.
+        name.chmod(0o644)
+        name.replace(path)
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary file beside another, removed at the end of the block unless it was renamed.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
     except OSError as exc:
         raise UsageError(f"--out {path}: {exc.strerror}") from exc
-    staged = Path(name)
     try:
-        # A file name need not be UTF-8; it is written as it is.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield _csv_writer(file, top_k) if path.suffix == ".csv" else _jsonl_writer(file)
-        # mkstemp makes a private file; this one is meant to be read.
-        staged.chmod(0o644)
-        staged.replace(path)
+        yield Path(name)
+    except OSError as exc:
+        raise UsageError(f"--out {path}: {exc.strerror}") from exc
     finally:
-        staged.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
 
 
-def print_table(records: Sequence[dict[str, Any]], console: Console) -> None:
+def print_table(records: Sequence[Record], console: Console) -> None:
     """The records as a table for a person."""
     table = Table("path", "label", "score", "version")
     for record in records:
@@ -114,22 +124,46 @@ def print_table(records: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _csv_writer(file: TextIO, top_k: int) -> Callable[[dict[str, Any]], None]:
-    writer = csv.writer(file)
+def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
     ranks = range(2, top_k + 1)
-    width = len(COLUMNS) + 2 * len(ranks)
-    writer.writerow([*COLUMNS, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))])
+    header = [*COLUMNS, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))]
+    # A file name need not be UTF-8; it is written as it is.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header + ["labels"] * multilabel)
+        for record in records:
+            rest = [value for scored in record.get("top", ())[1:] for value in scored.values()]
+            row = [*(record[column] for column in COLUMNS), *rest]
+            row += [None] * (len(header) - len(row))
+            labels = "|".join(scored["label"] for scored in record.get("labels", ()))
+            writer.writerow(row + [labels] * multilabel)
 
-    def write(record: dict[str, Any]) -> None:
-        rest = [value for scored in record.get("top", ())[1:] for value in scored.values()]
-        row = [*(record[column] for column in COLUMNS), *rest]
-        writer.writerow(row + [None] * (width - len(row)))
 
-    return write
+def _write_jsonl(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _jsonl_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
-    def write(record: dict[str, Any]) -> None:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+def _write_parquet(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    return write
+    scored = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
+    fields = [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("score", pa.float32()),
+        ("version", pa.int64()),
+        ("error", pa.string()),
+    ]
+    schema = pa.schema(fields + [("top", scored)] * (top_k > 1) + [("labels", scored)] * multilabel)
+    with pq.ParquetWriter(path, schema) as writer:
+        batch: list[Record] = []
+        for record in records:
+            # Parquet's strings are UTF-8 and a file name need not be.
+            batch.append(record | {"path": os.fsencode(record["path"]).decode(errors="replace")})
+            if len(batch) == _ROW_GROUP:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+                batch = []
+        if batch:
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import SpecError
 
 SCHEMA_VERSION = 1
-PREPROCESSING_REVISION = 1
+PREPROCESSING_REVISION = 2
+"""The newest, which new models get; each is defined in `tamiz.preprocessing`."""
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
@@ -147,7 +148,7 @@ def _refuse_newer(document: dict[str, Any], source: str) -> None:
         )
     preprocessing = document.get("preprocessing")
     if isinstance(preprocessing, dict):
-        revision = preprocessing.get("revision", PREPROCESSING_REVISION)
+        revision = preprocessing.get("revision")
         if isinstance(revision, int) and not 1 <= revision <= PREPROCESSING_REVISION:
             raise SpecError(
                 f"{source}: preprocessing revision {revision} is unknown; this Tamiz knows 1 to "

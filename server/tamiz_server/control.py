@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
-from tamiz.client import grpc_target, open_channel
-from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError
+from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, UsageError
 from tamiz.protocol import error_from_rpc
+from tamiz.transport import open_transport, parse_url
 
 from .config import ModelConfig
 from .repository import Repository
@@ -42,7 +42,7 @@ class Control:
     """The calls that change a server, as a context manager.
 
     Args:
-        url: ``grpc://host:port``.
+        url: ``grpc://host:port`` of one server, or ``grpcs://``.
         key: the server's; None for a server that wants none.
 
     Raises:
@@ -51,9 +51,10 @@ class Control:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
-        self._metadata = [("triton-grpc-protocol-triton-key", key)] if key else []
-        self._channel = open_channel(grpc_target(url))
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        address = parse_url(url)
+        if address.several or not address.scheme.startswith("grpc"):
+            raise UsageError(f"url: {url!r}; a server is changed alone, through grpc://host:port")
+        self._transport = open_transport(address.scheme, address.targets[0], key=key)
 
     def load(self, model: str) -> None:
         """Load a model, or what has changed of it; returns when the change is in force.
@@ -77,7 +78,7 @@ class Control:
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        self._transport.close()
 
     def __enter__(self) -> Control:
         return self
@@ -89,7 +90,7 @@ class Control:
 
     def _call(self, method: str, request: Any, model: str) -> Any:
         try:
-            return getattr(self._stub, method)(request, timeout=LOAD_TIMEOUT_S, metadata=self._metadata)
+            return self._transport.call(method, request, LOAD_TIMEOUT_S)
         except grpc.RpcError as exc:
             raise error_from_rpc(exc, url=self.url, model=model) from exc
 

@@ -35,9 +35,9 @@ from typing import NamedTuple
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tamiz.client import open_channel
 from tamiz.errors import MissingExtraError, TamizError, TritonError
 from tamiz.protocol import live_versions
+from tamiz.transport import open_channel
 
 from .repository import Repository
 

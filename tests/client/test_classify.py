@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-from collections.abc import Callable
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from conftest import Served
+from conftest import TAMIZ, Served
+from fleet import MODEL, Fleet
+from graphs import make_spec
+
+from tamiz.journal import Journal
 
 
 @pytest.fixture
@@ -78,7 +88,12 @@ def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., obj
         pytest.param(["none.png", "--model", "grey"], 2, "none.png: no such file or folder", id="missing file"),
         pytest.param(["EMPTY", "--model", "grey"], 2, "no images in", id="no images"),
         pytest.param(["FOLDER"], 2, "Missing option", id="no model"),
-        pytest.param(["FOLDER", "--model", "grey", "--out", "x.txt"], 2, "write a .csv or a .jsonl", id="kind of file"),
+        pytest.param(
+            ["FOLDER", "--model", "grey", "--out", "x.txt"],
+            2,
+            "write a .csv, a .jsonl or a .parquet",
+            id="kind of file",
+        ),
         pytest.param(["FOLDER", "--model", "grey", "--out", "/no/where/x.csv"], 2, "No such file", id="no folder"),
         pytest.param(["FOLDER", "--model", "gray"], 1, "unknown model: 'gray'", id="unknown model"),
         pytest.param(
@@ -111,3 +126,109 @@ def test_bad_input_is_one_line_and_an_exit_status(
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not list(folder.glob(".*"))
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("slow"), 1, seconds=0.001) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def many(tmp_path: Path, even_image: Callable[..., Path]) -> Path:
+    """2,000 images in a tar file, one in a hundred broken."""
+    contents = [even_image(index).read_bytes() for index in range(10)]
+    with tarfile.open(tmp_path / "many.tar", "w") as archive:
+        for number in range(2000):
+            content = b"broken" if number % 100 == 50 else contents[number % 10]
+            member = tarfile.TarInfo(f"{number:05}.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return tmp_path / "many.tar"
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_a_job_killed_again_and_again_ends_with_each_row_once(
+    suffix: str, slow: Fleet, many: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", out, "--resume", "--top-k", "2"]
+    journal = tmp_path / f"out{suffix}.journal"
+    kills = 0
+    for size in (20_000, 90_000, 180_000):
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while job.poll() is None:
+            if journal.exists() and journal.stat().st_size > size:
+                job.kill()
+                kills += 1
+                break
+            time.sleep(0.001)
+        job.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert kills == 3
+    rows = read(out)
+    assert [row["path"] for row in rows] == [f"{many}/{number:05}.png" for number in range(2000)]
+    for number, row in enumerate(rows):
+        if number % 100 == 50:
+            assert "not an image" in str(row["error"])
+        else:
+            assert row["label"] == f"grey {number % 10}"
+    assert not journal.exists()
+    assert "2,000 images, 20 of them unreadable" in done.stdout
+
+
+def test_a_job_whose_server_goes_away_keeps_its_rows_and_says_how_to_go_on(
+    tamiz: Callable[..., object], slow: Fleet, many: Path, tmp_path: Path, served: Served
+) -> None:
+    url, out = slow.url, tmp_path / "out.jsonl"
+    arguments = ["classify", many, "--model", MODEL, "--out", out, "--timeout-s", "1", "--url"]
+    killer = threading.Timer(2, slow.kill, [0])
+    killer.start()
+    done = tamiz(*arguments, url)
+    killer.join()
+    slow.restart(0)
+    assert done.returncode == 1
+    assert "results are kept in" in done.stderr
+    assert "error: no server answers" in done.stderr
+    # The same model on another server.
+    finished = tamiz(*arguments, served.triton.url, "--resume")
+    assert finished.returncode == 1, finished.stderr
+    assert [row["path"] for row in read(out)] == [f"{many}/{number:05}.png" for number in range(2000)]
+
+
+def test_a_job_whose_inputs_changed_is_not_gone_on_with(
+    tamiz: Callable[..., object], folder: Path, served: Served, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    job = {"model": "grey", "inputs": [str(folder)], "top_k": 1, "multilabel": False}
+    with Journal(out, job, resume=False) as journal:
+        journal.append({"path": f"{folder}/gone.png", "label": "x", "score": 1.0, "version": 1, "error": None})
+    done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--resume")
+    assert done.returncode == 2
+    assert "image 1 was" in done.stderr
+    assert "the inputs have changed" in done.stderr
+
+
+def test_a_multilabel_model_gives_all_labels_over_their_thresholds(
+    tamiz: Callable[..., object], folder: Path, served: Served
+) -> None:
+    name = served.new_name()
+    labels = [f"grey {index}" for index in range(10)]
+    served.publish(name, make_spec(labels, task="multilabel", thresholds=(0.2,) * 10))
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        out = folder / f"out{suffix}"
+        done = tamiz("classify", folder / "4.png", "--model", name, "--url", served.triton.url, "--out", out)
+        assert done.returncode == 0, done.stderr
+        (row,) = read(out)
+        held = row["labels"].split("|") if suffix == ".csv" else [scored["label"] for scored in row["labels"]]
+        assert held[0] == "grey 4"

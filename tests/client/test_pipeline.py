@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tamiz.pipeline import batched, batched_async, map_in_order, map_in_order_async
+from tamiz.pipeline import batched, batched_async, map_tasks, map_threads
 
 
-def test_batches_hold_the_items_in_order_and_the_last_is_shorter() -> None:
-    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+def test_batches_hold_the_items_in_order_with_their_positions_and_the_last_is_shorter() -> None:
+    assert list(batched("abcdefg", 3)) == [(0, ["a", "b", "c"]), (3, ["d", "e", "f"]), (6, ["g"])]
     assert list(batched([], 3)) == []
 
 
@@ -21,8 +21,8 @@ async def test_batches_of_an_async_source_are_the_same() -> None:
         for item in range(7):
             yield item
 
-    assert [batch async for batch in batched_async(source(), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [batch async for batch in batched_async(range(4), 3)] == [[0, 1, 2], [3]]
+    assert [batch async for batch in batched_async(source(), 3)] == [(0, [0, 1, 2]), (3, [3, 4, 5]), (6, [6])]
+    assert [batch async for batch in batched_async(range(4), 3)] == [(0, [0, 1, 2]), (3, [3])]
 
 
 def test_results_are_in_order_though_later_ones_are_done_first() -> None:
@@ -30,43 +30,38 @@ def test_results_are_in_order_though_later_ones_are_done_first() -> None:
         time.sleep(0.05 if item % 4 == 0 else 0)
         return item
 
-    assert list(map_in_order(slow_first, range(20), 4)) == list(range(20))
+    assert list(map_threads(slow_first, range(20), lambda: 6, most=4)) == list(range(20))
 
 
-def test_no_more_than_in_flight_run_at_once_and_that_many_do() -> None:
-    running, most, lock = 0, 0, threading.Lock()
+def test_results_as_they_come_are_all_there_and_the_slow_ones_late() -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.2 if item == 0 else 0)
+        return item
 
-    def work(_: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.005)
-        with lock:
-            running -= 1
-
-    list(map_in_order(work, range(40), 3))
-    assert most == 3
+    results = list(map_threads(slow_first, range(20), lambda: 8, most=4, ordered=False))
+    assert sorted(results) == list(range(20))
+    assert results.index(0) > 3
 
 
 def test_an_endless_source_is_taken_as_it_is_needed() -> None:
     taken = itertools.count()
-    results = map_in_order(lambda item: item, taken, 4)
+    results = map_threads(lambda item: item, taken, lambda: 8, most=4)
     assert list(itertools.islice(results, 100)) == list(range(100))
     results.close()
-    assert next(taken) < 120
+    assert next(taken) <= 108
 
 
 def test_an_error_comes_in_the_place_of_its_result_and_ends_the_threads() -> None:
     before = set(threading.enumerate())
-    results = map_in_order(lambda item: 1 // (3 - item), range(10), 2)
+    results = map_threads(lambda item: 1 // (3 - item), range(10), lambda: 4, most=2)
     assert [next(results) for _ in range(3)] == [0, 0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert set(threading.enumerate()) <= before
 
 
-async def test_async_results_are_in_order_and_bounded() -> None:
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_async_results_are_in_order_if_asked_and_bounded(ordered: bool) -> None:
     running = most = 0
 
     async def work(item: int) -> int:
@@ -81,7 +76,9 @@ async def test_async_results_are_in_order_and_bounded() -> None:
         for item in range(30):
             yield item
 
-    assert [result async for result in map_in_order_async(work, source(), 3)] == list(range(30))
+    results = [result async for result in map_tasks(work, source(), lambda: 3, ordered=ordered)]
+    assert (results == list(range(30))) is ordered
+    assert sorted(results) == list(range(30))
     assert most == 3
 
 
@@ -94,7 +91,7 @@ async def test_an_async_consumer_that_stops_leaves_no_task_behind() -> None:
         await asyncio.sleep(0.01)
         return item
 
-    results = map_in_order_async(work, source(), 3)
+    results = map_tasks(work, source(), lambda: 3)
     assert await anext(results) == 0
     await results.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -64,6 +64,64 @@ def test_revision_1_gives_the_same_pixels_on_every_machine(colour: str, resize: 
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == GOLDEN[colour, resize, interpolation]
 
 
+def photo(height: int, width: int) -> bytes:
+    """A JPEG of slow waves of three colours, in whole numbers, so that it is the same on every machine."""
+    rows, columns = np.mgrid[0:height, 0:width] * 1000 // max(height, width)
+    waves = [np.abs((rows * down + columns * right) % 1020 - 510) // 2 for down, right in ((2, 1), (1, 3), (3, 0))]
+    return cv2.imencode(".jpg", np.stack(waves, axis=2).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+# Revision 2, of JPEG files of these sizes (height, width) for a model of 32×24.
+GOLDEN_2 = {
+    ("RGB", "squash", (260, 200)): "7b68f84acc8c085a",
+    ("RGB", "crop", (260, 200)): "6858551cab5151d2",
+    ("RGB", "pad", (260, 200)): "1b26270bf09aa2f5",
+    ("L", "squash", (260, 200)): "0ae5b7a82a056102",
+    ("RGB", "squash", (130, 100)): "84947ea270f843e3",
+    ("RGB", "squash", (66, 66)): "317b897b809e46b6",
+}
+
+
+@pytest.mark.parametrize(("colour", "resize", "size"), GOLDEN_2)
+def test_revision_2_gives_the_same_pixels_on_every_machine(colour: str, resize: str, size: tuple[int, int]) -> None:
+    settings = Preprocessing(revision=2, height=32, width=24, colour=colour, resize=resize)
+    pixels = prepare(photo(*size), settings)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == GOLDEN_2[colour, resize, size]
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(40, 40), (480, 640), (640, 480), (1000, 300), (2000, 2000)])
+def test_revision_2_sees_the_same_picture_as_revision_1(size: tuple[int, int], resize: str) -> None:
+    first, second = (
+        prepare(photo(*size), Preprocessing(revision=revision, height=64, width=64, resize=resize)).astype(int)
+        for revision in (1, 2)
+    )
+    assert np.abs(first - second).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "reduction"),
+    [
+        ((127, 400), "squash", 1),
+        ((128, 400), "squash", 2),
+        ((400, 128), "squash", 2),
+        ((1024, 512), "squash", 8),
+        ((511, 511), "squash", 4),
+        ((64, 1000), "pad", 8),
+        ((512, 1000), "crop", 8),
+        ((128, 1000), "crop", 2),
+    ],
+)
+def test_a_large_jpeg_is_decoded_no_smaller_than_it_is_needed(
+    size: tuple[int, int], resize: str, reduction: int
+) -> None:
+    settings = Preprocessing(height=64, width=64, resize=resize)
+    decoded = decode(photo(*size), "RGB", enough_for=settings)
+    assert decoded.shape[:2] == tuple(-(-side // reduction) for side in size)
+    for unchanged in (decode(photo(*size), "RGB"), decode(png(np.zeros(size, np.uint8)), "L", enough_for=settings)):
+        assert unchanged.shape[:2] == size
+
+
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("colour", ["RGB", "L"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (224, 224), (7, 5)])
@@ -171,6 +229,8 @@ def test_grey_pixels_for_an_rgb_model_have_three_equal_channels() -> None:
         pytest.param(b"", id="empty"),
         pytest.param(b"not an image", id="text"),
         pytest.param(png(RAMP)[:60], id="cut off"),
+        pytest.param(png(RAMP)[:-20], id="PNG without its end"),
+        pytest.param(photo(40, 40)[:-100], id="JPEG without its end"),
         pytest.param(b"\xff\xd8\xff\xe0" + b"\0" * 50, id="JPEG in name only"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="SVG"),
     ],

@@ -57,23 +57,24 @@ def test_a_request_names_the_version_and_carries_the_pixels_in_order() -> None:
 
 
 def test_a_reply_becomes_predictions_with_the_versions_labels() -> None:
-    first, second = read_reply(reply([[0.9, 0.1], [0.2, 0.8]]), SERVED, 2, top_k=5, url="")
+    first, second = read_reply(reply([[0.9, 0.1], [0.2, 0.8]]), SERVED, [0, 1], top_k=5, url="")
     assert (first.label, second.label) == ("cat", "dog")
     assert [scored.label for scored in second.top] == ["dog", "cat"]
     assert second.score == pytest.approx(0.8)
     assert second.version == 7
+    assert [first.position, second.position] == [0, 1]
 
 
 def test_of_equal_probabilities_the_first_label_wins_whatever_top_k() -> None:
     for top_k in (1, 2):
-        (prediction,) = read_reply(reply([[0.5, 0.5]]), SERVED, 1, top_k=top_k, url="")
+        (prediction,) = read_reply(reply([[0.5, 0.5]]), SERVED, [0], top_k=top_k, url="")
         assert prediction.label == "cat"
 
 
 def test_multilabel_predictions_hold_all_labels_at_or_over_their_thresholds() -> None:
     spec = make_spec(["cat", "dog", "cow"], height=2, width=3, task="multilabel", thresholds=(0.5, 0.25, 0.75))
     served = ServedVersion("pets", 7, spec, 8)
-    (prediction,) = read_reply(reply([[0.5, 0.9, 0.7]]), served, 1, top_k=1, url="")
+    (prediction,) = read_reply(reply([[0.5, 0.9, 0.7]]), served, [0], top_k=1, url="")
     assert [scored.label for scored in prediction.labels] == ["dog", "cat"]
 
 
@@ -88,7 +89,7 @@ def test_multilabel_predictions_hold_all_labels_at_or_over_their_thresholds() ->
 )
 def test_a_reply_that_is_not_the_answer_is_an_error(message: service_pb2.ModelInferResponse, count: int) -> None:
     with pytest.raises(errors.InferenceError, match="asked version 7"):
-        read_reply(message, SERVED, count, top_k=1, url="")
+        read_reply(message, SERVED, range(count), top_k=1, url="")
 
 
 def test_the_live_version_is_read_from_the_configuration() -> None:
@@ -126,7 +127,9 @@ def test_a_configuration_without_a_fitting_spec_is_refused(message: model_config
         ("UNAVAILABLE", "Request timeout expired", errors.OverloadedError),
         ("UNAVAILABLE", "This protocol is restricted, expecting header 'x'", errors.AccessError),
         ("UNAVAILABLE", "failed to connect to all addresses", errors.UnavailableError),
+        ("UNAVAILABLE", "failed to connect; Tls handshake failed: CERTIFICATE_VERIFY_FAILED", errors.AccessError),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineError),
+        ("NOT_FOUND", "Unable to find shared memory region: 'x'", errors.InvalidRequestError),
         ("INVALID_ARGUMENT", "unexpected shape for input 'image'", errors.InvalidRequestError),
         ("UNAUTHENTICATED", "", errors.AccessError),
         ("INTERNAL", "onnx runtime error", errors.InferenceError),

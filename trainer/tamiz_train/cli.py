@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tamiz import Client
-from tamiz.client import DEFAULT_URL
 from tamiz.errors import InvalidImageError, UsageError
-from tamiz.results import find_images, open_writer, print_table, to_record
+from tamiz.inputs import find_images
+from tamiz.results import check_output, print_table, to_record, write_records
+from tamiz.transport import DEFAULT_URL
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change, open_control
 from tamiz_server.repository import Repository
@@ -144,7 +144,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders to search for them.")],
     run: Annotated[Path, typer.Option(help="A run folder, or a recipe's folder for its newest run.")],
     top_k: Annotated[int, typer.Option(min=1, help="How many labels an image.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write results to this .csv or .jsonl file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write results to this .csv, .jsonl or .parquet file.")] = None,
     features: Annotated[
         Path | None,
         typer.Option(help="Write the pooled features to this .npy file, float32 [images, width]; NaN if unreadable."),
@@ -153,22 +153,20 @@ def predict(
 ) -> int:
     """Classify images with a run's weights, without a server."""
     found = Run.find(run)
-    paths = list(find_images(images))
-    if not paths:
-        raise UsageError(f"no images in {', '.join(map(str, images))}")
+    paths = find_images(images)
+    if out:
+        check_output(out)
     from . import evaluation
 
     pooled: list[Any] | None = None if features is None else []
     outcomes = evaluation.predict(found, paths, top_k=top_k, features=pooled)
     if features is not None and pooled is not None:
         _write_features(features, pooled)
-    records = [to_record(path, outcome) for path, outcome in zip(paths, outcomes, strict=True)]
+    multilabel = found.spec.task == "multilabel"
+    records = [to_record(path, outcome, multilabel=multilabel) for path, outcome in zip(paths, outcomes, strict=True)]
     errors = sum(isinstance(outcome, InvalidImageError) for outcome in outcomes)
     if out:
-        with ExitStack() as stack:
-            write = stack.enter_context(open_writer(out, top_k))
-            for record in records:
-                write(record)
+        write_records(out, records, top_k=top_k, multilabel=multilabel)
     if as_json:
         document: dict[str, Any] = {"run": str(found.path), "images": len(paths), "errors": errors}
         print(json.dumps(document | ({} if out else {"results": records})))
@@ -231,7 +229,7 @@ def explain(
 ) -> int:
     """Show where in images a run's network sees a label: a Grad-CAM heat map over each."""
     found = Run.find(run)
-    paths = list(find_images(images))
+    paths = find_images(images)
     from . import explain as explaining
 
     records: list[dict[str, Any]] = []

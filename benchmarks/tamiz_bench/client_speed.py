@@ -1,0 +1,106 @@
+"""``tamiz bench-client``: images/s from files to labels, beside a straightforward client and the in-process limit.
+
+Contenders take turns on the same image files, against the same embedded Triton:
+
+- ``tamiz``: ``Client.classify_many`` as it is, with no setting.
+- ``plain``: `plain_client`, one image after another.
+- ``plain, 16 threads``: the same, shared by 16 threads.
+- ``limit``: decoding, resizing and ONNX Runtime in this process, by the best setting that is found.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tamiz import Client
+from tamiz.inputs import find_images
+from tamiz_server.repository import Repository
+from tamiz_server.triton import Triton
+
+from .benchmark import describe_machine, find_limit
+from .measure import Load, Measurement, measure_plain, measure_served
+from .plain_client import PlainClient, copy_with_float_model
+from .report import make_folder
+
+PLAIN_THREADS = 16
+
+
+def bench_client(
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders to search for them.")],
+    model: Annotated[str, typer.Option(help="Name of the model.")],
+    repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("model_repository"),
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the contenders take turns.")] = 5,
+    shared_memory: Annotated[bool, typer.Option("--shared-memory", help="Let tamiz use shared memory.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<model>-client where none.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, last.")] = False,
+) -> None:
+    """Measure the client against one written from tritonclient's documentation, and the in-process limit."""
+    files = find_images(images)
+    folder = out or Path("reports") / f"{model}-client"
+    make_folder(folder)
+    live = Repository(repository).live(model)
+    graph = repository / model / str(live.version) / "model.onnx"
+    with ExitStack() as stack:
+        copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamiz-bench-")))
+        copy_with_float_model(Repository(repository), model, copy)
+        triton = stack.enter_context(Triton(copy))
+        options = {"key": triton.key, "shared_memory": True} if shared_memory else {}
+        client = stack.enter_context(Client(triton.url, model=model, timeout_s=60, **options))
+        plain = PlainClient(triton.url, model, live.spec)
+        stack.callback(plain.close)
+        differing = sum(plain.classify(path) != client.classify(path).label for path in files[:100])
+        limit = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, _say)
+        contenders = {
+            "tamiz": lambda: measure_served(client, files, Load(), seconds),
+            "plain": lambda: measure_plain(plain, files, 1, seconds),
+            f"plain, {PLAIN_THREADS} threads": lambda: measure_plain(plain, files, PLAIN_THREADS, seconds),
+            "limit": lambda: limit.measure(files, seconds),
+        }
+        measured: dict[str, list[Measurement]] = {name: [] for name in contenders}
+        names = list(contenders)
+        for turn in range(rounds):
+            # In another order each time, so that none is always the one after the same other.
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                measured[name].append(contenders[name]())
+                _say(f"round {turn + 1} of {rounds}: {name} {measured[name][-1].images_per_s:,.0f} images/s")
+    speeds = {name: [one.images_per_s for one in every] for name, every in measured.items()}
+    ratios = {
+        name: statistics.median(ours / theirs for ours, theirs in zip(speeds["tamiz"], speed, strict=True))
+        for name, speed in speeds.items()
+    }
+    table = Table("", "images/s, median", "lowest", "highest", "tamiz ÷ this, median")
+    for name, speed in speeds.items():
+        figures = (statistics.median(speed), min(speed), max(speed))
+        table.add_row(name, *(f"{figure:,.0f}" for figure in figures), f"{ratios[name]:.2f}")
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    report = {
+        "model": model,
+        "version": live.version,
+        "images": len(files),
+        "machine": describe_machine(),
+        "limit_setting": asdict(limit.setting),
+        "images_per_s": speeds,
+        "tamiz_to": ratios,
+        "labels_of_plain_that_differ_in_100": differing,
+        "tamiz_stats": asdict(client.stats),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    print(f"report: {folder}/report.json")
+    if as_json:
+        print(json.dumps(report))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

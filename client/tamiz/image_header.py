@@ -1,0 +1,155 @@
+"""What an image file says of itself, read before anything of it is decoded.
+
+A small file can claim to be huge, or be of a format whose decoder few have tried to break. So the kind of file and
+its size are read here, from the first bytes and in Python, and what is not on the list or over the limits never
+reaches a decoder.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import InvalidImageError
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_PIXELS = 64_000_000
+"""Largest image, in pixels. Decoding takes at most 16 bytes for each (a progressive JPEG keeps its coefficients beside
+the pixels, and turning it by its EXIF orientation keeps a second copy): 1 GB."""
+
+MAX_SCANS = 100
+"""Most scans of a progressive JPEG, each of which costs a pass over all its pixels; encoders write about 10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes:
+        format: ``JPEG``, ``PNG``, ``WebP``, ``TIFF`` or ``BMP``.
+        width: in pixels, as stored: before EXIF orientation is applied.
+        height: in pixels.
+    """
+
+    format: str
+    width: int
+    height: int
+
+
+def read_header(name: str, content: bytes) -> Header:
+    """Find out what kind of image a file is and how large.
+
+    Args:
+        name: of the image, for the message.
+        content: the whole file.
+
+    Raises:
+        InvalidImageError: not one of the formats, broken already in its header, or over the limits.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidImageError(f"{name}: {len(content)} bytes; the limit is {MAX_FILE_BYTES}")
+    if not content:
+        raise InvalidImageError(f"{name}: empty")
+    found = next((entry for entry in _FORMATS if content.startswith(entry[0], entry[1])), None)
+    if found is None:
+        raise InvalidImageError(f"{name}: not an image that can be decoded ({', '.join(FORMATS)})")
+    _, _, kind, read = found
+    try:
+        width, height = read(content)
+    except (struct.error, LookupError, ValueError) as exc:
+        raise InvalidImageError(f"{name}: a {kind} file that is broken or cut off") from exc
+    if width <= 0 or height <= 0:
+        raise InvalidImageError(f"{name}: {kind} of {width}×{height} pixels")
+    if width * height > MAX_PIXELS:
+        raise InvalidImageError(f"{name}: {kind} of {width}×{height} pixels; the limit is {MAX_PIXELS:,}")
+    return Header(kind, width, height)
+
+
+def _jpeg(content: bytes) -> tuple[int, int]:
+    """Walk the segments to the frame header (ITU-T T.81, B.1.1.3 and B.2.2)."""
+    place = 2
+    while True:
+        if content[place] != 0xFF:
+            # Decoders skip what stands between segments, so it is skipped here too.
+            place = content.index(b"\xff", place)
+        marker = content[place + 1]
+        if marker == 0xFF:
+            place += 1
+        elif marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", content, place + 5)
+            if marker in _JPEG_PROGRESSIVE and content.count(b"\xff\xda", place) > MAX_SCANS:
+                raise ValueError("too many scans")
+            # The decoder would paint what is missing of a file that is cut off in grey, and say nothing.
+            if content.rfind(b"\xff\xd9", place) < 0:
+                raise ValueError("no end")
+            return width, height
+        elif marker in _JPEG_BARE:
+            place += 2
+        else:
+            place += 2 + struct.unpack_from(">H", content, place + 2)[0]
+
+
+# All SOF markers: C0 to CF but for DHT, JPG and DAC. Without a length: TEM, RST0 to 7, SOI, and a stuffed zero.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+
+
+def _png(content: bytes) -> tuple[int, int]:
+    if content[12:16] != b"IHDR" or content.rfind(b"IEND") < 0:
+        raise ValueError("no beginning or no end")
+    width, height = struct.unpack_from(">II", content, 16)
+    return width, height
+
+
+def _bmp(content: bytes) -> tuple[int, int]:
+    (header_bytes,) = struct.unpack_from("<I", content, 14)
+    # The old header has 16-bit sizes; in the others a negative height means that the rows go down.
+    width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", content, 18)
+    return width, abs(height)
+
+
+def _webp(content: bytes) -> tuple[int, int]:
+    """The canvas, of each of the three kinds of WebP (RFC 9649, 2.5 to 2.7)."""
+    kind = content[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(content[place : place + 3], "little") + 1 for place in (24, 27))
+        content[29]
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", content, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 26))
+    else:
+        raise ValueError("no image chunk")
+    return width, height
+
+
+def _tiff(content: bytes) -> tuple[int, int]:
+    """The larger of the image and its tile: a decoder makes room for either (TIFF 6.0, sections 2 and 15)."""
+    order = "<" if content[:2] == b"II" else ">"
+    (place,) = struct.unpack_from(f"{order}I", content, 4)
+    (entries,) = struct.unpack_from(f"{order}H", content, place)
+    sizes = {}
+    for entry in range(place + 2, place + 2 + 12 * entries, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", content, entry)
+        if tag in _TIFF_SIZES:
+            (sizes[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", content, entry + 8)
+    width, height = sizes[256], sizes[257]
+    tile_width, tile_height = sizes.get(322, 0), sizes.get(323, 0)
+    return (width, height) if width * height >= tile_width * tile_height else (tile_width, tile_height)
+
+
+_TIFF_SIZES = frozenset({256, 257, 322, 323})
+
+# Signature, its place, name, reader.
+_FORMATS: tuple[tuple[bytes, int, str, Callable[[bytes], tuple[int, int]]], ...] = (
+    (b"\xff\xd8\xff", 0, "JPEG", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", 0, "PNG", _png),
+    (b"WEBP", 8, "WebP", _webp),
+    (b"II*\x00", 0, "TIFF", _tiff),
+    (b"MM\x00*", 0, "TIFF", _tiff),
+    (b"BM", 0, "BMP", _bmp),
+)
+FORMATS = tuple(dict.fromkeys(kind for _, _, kind, _ in _FORMATS))

@@ -1,0 +1,147 @@
+"""Inputs: the images that a command names, by files, folders, patterns, tar files and lists, one after another.
+
+The order is the same each time, so an interrupted job can go on where it was. Nothing but the names of one folder is
+held in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import UsageError
+from .image_header import MAX_FILE_BYTES
+from .preprocessing import SUFFIXES, ImageSource
+
+
+class Input(NamedTuple):
+    """One image to classify.
+
+    Attributes:
+        name: a path; for a member of a tar file, the path of the tar file followed by the member's.
+        source: the path, or the member's bytes.
+    """
+
+    name: str
+    source: ImageSource
+
+
+def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
+    """The images behind some paths.
+
+    Args:
+        paths: of image files; folders, searched for image files; patterns (``scans/**/*.jpg``); tar files, compressed
+            or not, whose image members are read; lists: a ``.csv`` with a column ``path``, or a ``.txt`` with a path
+            on each line, relative to the list's folder.
+
+    Raises:
+        UsageError: a path is not there, before anything is yielded; or a list or a tar file is broken, when the
+            fault is reached.
+    """
+    readers = [_reader(os.fspath(path)) for path in paths]
+    return (image for read in readers for image in read())
+
+
+def count_inputs(paths: Iterable[str | os.PathLike[str]]) -> int | None:
+    """How many images `find_inputs` will give; None where a tar file is among them, which must be read for that."""
+    named = [os.fspath(path) for path in paths]
+    return None if any(path.lower().endswith(_TARS) for path in named) else sum(1 for _ in find_inputs(named))
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The image files behind some paths, as `find_inputs` finds them.
+
+    Raises:
+        UsageError: a path is not there, it is a tar file, or there are no images.
+    """
+    named = [os.fspath(path) for path in paths]
+    for path in named:
+        if path.lower().endswith(_TARS):
+            raise UsageError(f"{path}: a tar file; unpack it first, or give it to `tamiz classify`")
+    found = [Path(image.name) for image in find_inputs(named)]
+    if not found:
+        raise UsageError(f"no images in {', '.join(named)}; name image files or folders that hold some")
+    return found
+
+
+def _reader(path: str) -> Callable[[], Iterator[Input]]:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as exc:
+        if not isinstance(exc, FileNotFoundError):
+            raise UsageError(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
+        if not glob.has_magic(path):
+            raise UsageError(f"{path}: no such file or folder") from exc
+        if next(glob.iglob(path, recursive=True), None) is None:
+            raise UsageError(f"{path}: nothing is called like that") from exc
+        return lambda: (Input(name, name) for name in sorted(glob.iglob(path, recursive=True)) if _is_image(name))
+    lower = path.lower()
+    if stat.S_ISDIR(mode):
+        return lambda: (Input(name, name) for name in _files(path))
+    if lower.endswith(_TARS):
+        return lambda: _members(path)
+    if lower.endswith((".csv", ".txt")):
+        return lambda: (Input(name, name) for name in _listed(path))
+    return lambda: iter([Input(path, path)])
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """All image files below a folder, each folder's in the order of their names."""
+    try:
+        status = os.stat(folder)
+        if (here := (status.st_dev, status.st_ino)) in above:
+            # A link to a folder that it is in.
+            return
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as exc:
+        raise UsageError(f"{folder}: {exc.strerror}") from exc
+    for entry in ordered:
+        if entry.is_dir():
+            yield from _files(entry.path, above | {here})
+        elif _is_image(entry.name):
+            yield entry.path
+
+
+def _members(path: str) -> Iterator[Input]:
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() and _is_image(member.name) else None
+                if file is not None:
+                    # One byte more than is allowed, so that a larger one is told as too large.
+                    yield Input(f"{path}/{member.name}", file.read(MAX_FILE_BYTES + 1))
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
+        raise UsageError(f"{path}: a broken tar file: {exc}") from exc
+
+
+def _listed(path: str) -> Iterator[str]:
+    folder = os.path.dirname(path)
+    try:
+        # With or without the byte order mark that spreadsheets write.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if path.lower().endswith(".txt"):
+                names: Iterator[str] = (line.rstrip("\r\n") for line in file)
+            else:
+                rows = csv.DictReader(file, strict=True)
+                if "path" not in (rows.fieldnames or ()):
+                    raise UsageError(f"{path}: no column path in its first line, {','.join(rows.fieldnames or ())!r}")
+                names = (row["path"] or "" for row in rows)
+            yield from (os.path.join(folder, name) for name in names if name)
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise UsageError(f"{path}: {exc}") from exc
+
+
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

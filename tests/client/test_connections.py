@@ -1,0 +1,236 @@
+"""The same calls over each kind of connection: HTTP, TLS, mutual TLS, shared memory; and with headers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conftest import Served
+from graphs import grey_level, make_spec
+from tls_proxy import Authority, TlsProxy
+
+import tamiz
+from tamiz import AsyncClient, Client, Tls, errors, shared_memory
+from tamiz_server.config import ServingSettings
+from tamiz_server.control import change
+
+
+def even(index: int) -> np.ndarray:
+    return np.full((28, 28), grey_level(index % 10, 10), np.uint8)
+
+
+WANTED = [index % 10 for index in range(100)]
+
+
+def http(served: Served) -> str:
+    return f"http://127.0.0.1:{served.triton.ports.http}"
+
+
+def test_http_answers_as_grpc_does(served: Served) -> None:
+    with Client(http(served), model="grey") as client, served.client("grey") as other:
+        assert client.spec == other.spec
+        assert client.classify(even(3), top_k=10) == other.classify(even(3), top_k=10)
+        assert [outcome.index for outcome in client.classify_many(map(even, range(100)), batch_size=8)] == WANTED
+
+
+async def test_http_serves_the_async_client_too(served: Served) -> None:
+    async with AsyncClient(http(served), model="grey") as client:
+        assert [outcome.index async for outcome in client.classify_many(map(even, range(100)))] == WANTED
+
+
+def test_a_version_that_changes_under_http_is_followed(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec([f"old {i}" for i in range(10)]))
+    with Client(http(served), model=name) as client:
+        assert client.classify(even(9)).label == "old 9"
+        served.publish(name, make_spec([f"new {i}" for i in range(10)], 32, 32, "RGB"))
+        change(served.repository, name, lambda: served.repository.promote(name, 2), served.control)
+        assert client.classify(even(9)).label == "new 9"
+        assert client.stats.gone == 1
+
+
+def test_errors_over_http_are_the_same(served: Served) -> None:
+    with Client(http(served), model="nothing") as client, pytest.raises(errors.ModelNotFoundError, match="nothing"):
+        client.classify(even(1))
+    with Client("http://127.0.0.1:9", model="grey") as client, pytest.raises(errors.UnavailableError):
+        client.classify(even(1))
+    with Client(http(served), model="grey", timeout_s=0.4) as client:
+        client.refresh()
+        os.kill(served.triton.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(errors.DeadlineError):
+                client.classify(even(1))
+            assert time.monotonic() - began < 0.6
+        finally:
+            os.kill(served.triton.pid, signal.SIGCONT)
+
+
+def test_a_full_queue_over_http_is_overload(served: Served) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    name = served.new_name()
+    settings = ServingSettings(max_batch_size=1, max_queue_size=1)
+    served.publish(name, make_spec(["a", "b"]), busy_loops=60, settings=settings)
+    with Client(http(served), model=name, timeout_s=30) as client, ThreadPoolExecutor(30) as pool:
+        client.refresh()
+        calls = [pool.submit(client.classify, even(0)) for _ in range(60)]
+        failures = {type(call.exception()) for call in calls}
+    assert failures <= {type(None), errors.OverloadedError}
+    assert errors.OverloadedError in failures
+    assert client.stats.overloaded > 0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(params=["grpcs", "https"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def port(scheme: str, served: Served) -> int:
+    return served.triton.ports.grpc if scheme == "grpcs" else served.triton.ports.http
+
+
+def test_an_encrypted_connection_is_made_with_the_authority_that_signed(
+    scheme: str, port: int, authority: Authority
+) -> None:
+    with TlsProxy(port, authority) as proxy:
+        url = f"{scheme}://127.0.0.1:{proxy.port}"
+        with Client(url, model="grey", tls=Tls(ca=authority.path)) as client:
+            assert [outcome.index for outcome in client.classify_many(map(even, range(100)))] == WANTED
+        began = time.monotonic()
+        with Client(url, model="grey") as client, pytest.raises(errors.AccessError, match="(?i)certificate"):
+            client.classify(even(1))
+        assert time.monotonic() - began < 3
+
+
+def test_a_server_that_wants_certificates_gets_the_clients_own(scheme: str, port: int, authority: Authority) -> None:
+    with TlsProxy(port, authority, mutual=True) as proxy:
+        url = f"{scheme}://127.0.0.1:{proxy.port}"
+        certificate, key = authority.sign("client")
+        with Client(url, model="grey", tls=Tls(authority.path, certificate, key)) as client:
+            assert client.classify(even(4)).index == 4
+        with Client(url, model="grey", tls=Tls(authority.path)) as client, pytest.raises(errors.ServerError):
+            client.classify(even(4))
+
+
+def test_a_certificate_that_cannot_be_read_is_told_when_the_client_is_made(scheme: str) -> None:
+    for paths in ({"ca": "none.pem"}, {"certificate": "none.pem", "key": "none.pem"}):
+        with pytest.raises(errors.UsageError, match=r"tls.\w+: none.pem: No such file"):
+            Client(f"{scheme}://127.0.0.1:9", model="grey", tls=Tls(**paths))
+
+
+def test_headers_are_sent_with_every_call(served: Served) -> None:
+    """Seen by the key of the restricted protocols, which the server looks for in the headers."""
+    count = 0
+
+    def headers() -> dict[str, str]:
+        nonlocal count
+        count += 1
+        return {"Triton-Grpc-Protocol-Triton-Key": served.triton.key, "x-call": str(count)}
+
+    with Client(served.triton.url, model="grey", headers=headers, shared_memory=True) as client:
+        assert client.classify(even(2)).index == 2
+        assert client.classify(even(2)).index == 2
+    assert count >= 4
+
+
+def regions() -> set[str]:
+    return {path.name for path in shared_memory.FOLDER.glob(f"{shared_memory.PREFIX}*")}
+
+
+@pytest.fixture(params=["grpc", "http"])
+def memory_client(request: pytest.FixtureRequest, served: Served) -> Iterator[Client]:
+    url = served.triton.url if request.param == "grpc" else http(served)
+    with Client(url, model="grey", key=served.triton.key, shared_memory=True) as client:
+        yield client
+
+
+def test_images_through_shared_memory_get_the_same_answers(memory_client: Client) -> None:
+    assert memory_client.classify(even(3)).index == 3
+    outcomes = memory_client.classify_many(map(even, range(1000)), batch_size=8, in_flight=4)
+    assert [outcome.index for outcome in outcomes] == [index % 10 for index in range(1000)]
+    assert 0 < len(regions()) <= 4
+    memory_client.close()
+    assert not regions()
+
+
+def test_a_server_without_the_key_refuses_shared_memory(served: Served) -> None:
+    with (
+        Client(served.triton.url, model="grey", shared_memory=True) as client,
+        pytest.raises(errors.AccessError, match="key"),
+    ):
+        client.classify(even(1))
+    assert not regions()
+
+
+def test_shared_memory_that_a_server_forgot_is_told_again(served: Served, memory_client: Client) -> None:
+    from tritonclient.grpc import service_pb2
+
+    memory_client.classify(even(1))
+    with Client(served.triton.url, model="grey", key=served.triton.key) as other:
+        other._endpoints.all[0].transport.call(
+            "SystemSharedMemoryUnregister", service_pb2.SystemSharedMemoryUnregisterRequest(), 5
+        )
+    assert memory_client.classify(even(2)).index == 2
+    assert memory_client.stats.lost == 1
+
+
+_VICTIM = """
+import sys, numpy as np, tamiz
+client = tamiz.Client(sys.argv[1], model="grey", key=sys.argv[2], shared_memory=True)
+print(client.classify(np.zeros((28, 28), np.uint8)).index, flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "left"),
+    [
+        pytest.param("", False, id="ends without closing"),
+        pytest.param("raise SystemExit(3)", False, id="exits"),
+        pytest.param("1 / 0", False, id="fails"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", True, id="is killed"),
+    ],
+)
+def test_shared_memory_is_gone_when_its_process_is_or_when_the_next_one_starts(
+    then: str, left: bool, served: Served
+) -> None:
+    before = regions()
+    code = _VICTIM.replace("{then}", then)
+    done = subprocess.run(
+        [sys.executable, "-c", code, served.triton.url, served.triton.key], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "0\n", done.stderr
+    assert bool(regions() - before) is left
+    from tritonclient.grpc import service_pb2
+
+    with Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True) as client:
+        assert client.classify(even(1)).index == 1
+        status = client._endpoints.all[0].transport.call(
+            "SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest(), 5
+        )
+        assert set(status.regions) == regions()
+        assert len(regions()) == 1
+    assert not regions()
+
+
+def test_a_missing_extra_says_what_to_type() -> None:
+    code = "import sys; sys.modules['aiohttp'] = None; import tamiz; tamiz.Client('http://127.0.0.1:9', model='x')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 'pip install "tamiz[http]"' in done.stderr.splitlines()[-1]
+
+
+def test_everything_of_a_connection_is_exported() -> None:
+    assert tamiz.Tls is Tls

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Served
+from fleet import MODEL, Fleet
+from graphs import grey_level
+
+import tamiz
+from tamiz import Client, errors
+
+
+def even(index: int) -> np.ndarray:
+    return np.full((28, 28), grey_level(index % 10, 10), np.uint8)
+
+
+def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("fleet"), 2, seconds=0.002) as fleet:
+        yield fleet
+
+
+def test_each_of_several_servers_gets_its_share(fleet: Fleet) -> None:
+    with Client(fleet.url, model=MODEL) as client, ThreadPoolExecutor(8) as pool:
+        asked: Counter[str] = Counter()
+        ask = client._ask
+
+        def counted(endpoint, *rest):
+            asked[endpoint.url] += 1
+            return ask(endpoint, *rest)
+
+        client._ask = counted
+        assert list(pool.map(lambda index: client.classify(even(index)).index, range(200))) == [
+            index % 10 for index in range(200)
+        ]
+    assert sorted(asked) == sorted(server.url for server in fleet.servers)
+    assert min(asked.values()) > 60
+
+
+def test_a_killed_server_costs_no_call_and_gets_its_share_when_it_is_back(fleet: Fleet) -> None:
+    with Client(fleet.url, model=MODEL, timeout_s=10) as client:
+        outcomes = client.classify_many((even(index) for index in range(2000)), in_flight=4, batch_size=4)
+        got = [next(outcomes).index for _ in range(200)]
+        fleet.kill(1)
+        got += [next(outcomes).index for _ in range(800)]
+        assert not client._endpoints.all[1].ready
+        fleet.restart(1)
+        until(lambda: client._endpoints.all[1].ready)
+        got += [outcome.index for outcome in outcomes]
+        assert got == [index % 10 for index in range(2000)]
+        assert client.stats.images == 2000
+        assert client.stats.lost > 0
+
+
+def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
+    with Client(fleet.servers[1].url, model=MODEL, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+        client.classify(even(1))
+        fleet.kill(1)
+        call = pool.submit(client.classify, even(7))
+        time.sleep(0.3)
+        fleet.restart(1)
+        assert call.result().index == 7
+        assert client.stats.lost > 0
+
+
+def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(fleet: Fleet) -> None:
+    with Client(fleet.servers[1].url, model=MODEL, timeout_s=0.5) as client:
+        client.classify(even(1))
+        fleet.kill(1)
+        began = time.monotonic()
+        with pytest.raises(errors.UnavailableError, match="no server answers"):
+            client.classify(even(1))
+        assert time.monotonic() - began < 0.6
+        fleet.restart(1)
+
+
+def test_servers_may_have_different_versions_live(served: Served, fleet: Fleet) -> None:
+    """In a rollout one server answers with the new version and the next with the old one, each with its labels."""
+    name = served.new_name()
+    from graphs import make_spec, write_grey_graph
+
+    spec = make_spec([f"new {index}" for index in range(5)], 32, 20, "RGB")
+    old = fleet.servers[0].repository
+    for _ in range(3):
+        served.publish(name, spec)
+    graph = write_grey_graph(old.path.parent / "old.onnx", make_spec([f"old {index}" for index in range(10)]))
+    old.publish(name, graph, make_spec([f"old {index}" for index in range(10)]))
+    from tamiz_server.control import Control
+
+    with Control(fleet.servers[0].url, fleet.servers[0].key) as control:
+        control.load(name)
+    url = ",".join([fleet.servers[0].url, served.triton.url.removeprefix("grpc://")])
+    with Client(url, model=name) as client:
+        labels = {client.classify(np.full((40, 40), 255, np.uint8)).label for _ in range(40)}
+    assert labels == {"old 9", "new 4"}
+
+
+def test_an_unknown_model_on_several_servers_is_told_at_once(fleet: Fleet) -> None:
+    began = time.monotonic()
+    with Client(fleet.url, model="nothing") as client, pytest.raises(tamiz.ModelNotFoundError, match="nothing"):
+        client.classify(even(1))
+    assert time.monotonic() - began < 2
+
+
+def test_no_server_at_any_address_is_told_at_once() -> None:
+    began = time.monotonic()
+    with Client("grpc://127.0.0.1:9,127.0.0.1:10", model="grey") as client, pytest.raises(errors.UnavailableError):
+        client.classify(even(1))
+    assert time.monotonic() - began < 2
+
+
+def test_a_name_with_several_addresses_is_used_in_turn(fleet: Fleet) -> None:
+    port = fleet.servers[0].ports.grpc
+    with Client(f"dns:///localhost:{port}", model=MODEL) as client:
+        assert [outcome.index for outcome in client.classify_many(map(even, range(20)))] == [i % 10 for i in range(20)]
+
+
+def test_threads_that_watch_servers_end_with_the_client(fleet: Fleet, tmp_path: Path) -> None:
+    import threading
+
+    with Client(fleet.url, model=MODEL) as client:
+        client.classify(even(1))
+        assert any(thread.name == "tamiz-probe" for thread in threading.enumerate())
+    until(lambda: not any(thread.name == "tamiz-probe" for thread in threading.enumerate()))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tamiz.errors import UsageError
+from tamiz.inputs import count_inputs, find_images, find_inputs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "notes.md", "deep/er/c.webp", "deep/d.tiff"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "images"
+
+
+def names(*paths: str | Path) -> list[str]:
+    return [image.name for image in find_inputs(paths)]
+
+
+def test_a_folder_gives_its_image_files_always_in_the_same_order(folder: Path) -> None:
+    found = [f"{folder}/{name}" for name in ("a.JPG", "b.png", "deep/d.tiff", "deep/er/c.webp")]
+    assert names(folder) == found
+    assert count_inputs([folder]) == 4
+    assert find_images([folder]) == [Path(name) for name in found]
+
+
+def test_a_file_is_taken_whatever_it_is_called(folder: Path) -> None:
+    assert names(folder / "notes.md") == [str(folder / "notes.md")]
+
+
+def test_a_folder_that_links_to_itself_ends(folder: Path) -> None:
+    (folder / "deep" / "again").symlink_to(folder)
+    assert len(names(folder)) == 4
+
+
+def test_a_pattern_gives_what_is_called_so(folder: Path) -> None:
+    assert names(f"{folder}/*.png") == [str(folder / "b.png")]
+    assert len(names(f"{folder}/**/*")) == 4
+    (folder / "[x].png").write_bytes(b"")
+    assert names(folder / "[x].png") == [str(folder / "[x].png")], "a file that is there is no pattern"
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.xz"])
+def test_a_tar_file_gives_the_bytes_of_its_images(folder: Path, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"all.{suffix}"
+    with tarfile.open(path, f"w:{suffix.replace('tar.', '').replace('tgz', 'gz').replace('tar', '')}") as archive:
+        archive.add(folder, "images")
+        (tmp_path / "link.png").symlink_to("/etc/passwd")
+        archive.add(tmp_path / "link.png", "link.png")
+    images = list(find_inputs([path]))
+    assert sorted(image.name for image in images) == [
+        f"{path}/images/{name}" for name in ("a.JPG", "b.png", "deep/d.tiff", "deep/er/c.webp")
+    ]
+    assert all(image.name.endswith(image.source.decode()) for image in images)
+    assert count_inputs([path]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "label,path\nx,a.JPG\ny,deep/d.tiff\n"),
+        ("list.csv", "\ufeffpath\r\na.JPG\r\ndeep/d.tiff\r\n"),
+        ("list.txt", "a.JPG\n\ndeep/d.tiff"),
+    ],
+)
+def test_a_list_gives_the_paths_in_it_relative_to_itself(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    assert names(folder / name) == [f"{folder}/a.JPG", f"{folder}/deep/d.tiff"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(lambda folder: folder / "none", "no such file or folder", id="missing"),
+        pytest.param(lambda folder: f"{folder}/*.gif", "nothing is called like that", id="pattern"),
+        pytest.param(lambda folder: "a\0b", "null byte", id="null byte"),
+        pytest.param(lambda folder: _write(folder / "a.tar", b"not a tar"), "broken tar file", id="tar"),
+        pytest.param(lambda folder: _write(folder / "a.csv", b"file,label\na,b\n"), "no column path", id="csv"),
+        pytest.param(lambda folder: _write(folder / "a.txt", b"\xff\xfe\xfa"), "utf-8", id="encoding"),
+    ],
+)
+def test_what_is_not_there_or_broken_is_told(make, reason: str, folder: Path) -> None:
+    with pytest.raises(UsageError, match=reason):
+        names(make(folder))
+
+
+def test_a_tar_file_cut_off_is_told_where_it_ends(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "all.tar.gz"
+    (folder / "large.png").write_bytes(os.urandom(100_000))
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(folder, "images")
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(UsageError, match="broken tar file"):
+        names(path)
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,209 @@
+"""Servers that die, stall and refuse, under load: nothing is lost, nothing is mixed up, nothing waits for ever."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import Served
+from fleet import MODEL, Fleet
+from graphs import grey_level
+
+from tamiz import Client, errors
+from tamiz_server.config import ServingSettings
+
+IMAGES = [np.full((28, 28), grey_level(index, 10), np.uint8) for index in range(10)]
+
+
+def paced(per_s: float, seconds: float) -> Iterator[int]:
+    """0, 1, … each at its time, whether or not earlier ones are done; an open loop."""
+    began = time.perf_counter()
+    for number in range(round(per_s * seconds)):
+        wait = began + number / per_s - time.perf_counter()
+        if wait > 0:
+            time.sleep(wait)
+        yield number
+
+
+@pytest.mark.soak
+def test_one_of_three_servers_is_killed_and_comes_back(tmp_path: Path) -> None:
+    """Three servers of 100 images/s each, at 60 % of their sum."""
+    capacity = 100.0
+    settings = ServingSettings(max_batch_size=4, max_queue_size=64)
+    with (
+        Fleet(tmp_path, 3, seconds=1 / capacity, settings=settings) as fleet,
+        Client(fleet.url, model=MODEL, timeout_s=20) as client,
+    ):
+        asked: Counter[tuple[int, str]] = Counter()
+        began = time.monotonic()
+        ask = client._ask
+
+        def counted(endpoint, *rest):
+            asked[int((time.monotonic() - began) / 5), endpoint.url] += 1
+            return ask(endpoint, *rest)
+
+        client._ask = counted
+
+        def strike() -> None:
+            time.sleep(10)
+            fleet.kill(1)
+            time.sleep(10)
+            fleet.restart(1)
+
+        striker = threading.Thread(target=strike)
+        striker.start()
+        source = (IMAGES[number % 10] for number in paced(0.6 * 3 * capacity, 40))
+        outcomes = list(client.classify_many(source, in_flight=9, batch_size=2))
+        striker.join()
+        urls = [server.url for server in fleet.servers]
+    shares = [[asked[window, url] for url in urls] for window in range(8)]
+    print(f"{len(outcomes)} images, {client.stats}; requests in each 5 s by server: {shares}")
+    assert [outcome.index for outcome in outcomes] == [number % 10 for number in range(len(outcomes))]
+    assert [outcome.position for outcome in outcomes] == list(range(7200))
+    assert shares[3][1] < 10
+    assert shares[-2][1] > 0.8 * sum(shares[-2]) / 3
+
+
+@pytest.mark.soak
+def test_the_only_server_is_killed_and_comes_back_while_a_job_runs(tmp_path: Path) -> None:
+    with (
+        Fleet(tmp_path, 1, seconds=0.002) as fleet,
+        Client(fleet.url, model=MODEL, timeout_s=30) as client,
+    ):
+        outcomes = client.classify_many(itertools.islice(itertools.cycle(IMAGES), 10_000))
+        got = [next(outcomes).index for _ in range(1000)]
+        for _ in range(2):
+            fleet.kill(0)
+            time.sleep(2)
+            fleet.restart(0)
+            got += [next(outcomes).index for _ in range(2000)]
+        got += [outcome.index for outcome in outcomes]
+    print(f"{len(got)} images, {client.stats}")
+    assert got == [number % 10 for number in range(10_000)]
+    assert client.stats.lost > 0
+
+
+@pytest.mark.soak
+def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
+    """200 images/s of capacity, 600 calls/s for 20 s, each with 1 s of time, by an open loop."""
+    capacity, seconds = 200.0, 20.0
+    settings = ServingSettings(max_batch_size=1, max_queue_size=40, max_queue_delay_us=0)
+    answers: Counter[str] = Counter()
+    late = 0.0
+    lock = threading.Lock()
+
+    def call(number: int) -> None:
+        nonlocal late
+        began = time.perf_counter()
+        try:
+            kind = "right" if client.classify(IMAGES[number % 10]).index == number % 10 else "wrong"
+        except errors.ServerError as exc:
+            kind = type(exc).__name__
+        with lock:
+            answers[kind] += 1
+            late = max(late, time.perf_counter() - began)
+
+    with (
+        Fleet(tmp_path, 1, seconds=1 / capacity, settings=settings) as fleet,
+        Client(fleet.url, model=MODEL, timeout_s=1.0) as client,
+        ThreadPoolExecutor(600) as pool,
+    ):
+        # What it can bear, measured: a sleep takes longer than asked for.
+        began = time.perf_counter()
+        list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 1000), in_flight=8, batch_size=1))
+        capacity = 1000 / (time.perf_counter() - began)
+        before, began = client.stats, time.perf_counter()
+        for number in paced(3 * capacity, seconds):
+            pool.submit(call, number)
+        pool.shutdown()
+        elapsed = time.perf_counter() - began
+    stats = client.stats
+    requests, retries = stats.requests - before.requests, stats.retries - before.retries
+    goodput, amplification = answers["right"] / elapsed, requests / (requests - retries)
+    print(
+        f"capacity {capacity:.0f}/s, offered {3 * capacity:.0f}/s, goodput {goodput:.0f}/s "
+        f"({goodput / capacity:.2f}), amplification {amplification:.3f}, longest {late:.2f} s, {dict(answers)}"
+    )
+    assert set(answers) <= {"right", "OverloadedError", "DeadlineError"}
+    assert goodput >= 0.9 * capacity
+    assert amplification <= 1.1
+    assert late < 1.25
+
+
+@pytest.mark.soak
+def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Path) -> None:
+    settings = ServingSettings(max_batch_size=1, max_queue_size=4, max_queue_delay_us=0)
+    ended = threading.Event()
+    with (
+        Fleet(tmp_path, 1, seconds=0.004, settings=settings) as fleet,
+        Client(fleet.url, model=MODEL, timeout_s=60) as client,
+        Client(fleet.url, model=MODEL, timeout_s=1) as rude,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def press() -> None:
+            while not ended.is_set():
+                try:
+                    rude.classify(IMAGES[0])
+                except errors.ServerError:
+                    time.sleep(0.005)
+
+        for _ in range(8):
+            pool.submit(press)
+        try:
+            outcomes = list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 1000), batch_size=1))
+        finally:
+            ended.set()
+    print(client.stats)
+    assert [outcome.index for outcome in outcomes] == [number % 10 for number in range(1000)]
+
+
+@pytest.mark.soak
+def test_a_server_that_stalls_costs_no_more_than_the_deadline(served: Served) -> None:
+    overrun = []
+    with served.client("grey", timeout_s=0.5) as client:
+        client.classify(IMAGES[0])
+        os.kill(served.triton.pid, signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                began = time.perf_counter()
+                with pytest.raises(errors.DeadlineError):
+                    client.classify(IMAGES[0])
+                overrun.append(time.perf_counter() - began - 0.5)
+        finally:
+            os.kill(served.triton.pid, signal.SIGCONT)
+        client.timeout_s = 10
+        assert client.classify(IMAGES[3]).index == 3
+    print(f"over the deadline by {max(overrun) * 1000:.1f} ms at most, of {len(overrun)} calls")
+    assert max(overrun) < 0.05
+
+
+@pytest.mark.soak
+def test_nothing_leaks_in_100_000_requests(served: Served) -> None:
+    process = psutil.Process()
+
+    def state() -> tuple[int, int, float]:
+        gc.collect()
+        return process.num_fds(), threading.active_count(), process.memory_info().rss / 2**20
+
+    with served.client("grey") as client:
+        seen = []
+        for _ in range(10):
+            outcomes = client.classify_many(itertools.islice(itertools.cycle(IMAGES), 10_000), batch_size=1)
+            assert [outcome.index for outcome in outcomes] == [number % 10 for number in range(10_000)]
+            seen.append(state())
+    print(f"file descriptors, threads, MiB after each 10,000 requests: {[(f, t, round(m, 1)) for f, t, m in seen]}")
+    assert seen[-1][0] <= seen[1][0]
+    assert seen[-1][1] <= seen[1][1]
+    assert seen[-1][2] - seen[1][2] < 8
