@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
-from tamiz.protocol import INPUT, OUTPUT
+from tamiz.protocol import INPUT, OUTPUT, live_versions
 from tamiz.spec import ModelSpec
-from tamiz_server.config import format_config, live_versions
+from tamiz_server.config import format_config
 from tamiz_server.repository import Repository
 
 SUFFIX = "_float32"

@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from .errors import MissingExtraError
+from .protocol import InferRequest
 from .transport import CallFuture, Headers, read_headers
 
 try:
@@ -115,11 +116,12 @@ async def _translate(call: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
         raise HttpCallError(code.UNAVAILABLE, str(exc) or type(exc).__name__) from exc
 
 
-async def _infer(client: Any, request: service_pb2.ModelInferRequest, headers: dict[str, str]) -> Any:
+async def _infer(client: Any, infer: InferRequest, headers: dict[str, str]) -> Any:
+    request = infer.header
     (tensor,) = request.inputs
     image = InferInput(tensor.name, list(tensor.shape), tensor.datatype)
-    if request.raw_input_contents:
-        image.set_data_from_numpy(np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(tensor.shape))
+    if infer.images:
+        image.set_data_from_numpy(np.stack(infer.images))
     else:
         region, size = (tensor.parameters[f"shared_memory_{name}"] for name in ("region", "byte_size"))
         image.set_shared_memory(region.string_param, size.int64_param)

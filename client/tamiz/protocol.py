@@ -79,31 +79,67 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
     return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
 
 
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A request for the probabilities of some images.
+
+    Attributes:
+        header: all of the message but the pixels.
+        images: each uint8 ``[height, width, channels]``, contiguous; none where they stand in shared memory.
+    """
+
+    header: service_pb2.ModelInferRequest
+    images: Sequence[Pixels]
+
+    def serialize(self) -> bytes:
+        """The message on the wire.
+
+        The parts of a protobuf message may simply stand one behind the other, so the pixels are copied once, into
+        their place. Set in the message they would be copied twice more.
+        """
+        header: bytes = self.header.SerializeToString()
+        if not self.images:
+            return header
+        size = _varint(sum(image.nbytes for image in self.images))
+        return b"".join([header, _RAW_INPUT_CONTENTS, size, *(image.data for image in self.images)])
+
+
 def infer_request(
     served: ServedVersion, images: Sequence[Pixels], *, queue_timeout_s: float = 0.0, region: str | None = None
-) -> service_pb2.ModelInferRequest:
-    """A request for the probabilities of some images.
+) -> InferRequest:
+    """Make a request.
 
     Args:
         served: the version that the images were prepared for, which the request names.
         images: at least one, each uint8 ``[height, width, channels]``, contiguous.
-        region: of shared memory, in which the images stand from its beginning; the request names it in their place.
         queue_timeout_s: the server refuses the request once it waited so long, and does not compute what nobody
             waits for any more; 0 for the server's own time.
+        region: of shared memory, in which the images stand from its beginning; the request names it in their place.
     """
-    request = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
-    tensor = request.inputs.add(name=INPUT, datatype="UINT8")
+    header = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
+    tensor = header.inputs.add(name=INPUT, datatype="UINT8")
     tensor.shape.extend((len(images), *served.spec.preprocessing.shape))
-    request.outputs.add(name=OUTPUT)
+    header.outputs.add(name=OUTPUT)
     if queue_timeout_s:
-        request.parameters["timeout"].int64_param = max(1, round(queue_timeout_s * 1e6))
-    if region is not None:
-        tensor.parameters["shared_memory_region"].string_param = region
-        tensor.parameters["shared_memory_byte_size"].int64_param = sum(image.nbytes for image in images)
-        return request
-    # The only copy of the pixels on the way to gRPC.
-    request.raw_input_contents.append(b"".join(image.data for image in images))
-    return request
+        header.parameters["timeout"].int64_param = max(1, round(queue_timeout_s * 1e6))
+    if region is None:
+        return InferRequest(header, images)
+    tensor.parameters["shared_memory_region"].string_param = region
+    tensor.parameters["shared_memory_byte_size"].int64_param = sum(image.nbytes for image in images)
+    return InferRequest(header, ())
+
+
+# Field 7 of ModelInferRequest, of variable length, as protobuf encodes it.
+_RAW_INPUT_CONTENTS = bytes([7 << 3 | 2])
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first, each but the last with its high bit set."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
 
 
 def read_reply(

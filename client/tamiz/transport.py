@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import grpc
-from tritonclient.grpc import service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from .errors import UsageError
+from .protocol import InferRequest
 
 DEFAULT_URL = "grpc://localhost:8001"
 
@@ -50,7 +51,11 @@ class CallFuture(Protocol):
 
 
 class Transport(Protocol):
-    """A connection to one server. Failures are `grpc.RpcError` with ``code()`` and ``details()``."""
+    """A connection to one server.
+
+    Methods are those of Triton's gRPC service, with its messages; only ModelInfer takes an `InferRequest`. Failures
+    are `grpc.RpcError` with ``code()`` and ``details()``.
+    """
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         """Call a method of Triton's gRPC service and wait for the reply."""
@@ -200,6 +205,12 @@ class GrpcTransport:
     def __init__(self, target: str, tls: Tls | None = None, headers: Headers = None) -> None:
         self._channel = open_channel(target, tls=tls)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        # In the stub's place, since its own would have the pixels in the message.
+        self._stub.ModelInfer = self._channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=InferRequest.serialize,
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
         self._headers = headers
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:

@@ -13,6 +13,9 @@ _PERIOD_S = 0.25
 _GAIN = 1.05
 """One more request under way must raise the throughput so much to be kept: less is noise, paid for in latency."""
 
+_START = 4
+"""Enough for a server of one or two instances to compute on one request while the next ones come and go."""
+
 _HOLD_PERIODS = 20
 """Periods for which a number that was found good is kept before one more is tried again."""
 
@@ -78,7 +81,7 @@ class Window(Gate):
     """
 
     def __init__(self, fixed: int | None = None, *, most: int = 64) -> None:
-        super().__init__(fixed or 2)
+        super().__init__(fixed or _START)
         self._fixed = fixed is not None
         self._most = most
         self._doubling = True

@@ -50,10 +50,30 @@ def config(**parameters: str) -> model_config_pb2.ModelConfig:
 
 def test_a_request_names_the_version_and_carries_the_pixels_in_order() -> None:
     images = [np.full((2, 3, 1), grey, np.uint8) for grey in (1, 2)]
-    request = infer_request(SERVED, images)
+    request = service_pb2.ModelInferRequest.FromString(infer_request(SERVED, images).serialize())
     assert (request.model_name, request.model_version) == ("pets", "7")
     assert list(request.inputs[0].shape) == [2, 2, 3, 1]
     assert request.raw_input_contents[0] == b"\1" * 6 + b"\2" * 6
+
+
+@pytest.mark.parametrize("side", [1, 11, 12, 127, 128, 3000])
+def test_a_request_on_the_wire_is_what_protobuf_itself_would_write(side: int) -> None:
+    spec = make_spec(["cat", "dog"], height=side, width=side)
+    images = [np.random.default_rng(0).integers(0, 255, (side, side, 1), np.uint8)]
+    request = infer_request(ServedVersion("pets", 7, spec, 8), images, queue_timeout_s=1.5)
+    whole = service_pb2.ModelInferRequest()
+    whole.CopyFrom(request.header)
+    whole.raw_input_contents.append(images[0].tobytes())
+    assert service_pb2.ModelInferRequest.FromString(request.serialize()) == whole
+    assert whole.parameters["timeout"].int64_param == 1_500_000
+
+
+def test_a_request_through_shared_memory_carries_its_place_only() -> None:
+    images = [np.zeros((2, 3, 1), np.uint8)] * 2
+    request = service_pb2.ModelInferRequest.FromString(infer_request(SERVED, images, region="here").serialize())
+    assert not request.raw_input_contents
+    assert request.inputs[0].parameters["shared_memory_region"].string_param == "here"
+    assert request.inputs[0].parameters["shared_memory_byte_size"].int64_param == 12
 
 
 def test_a_reply_becomes_predictions_with_the_versions_labels() -> None:
