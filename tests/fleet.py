@@ -51,7 +51,7 @@ class TritonPythonModel:
 def publish_slow(
     repository: Repository, model: str, labels: list[str], *, seconds: float, settings: ServingSettings
 ) -> None:
-    """Publish a version of a grey model that computes for so many seconds on each image, one after another."""
+    """Publish a version of a grey model, each of whose instances takes so many seconds for an image."""
     spec = make_spec(labels)
     graph = write_grey_graph(repository.path.parent / f"{model}.onnx", spec)
     version = repository.publish(model, graph, spec, settings=settings)
@@ -67,7 +67,7 @@ class Fleet:
     Args:
         folder: for their repositories.
         count: of servers.
-        seconds: that each takes for one image.
+        seconds: that each of a server's instances, two where the settings do not say, takes for one image.
         settings: of serving.
     """
 

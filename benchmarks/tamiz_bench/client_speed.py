@@ -3,6 +3,7 @@
 Contenders take turns on the same image files, against the same embedded Triton:
 
 - ``tamiz``: ``Client.classify_many`` as it is, with no setting.
+- ``tamiz, shared memory``: the same through shared memory, as a client on the server's machine may.
 - ``plain``: `plain_client`, one image after another.
 - ``plain, 16 threads``: the same, shared by 16 threads.
 - ``limit``: decoding, resizing and ONNX Runtime in this process, by the best setting that is found.
@@ -42,7 +43,6 @@ def bench_client(
     repository: Annotated[Path, typer.Option(help="The model repository.")] = Path("model_repository"),
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 4.0,
     rounds: Annotated[int, typer.Option(min=1, help="In which the contenders take turns.")] = 5,
-    shared_memory: Annotated[bool, typer.Option("--shared-memory", help="Let tamiz use shared memory.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<model>-client where none.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, last.")] = False,
 ) -> None:
@@ -56,14 +56,15 @@ def bench_client(
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamiz-bench-")))
         copy_with_float_model(Repository(repository), model, copy)
         triton = stack.enter_context(Triton(copy))
-        options = {"key": triton.key, "shared_memory": True} if shared_memory else {}
-        client = stack.enter_context(Client(triton.url, model=model, timeout_s=60, **options))
+        client = stack.enter_context(Client(triton.url, model=model, timeout_s=60))
+        near = stack.enter_context(Client(triton.url, model=model, timeout_s=60, key=triton.key, shared_memory=True))
         plain = PlainClient(triton.url, model, live.spec)
         stack.callback(plain.close)
         differing = sum(plain.classify(path) != client.classify(path).label for path in files[:100])
         limit = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, _say)
         contenders = {
             "tamiz": lambda: measure_served(client, files, Load(), seconds),
+            "tamiz, shared memory": lambda: measure_served(near, files, Load(), seconds),
             "plain": lambda: measure_plain(plain, files, 1, seconds),
             f"plain, {PLAIN_THREADS} threads": lambda: measure_plain(plain, files, PLAIN_THREADS, seconds),
             "limit": lambda: limit.measure(files, seconds),
@@ -76,11 +77,12 @@ def bench_client(
                 measured[name].append(contenders[name]())
                 _say(f"round {turn + 1} of {rounds}: {name} {measured[name][-1].images_per_s:,.0f} images/s")
     speeds = {name: [one.images_per_s for one in every] for name, every in measured.items()}
+    limits = speeds["limit"]
     ratios = {
-        name: statistics.median(ours / theirs for ours, theirs in zip(speeds["tamiz"], speed, strict=True))
+        name: statistics.median(one / bound for one, bound in zip(speed, limits, strict=True))
         for name, speed in speeds.items()
     }
-    table = Table("", "images/s, median", "lowest", "highest", "tamiz ÷ this, median")
+    table = Table("", "images/s, median", "lowest", "highest", "÷ limit, median")
     for name, speed in speeds.items():
         figures = (statistics.median(speed), min(speed), max(speed))
         table.add_row(name, *(f"{figure:,.0f}" for figure in figures), f"{ratios[name]:.2f}")
@@ -92,9 +94,9 @@ def bench_client(
         "machine": describe_machine(),
         "limit_setting": asdict(limit.setting),
         "images_per_s": speeds,
-        "tamiz_to": ratios,
+        "to_limit": ratios,
         "labels_of_plain_that_differ_in_100": differing,
-        "tamiz_stats": asdict(client.stats),
+        "in_flight": client.in_flight,
     }
     (folder / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     print(f"report: {folder}/report.json")

@@ -114,7 +114,7 @@ class _Attempts:
 
     Attributes:
         deadline: of the whole call, by the monotonic clock.
-        patient: wait for leave to send again where the retry budget is spent, in the place of giving up.
+        patient: go on where the retry budget is spent, in the place of giving up.
         failed: attempts that did.
         sent: requests for inference.
         cause: of the last failure, as `Stats` names it.
@@ -180,6 +180,11 @@ class Calls:
     def stats(self) -> Stats:
         """What the client did so far, retries included."""
         return self._counter.stats
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that `classify_many` keeps under way, as far as that was found out."""
+        return self._lane.window.limit
 
     @property
     def spec(self) -> ModelSpec:
@@ -378,10 +383,9 @@ class Calls:
         elsewhere = self._endpoints.another_ready(endpoint)
         if isinstance(exc, OverloadedError):
             attempts.cause = "overloaded"
-            while not self._budget.spend():
-                if not attempts.patient:
-                    raise exc
-                yield from self._wait(exc, 1.0, attempts)
+            # Batches of `classify_many` are never more than the window, which is halved: they need no other bound.
+            if not attempts.patient and not self._budget.spend():
+                raise exc
         elif isinstance(exc, UnavailableError) or (isinstance(exc, DeadlineError) and elsewhere):
             attempts.cause = "lost"
             endpoint.ready = False

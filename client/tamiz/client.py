@@ -90,8 +90,8 @@ class Client(Calls):
     ) -> Iterator[Outcome]:
         """Classify images, lazily and in order, in memory that does not grow with their number.
 
-        A request that a full queue refuses is sent again more patiently than `classify` does: it waits for its turn
-        until ``timeout_s`` is over, since to lose an image of many costs more than to be late with it.
+        A request that a full queue refuses is sent again, later and later, until ``timeout_s`` is over: where
+        `classify` gives up to spare the server, here there are fewer requests under way.
 
         Args:
             images: as for `classify`; taken as they are needed.

@@ -7,17 +7,20 @@ import time
 from collections import deque
 from concurrent.futures import Future
 
-_PERIOD_S = 0.25
-"""Throughput is judged over at least so long, and over at least two replies for each request under way."""
-
-_GAIN = 1.05
-"""One more request under way must raise the throughput so much to be kept: less is noise, paid for in latency."""
-
 _START = 4
 """Enough for a server of one or two instances to compute on one request while the next ones come and go."""
 
-_HOLD_PERIODS = 20
-"""Periods for which a number that was found good is kept before one more is tried again."""
+_PERIOD_S = 0.5
+"""Throughput is judged over at least so long, and over at least four replies for each request under way."""
+
+_GAIN = 1.05
+"""More under way must raise the throughput so much to be kept: less is noise, and paid for in latency."""
+
+_LOSS = 0.98
+"""Fewer under way must keep so much of it."""
+
+_HOLD_PERIODS = 10
+"""Periods for which a number is kept before another is tried, after one that was no better."""
 
 
 class Gate:
@@ -71,9 +74,9 @@ class Gate:
 class Window(Gate):
     """The gate of requests under way, which adapts to the servers.
 
-    It climbs: it doubles, and later adds one, for as long as throughput rises by it, goes a step back where it
-    does not, and tries again after a while. A refusal by a full queue halves it. (Hill climbing on throughput with
-    multiplicative decrease, as in TCP's AIMD: Chiu and Jain 1989.)
+    It climbs: it doubles for as long as throughput rises by that; later it tries one step more and one step fewer by
+    turns, and keeps what is better, or is as good with fewer. A refusal by a full queue halves it. (Hill climbing
+    with the multiplicative decrease of TCP's AIMD: Chiu and Jain, 1989.)
 
     Args:
         fixed: keep this number for good; None adapts.
@@ -85,8 +88,12 @@ class Window(Gate):
         self._fixed = fixed is not None
         self._most = most
         self._doubling = True
+        self._up = True
+        # The first period has the time in it that the pipeline takes to fill.
+        self._hold = 2
+        self._rates: deque[float] = deque(maxlen=_HOLD_PERIODS)
         self._before: tuple[int, float] | None = None
-        self._hold = 0
+        self._halved = -_PERIOD_S
         self._begin_period()
 
     def answered(self, images: int) -> None:
@@ -97,7 +104,7 @@ class Window(Gate):
             self._images += images
             self._replies += 1
             elapsed = time.perf_counter() - self._began
-            if elapsed >= _PERIOD_S and self._replies >= 2 * self._limit:
+            if elapsed >= _PERIOD_S and self._replies >= 4 * self._limit:
                 self._judge(self._images / elapsed)
                 self._begin_period()
                 self._admit()
@@ -108,27 +115,42 @@ class Window(Gate):
             return
         with self._lock:
             # Of the refusals of one moment only the first counts: they are all of the number before.
-            if time.perf_counter() - self._cut > _PERIOD_S:
+            if time.perf_counter() - self._halved > _PERIOD_S:
                 self._limit = max(1, self._limit // 2)
-                self._cut = time.perf_counter()
-            self._doubling, self._before, self._hold = False, None, _HOLD_PERIODS
-            self._begin_period()
-
-    _cut = 0.0
+                self._halved = time.perf_counter()
+            self._settle(_HOLD_PERIODS)
 
     def _begin_period(self) -> None:
         self._began = time.perf_counter()
         self._images = self._replies = 0
 
+    def _settle(self, hold: int) -> None:
+        self._doubling, self._before, self._hold = False, None, hold
+        self._rates.clear()
+        self._begin_period()
+
     def _judge(self, images_per_s: float) -> None:
-        if self._hold:
+        """At the end of a period: go on holding, try another number, or decide on the one that was tried."""
+        if self._before is None:
+            self._rates.append(images_per_s)
             self._hold -= 1
+            if self._hold <= 0:
+                self._try_another()
             return
-        if self._before is not None:
-            limit, rate = self._before
-            if images_per_s < rate * _GAIN:
-                self._limit, self._before = limit, None
-                self._doubling, self._hold = False, _HOLD_PERIODS
-                return
-        self._before = (self._limit, images_per_s)
-        self._limit = min(self._most, self._limit * 2 if self._doubling else self._limit + 1)
+        limit, rate = self._before
+        self._before = None
+        if images_per_s >= rate * (_GAIN if self._up else _LOSS):
+            self._rates.clear()
+            self._rates.append(images_per_s)
+            self._try_another()
+        else:
+            self._limit = limit
+            self._up = not self._up
+            self._settle(_HOLD_PERIODS)
+
+    def _try_another(self) -> None:
+        if len(self._rates) > 1 and self._doubling:
+            self._rates.popleft()
+        self._before = self._limit, sum(self._rates) / len(self._rates)
+        step = self._limit if self._doubling else max(1, self._limit // 8)
+        self._limit = min(self._most, self._limit + step) if self._up else max(1, self._limit - step)

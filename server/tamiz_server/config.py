@@ -35,7 +35,8 @@ class ServingSettings(BaseModel):
         max_queue_delay_us: how long a request waits for others to share its run, in microseconds.
         max_queue_size: requests that wait; further ones are refused at once.
         queue_timeout_ms: a request that waits longer is refused.
-        instances: copies of the model, each with its own threads.
+        instances: copies of the model, each with its own threads. With a single one, the dynamic batcher of Triton
+            2.51 now and then misses that it became free, and requests wait for 500 ms.
         threads: for one run of the model (``intra_op_thread_count``); 0 lets ONNX Runtime choose.
     """
 
@@ -45,7 +46,7 @@ class ServingSettings(BaseModel):
     max_queue_delay_us: Annotated[int, Field(ge=0)] = 500
     max_queue_size: Count = 512
     queue_timeout_ms: Count = 5_000
-    instances: Count = 1
+    instances: Count = 2
     threads: Annotated[int, Field(ge=0)] = 0
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from tamiz import window
@@ -107,7 +108,14 @@ def test_a_refusal_halves_the_window_once_for_all_refusals_of_a_moment(clock: Cl
         subject.refused()
     assert subject.limit == 1
     serve(subject, clock, lambda limit: 500.0 * limit, 60)
-    assert subject.limit > 4, "it climbs again"
+    assert subject.limit > 8, "it climbs again"
+
+
+def test_the_window_finds_its_place_in_the_noise_of_a_shared_machine(clock: Clock) -> None:
+    random, subject = np.random.default_rng(0), Window()
+    limits = serve(subject, clock, lambda limit: 500.0 * min(limit, 3) * random.normal(1, 0.3), 600)
+    late = limits[len(limits) // 4 :]
+    assert sum(2 <= limit <= 6 for limit in late) / len(late) > 0.9
 
 
 def test_a_fixed_window_stays(clock: Clock) -> None:
