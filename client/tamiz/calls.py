@@ -267,6 +267,11 @@ class Calls:
                             if patient:
                                 # A batch's time begins when it is sent, not when it waits for the others.
                                 attempts.deadline = time.monotonic() + self.timeout_s
+                        if patient and self._endpoints.several:
+                            # Others were sent in the meantime, so another server may be the one to ask by now.
+                            other = self._endpoints.pick(attempts.avoid)
+                            if other.served is not None and other.served.spec.preprocessing == prepared_for:
+                                endpoint, served = other, other.served
                         return (
                             yield from self._infer(endpoint, served, prepared, top_k, attempts, lane.window, position)
                         )
@@ -377,17 +382,20 @@ class Calls:
         Only what another attempt can mend is tried again: a full queue, a server that is lost, a version that is
         gone. A request that the server refuses or cannot compute would only fail again.
         """
+        if time.monotonic() >= attempts.deadline:
+            raise exc
         attempts.failed += 1
         attempts.avoid = endpoint
         wait = pause(attempts.failed)
         elsewhere = self._endpoints.another_ready(endpoint)
         if isinstance(exc, OverloadedError):
             attempts.cause = "overloaded"
-            # Batches of `classify_many` are never more than the window, which is halved: they need no other bound.
-            if not attempts.patient and not self._budget.spend():
-                raise exc
+            self._spend(exc, attempts)
         elif isinstance(exc, UnavailableError) or (isinstance(exc, DeadlineError) and elsewhere):
             attempts.cause = "lost"
+            if isinstance(exc, DeadlineError):
+                # It may hang, or be slow under its load.
+                self._spend(exc, attempts)
             endpoint.ready = False
             if self._memory is not None:
                 self._memory.forget(endpoint.url)
@@ -419,6 +427,11 @@ class Calls:
         logger.info("attempt %d failed: %s; the next in %.0f ms", attempts.failed, exc, wait * 1000)
         if wait:
             yield from self._wait(exc, wait, attempts)
+
+    def _spend(self, exc: ServerError, attempts: _Attempts) -> None:
+        # Batches of `classify_many` are never more than the window, which a refusal halves: they need no other bound.
+        if not attempts.patient and not self._budget.spend():
+            raise exc
 
     def _wait(self, exc: ServerError, seconds: float, attempts: _Attempts) -> Flow[None]:
         if time.monotonic() + seconds >= attempts.deadline:

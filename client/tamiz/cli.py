@@ -45,6 +45,11 @@ COMMANDS = {
         "bench,server,cpu",
         "Measure the client against one written from tritonclient's documentation.",
     ),
+    "bench-preprocessing": (
+        "tamiz_bench.preprocessing_speed:bench_preprocessing",
+        "bench",
+        "Measure what preparing an image costs.",
+    ),
     "bench-train": (
         "tamiz_bench.training_speed:bench_train",
         "bench,train,cpu",

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Served
 from fleet import MODEL, Fleet
-from graphs import grey_level
+from graphs import grey_level, make_spec, write_grey_graph
 
 import tamiz
 from tamiz import Client, errors
+from tamiz_server.control import Control
 
 
 def even(index: int) -> np.ndarray:
@@ -65,6 +68,34 @@ def test_a_killed_server_costs_no_call_and_gets_its_share_when_it_is_back(fleet:
         assert client.stats.lost > 0
 
 
+def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fleet: Fleet) -> None:
+    with Client(fleet.url, model=MODEL, timeout_s=2) as client:
+        for _ in range(4):
+            client.classify(even(1))
+        os.kill(fleet.servers[1].pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert [client.classify(even(index)).index for index in range(20)] == [index % 10 for index in range(20)]
+            assert time.monotonic() - began < 3
+        finally:
+            os.kill(fleet.servers[1].pid, signal.SIGCONT)
+
+
+def test_servers_that_all_hang_cost_no_more_than_the_time_of_the_call(fleet: Fleet) -> None:
+    with Client(fleet.url, model=MODEL, timeout_s=1) as client:
+        client.classify(even(1))
+        for server in fleet.servers:
+            os.kill(server.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(errors.ServerError):
+                client.classify(even(1))
+            assert time.monotonic() - began < 1.1
+        finally:
+            for server in fleet.servers:
+                os.kill(server.pid, signal.SIGCONT)
+
+
 def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
     with Client(fleet.servers[1].url, model=MODEL, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
         client.classify(even(1))
@@ -90,16 +121,9 @@ def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(fleet: 
 def test_servers_may_have_different_versions_live(served: Served, fleet: Fleet) -> None:
     """In a rollout one server answers with the new version and the next with the old one, each with its labels."""
     name = served.new_name()
-    from graphs import make_spec, write_grey_graph
-
-    spec = make_spec([f"new {index}" for index in range(5)], 32, 20, "RGB")
-    old = fleet.servers[0].repository
-    for _ in range(3):
-        served.publish(name, spec)
-    graph = write_grey_graph(old.path.parent / "old.onnx", make_spec([f"old {index}" for index in range(10)]))
-    old.publish(name, graph, make_spec([f"old {index}" for index in range(10)]))
-    from tamiz_server.control import Control
-
+    served.publish(name, make_spec([f"new {index}" for index in range(5)], 32, 20, "RGB"))
+    old, spec = fleet.servers[0].repository, make_spec([f"old {index}" for index in range(10)])
+    old.publish(name, write_grey_graph(old.path.parent / "old.onnx", spec), spec)
     with Control(fleet.servers[0].url, fleet.servers[0].key) as control:
         control.load(name)
     url = ",".join([fleet.servers[0].url, served.triton.url.removeprefix("grpc://")])
@@ -128,9 +152,7 @@ def test_a_name_with_several_addresses_is_used_in_turn(fleet: Fleet) -> None:
         assert [outcome.index for outcome in client.classify_many(map(even, range(20)))] == [i % 10 for i in range(20)]
 
 
-def test_threads_that_watch_servers_end_with_the_client(fleet: Fleet, tmp_path: Path) -> None:
-    import threading
-
+def test_threads_that_watch_servers_end_with_the_client(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL) as client:
         client.classify(even(1))
         assert any(thread.name == "tamiz-probe" for thread in threading.enumerate())
