@@ -62,10 +62,9 @@ def bench_preprocessing(
 
 
 def _microseconds(function: Callable[[Path], object], files: list[Path], seconds: float) -> float:
-    began, count = time.perf_counter(), 0
-    for path in itertools.cycle(files):
+    began = time.perf_counter()
+    for count, path in enumerate(itertools.cycle(files), 1):
         function(path)
-        count += 1
         if (elapsed := time.perf_counter() - began) > seconds:
             return elapsed / count * 1e6
     raise AssertionError("there are no files")

@@ -164,6 +164,7 @@ def test_cifar10_is_learnt_from_jpeg_copies_with_local_weights(
     # With the published rate of 1e-4 MobileNetV2 is far from done after three epochs.
     rate = ["train.optimizer.lr=0.0005", "train.schedule={name: OneCycleLR, options: {max_lr: 0.0005}}"]
     options = [f"data={images}", *local_weights(data), *rate, "train.batch_size=64", "train.label_smoothing=0.1"]
+    options.append("model.options={pad_type: same, bn_eps: 0.001, drop_rate: 0.2}")
     run = run_recipe("cifar10", options, tmp_path, say)
     assert (run.recipe.preprocessing.height, run.recipe.train.epochs) == (160, 3)
     assert run.metrics["images"] == {"train": 10_000, "validation": 5_000, "test": 5_000}
