@@ -78,6 +78,10 @@ class HttpTransport:
 
     def close(self) -> None:
         """See `transport.Transport`."""
+        if threading.current_thread() is self._thread:
+            # The client became garbage while this thread happened to run: it cannot wait for itself.
+            threading.Thread(target=self.close, name="tamiz-http-close", daemon=True).start()
+            return
         with self._closing:
             if self._loop.is_closed():
                 return
