@@ -130,7 +130,7 @@ def test_bad_input_is_one_line_and_an_exit_status(
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("slow"), 1, seconds=0.001) as fleet:
+    with Fleet(tmp_path_factory.mktemp("slow"), 1, seconds=0.004) as fleet:
         yield fleet
 
 
@@ -192,7 +192,15 @@ def test_a_job_whose_server_goes_away_keeps_its_rows_and_says_how_to_go_on(
 ) -> None:
     url, out = slow.url, tmp_path / "out.jsonl"
     arguments = ["classify", many, "--model", MODEL, "--out", out, "--timeout-s", "1", "--url"]
-    killer = threading.Timer(2, slow.kill, [0])
+    journal = tmp_path / "out.jsonl.journal"
+
+    def strike() -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (journal.exists() and journal.stat().st_size > 30_000):
+            time.sleep(0.01)
+        slow.kill(0)
+
+    killer = threading.Thread(target=strike)
     killer.start()
     done = tamiz(*arguments, url)
     killer.join()
