@@ -178,7 +178,7 @@ def limit_settings(max_batch_size: int) -> list[Setting]:
     """The settings among which the best is the limit: one run on all cores, or one run on each core, or between."""
     cores = len(os.sched_getaffinity(0))
     threads = sorted({(1, cores), (2, cores), (cores, 1), (cores + 1, 1)})
-    batches = sorted({1, 4, 8, 16, 32, max_batch_size})
+    batches = sorted({1, 8, 32, max_batch_size})
     return [Setting(workers, intra, batch) for workers, intra in threads for batch in batches]
 
 

@@ -118,6 +118,7 @@ class _Attempts:
         failed: attempts that did.
         sent: requests for inference.
         cause: of the last failure, as `Stats` names it.
+        last: failure that another attempt might mend.
         avoid: the server of the last failure.
         gone: versions that were found gone, with the server's URL.
     """
@@ -127,6 +128,7 @@ class _Attempts:
     failed: int = 0
     sent: int = 0
     cause: str = ""
+    last: ServerError | None = None
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
 
@@ -369,6 +371,8 @@ class Calls:
 
     def _left(self, attempts: _Attempts) -> float:
         left = attempts.deadline - time.monotonic()
+        if left <= 0 and attempts.last is not None:
+            raise attempts.last
         if left <= 0:
             message = f"model {self.model}: the {self.timeout_s:g} s for a call of {self.url} are over"
             raise DeadlineError(message, model=self.model, url=self.url)
@@ -384,6 +388,7 @@ class Calls:
         """
         if time.monotonic() >= attempts.deadline:
             raise exc
+        attempts.last = exc
         attempts.failed += 1
         attempts.avoid = endpoint
         wait = pause(attempts.failed)

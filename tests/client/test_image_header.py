@@ -74,6 +74,9 @@ def many_scans() -> bytes:
         pytest.param(bmp(0, 5), "0×5 pixels", id="no pixels"),
         pytest.param(tiff(width=10), "TIFF file that is broken", id="no height"),
         pytest.param(many_scans(), "JPEG file that is broken", id="scans"),
+        pytest.param(
+            saved("PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]), "or animated", id="animated PNG"
+        ),
         pytest.param(b"GIF89a" + bytes(50), "not an image that can be decoded", id="GIF"),
         pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "not an image that can be decoded", id="JPEG 2000"),
         pytest.param(b"v/1\x01" + bytes(50), "not an image that can be decoded", id="OpenEXR"),
