@@ -111,7 +111,11 @@ class TlsProxy:
         except OSError:
             plain.close()
             return
-        far = socket.create_connection(("127.0.0.1", self._target))
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            near.close()
+            return
         self._sockets += [near, far]
         self._start(self._pump, near, far)
         self._pump(far, near)

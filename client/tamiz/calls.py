@@ -324,13 +324,13 @@ class Calls:
         self, endpoint: Endpoint, served: ServedVersion, pixels: list[Pixels], attempts: _Attempts
     ) -> Flow[service_pb2.ModelInferResponse]:
         if self._memory is None:
-            request = infer_request(served, pixels, queue_timeout_s=self._left(attempts))
+            request = infer_request(served, pixels)
             return (yield from self._call(endpoint, "ModelInfer", request, attempts, served.version))
         region = self._memory.lease(max(len(pixels), served.max_batch_size) * pixels[0].nbytes)
         try:
             region.write(pixels)
             yield from self._tell(endpoint, region, attempts)
-            request = infer_request(served, pixels, queue_timeout_s=self._left(attempts), region=region.name)
+            request = infer_request(served, pixels, region=region.name)
             return (yield from self._call(endpoint, "ModelInfer", request, attempts, served.version))
         finally:
             # Also when the call was given up: what the server may still read of the region then, nobody reads.

@@ -130,10 +130,7 @@ async def _infer(client: Any, infer: InferRequest, headers: dict[str, str]) -> A
         region, size = (tensor.parameters[f"shared_memory_{name}"] for name in ("region", "byte_size"))
         image.set_shared_memory(region.string_param, size.int64_param)
     outputs = [InferRequestedOutput(tensor.name) for tensor in request.outputs]
-    timeout_us = request.parameters["timeout"].int64_param or None
-    result = await client.infer(
-        request.model_name, [image], request.model_version, outputs, timeout=timeout_us, headers=headers
-    )
+    result = await client.infer(request.model_name, [image], request.model_version, outputs, headers=headers)
     answer = result.get_response()
     reply = service_pb2.ModelInferResponse(
         model_name=answer["model_name"], model_version=answer.get("model_version", "")

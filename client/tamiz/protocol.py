@@ -104,24 +104,18 @@ class InferRequest:
         return b"".join([header, _RAW_INPUT_CONTENTS, size, *(image.data for image in self.images)])
 
 
-def infer_request(
-    served: ServedVersion, images: Sequence[Pixels], *, queue_timeout_s: float = 0.0, region: str | None = None
-) -> InferRequest:
+def infer_request(served: ServedVersion, images: Sequence[Pixels], *, region: str | None = None) -> InferRequest:
     """Make a request.
 
     Args:
         served: the version that the images were prepared for, which the request names.
         images: at least one, each uint8 ``[height, width, channels]``, contiguous.
-        queue_timeout_s: the server refuses the request once it waited so long, and does not compute what nobody
-            waits for any more; 0 for the server's own time.
         region: of shared memory, in which the images stand from its beginning; the request names it in their place.
     """
     header = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
     tensor = header.inputs.add(name=INPUT, datatype="UINT8")
     tensor.shape.extend((len(images), *served.spec.preprocessing.shape))
     header.outputs.add(name=OUTPUT)
-    if queue_timeout_s:
-        header.parameters["timeout"].int64_param = max(1, round(queue_timeout_s * 1e6))
     if region is None:
         return InferRequest(header, images)
     tensor.parameters["shared_memory_region"].string_param = region

@@ -61,8 +61,6 @@ def new_config(model: str, settings: ServingSettings) -> ModelConfig:
     queue.max_queue_size = settings.max_queue_size
     queue.default_timeout_microseconds = settings.queue_timeout_ms * 1000
     queue.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
-    # A client that gives a request less time says so, and the server does not compute what nobody waits for.
-    queue.allow_timeout_override = True
     if settings.threads:
         config.parameters["intra_op_thread_count"].string_value = str(settings.threads)
     return config

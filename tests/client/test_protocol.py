@@ -60,12 +60,11 @@ def test_a_request_names_the_version_and_carries_the_pixels_in_order() -> None:
 def test_a_request_on_the_wire_is_what_protobuf_itself_would_write(side: int) -> None:
     spec = make_spec(["cat", "dog"], height=side, width=side)
     images = [np.random.default_rng(0).integers(0, 255, (side, side, 1), np.uint8)]
-    request = infer_request(ServedVersion("pets", 7, spec, 8), images, queue_timeout_s=1.5)
+    request = infer_request(ServedVersion("pets", 7, spec, 8), images)
     whole = service_pb2.ModelInferRequest()
     whole.CopyFrom(request.header)
     whole.raw_input_contents.append(images[0].tobytes())
     assert service_pb2.ModelInferRequest.FromString(request.serialize()) == whole
-    assert whole.parameters["timeout"].int64_param == 1_500_000
 
 
 def test_a_request_through_shared_memory_carries_its_place_only() -> None:
