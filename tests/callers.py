@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-from graphs import grey_level
+from graphs import even
 
 from tamiz import Client
 
 client: Client | None = None
-
-
-def even(index: int) -> np.ndarray:
-    return np.full((28, 28), grey_level(index % 10, 10), np.uint8)
 
 
 def wrong_single(client: Client, caller: int, calls: int = 100) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -59,6 +61,18 @@ def publish_slow(
     before, config = repository.config(model), repository.config(model)
     config.backend = "python"
     repository.restore(model, config, instead_of=before)
+
+
+@contextmanager
+def stalled(*servers: Triton) -> Iterator[None]:
+    """Servers that hold their breath for as long as the block runs."""
+    for server in servers:
+        os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for server in servers:
+            os.kill(server.pid, signal.SIGCONT)
 
 
 class Fleet:

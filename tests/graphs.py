@@ -27,6 +27,11 @@ def grey_level(index: int, classes: int) -> int:
     return round(index * 255 / (classes - 1))
 
 
+def even(index: int, classes: int = 10) -> np.ndarray:
+    """An even image whose label under a grey graph of that many classes is the one of the index, counted round."""
+    return np.full((28, 28), grey_level(index % classes, classes), np.uint8)
+
+
 def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Path:
     """A classifier by mean grey: with K labels, an even image of grey g is label round(g / 255 * (K - 1)).
 

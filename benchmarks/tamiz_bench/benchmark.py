@@ -115,8 +115,7 @@ def run_benchmark(
         measured = measure_served(client, images, load, seconds)
         sweep.append((load, measured))
         say(f"served, {load.in_flight:>2} in flight of {load.batch_size}: {measured.images_per_s:,.0f} images/s")
-    limits: list[tuple[Setting, Measurement]] = []
-    limit = find_limit(graph, spec, images, largest, seconds, say, limits)
+    limit, limits = find_limit(graph, spec, images, largest, seconds, say)
     best_load = max(sweep, key=lambda row: row[1].images_per_s)[0]
     served_rounds, limit_rounds = [], []
     for turn in range(rounds):
@@ -144,9 +143,8 @@ def find_limit(
     largest: int,
     seconds: float,
     say: Callable[[str], None],
-    tried: list[tuple[Setting, Measurement]] | None = None,
-) -> Limit:
-    """The in-process limit by the setting that does best, warmed up.
+) -> tuple[Limit, list[tuple[Setting, Measurement]]]:
+    """The in-process limit by the setting that does best, warmed up; and each setting with what it gave.
 
     Args:
         graph: the ONNX file.
@@ -155,9 +153,8 @@ def find_limit(
         largest: batch that the server takes.
         seconds: that each setting is tried.
         say: gets a line of text for a person for each setting.
-        tried: gets each setting with what it gave.
     """
-    tried = [] if tried is None else tried
+    tried = []
     for setting in limit_settings(largest):
         candidate = Limit(graph, spec, setting)
         candidate.measure(images, min(0.3, seconds))
@@ -169,7 +166,7 @@ def find_limit(
         )
     best = Limit(graph, spec, max(tried, key=lambda row: row[1].images_per_s)[0])
     best.measure(images, min(0.3, seconds))
-    return best
+    return best, tried
 
 
 def describe_machine() -> dict[str, Any]:

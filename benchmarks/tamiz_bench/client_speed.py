@@ -61,7 +61,7 @@ def bench_client(
         plain = PlainClient(triton.url, model, live.spec)
         stack.callback(plain.close)
         differing = sum(plain.classify(path) != client.classify(path).label for path in files[:100])
-        limit = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, _say)
+        limit, _ = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, _say)
         contenders = {
             "tamiz": lambda: measure_served(client, files, Load(), seconds),
             "tamiz, shared memory": lambda: measure_served(near, files, Load(), seconds),

@@ -56,8 +56,6 @@ def classify(
     elif resume:
         raise UsageError("--resume goes on with the job of an output file; name it by --out")
     inputs = find_inputs(paths)
-    if (first := next(inputs, None)) is None:
-        raise UsageError(f"no images in {', '.join(paths)}; name image files or folders that hold some")
     tls = Tls(ca, certificate, key) if ca or certificate or key else None
     records: list[Record] = []
     began = time.perf_counter()
@@ -70,8 +68,8 @@ def classify(
             journal = stack.enter_context(Journal(out, job, resume=resume))
         keep = journal.append if journal else records.append
         progress = stack.enter_context(_Progress(model, paths, journal))
-        inputs = _left(itertools.chain([first], inputs), journal)
-        for name, outcome in _classify(client, inputs, top_k=top_k, in_flight=in_flight):
+        left = _left(inputs, journal)
+        for name, outcome in _classify(client, left, top_k=top_k, in_flight=in_flight):
             record = to_record(name, outcome, multilabel=multilabel)
             keep(record)
             progress.count(record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import lzma
 import os
 import stat
@@ -43,11 +44,15 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
             on each line, relative to the list's folder.
 
     Raises:
-        UsageError: a path is not there, before anything is yielded; or a list or a tar file is broken, when the
-            fault is reached.
+        UsageError: a path is not there, or there are no images, before anything is yielded; or a list or a tar file
+            is broken, when the fault is reached.
     """
-    readers = [_reader(os.fspath(path)) for path in paths]
-    return (image for read in readers for image in read())
+    named = [os.fspath(path) for path in paths]
+    readers = [_reader(path) for path in named]
+    images = (image for read in readers for image in read())
+    if (first := next(images, None)) is None:
+        raise UsageError(f"no images in {', '.join(named)}; name image files or folders that hold some")
+    return itertools.chain([first], images)
 
 
 def count_inputs(paths: Iterable[str | os.PathLike[str]]) -> int | None:
@@ -66,10 +71,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for path in named:
         if path.lower().endswith(_TARS):
             raise UsageError(f"{path}: a tar file; unpack it first, or give it to `tamiz classify`")
-    found = [Path(image.name) for image in find_inputs(named)]
-    if not found:
-        raise UsageError(f"no images in {', '.join(named)}; name image files or folders that hold some")
-    return found
+    return [Path(image.name) for image in find_inputs(named)]
 
 
 def _reader(path: str) -> Callable[[], Iterator[Input]]:

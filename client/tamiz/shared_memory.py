@@ -52,13 +52,12 @@ class Region:
         except OSError as exc:
             raise UsageError(f"shared_memory: {size:,} bytes in {FOLDER}: {exc.strerror}") from exc
 
-    def write(self, images: Iterable[Pixels]) -> int:
-        """Copy images in, one behind the other; returns the bytes written."""
+    def write(self, images: Iterable[Pixels]) -> None:
+        """Copy images in, one behind the other."""
         end = 0
         for image in images:
             start, end = end, end + image.nbytes
             self._memory[start:end] = image.data.cast("B")
-        return end
 
     def remove(self) -> None:
         """Give the memory back, as far as no server still has it."""

@@ -118,14 +118,14 @@ class Window(Gate):
             if time.perf_counter() - self._halved > _PERIOD_S:
                 self._limit = max(1, self._limit // 2)
                 self._halved = time.perf_counter()
-            self._settle(_HOLD_PERIODS)
+            self._settle()
 
     def _begin_period(self) -> None:
         self._began = time.perf_counter()
         self._images = self._replies = 0
 
-    def _settle(self, hold: int) -> None:
-        self._doubling, self._before, self._hold = False, None, hold
+    def _settle(self) -> None:
+        self._doubling, self._before, self._hold = False, None, _HOLD_PERIODS
         self._rates.clear()
         self._begin_period()
 
@@ -146,7 +146,7 @@ class Window(Gate):
         else:
             self._limit = limit
             self._up = not self._up
-            self._settle(_HOLD_PERIODS)
+            self._settle()
 
     def _try_another(self) -> None:
         if len(self._rates) > 1 and self._doubling:

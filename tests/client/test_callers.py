@@ -10,8 +10,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import callers
 import pytest
-from callers import even, wrong_many, wrong_single
+from callers import wrong_many, wrong_single
 from conftest import Served
+from graphs import even
 
 from tamiz import AsyncClient, Client
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +11,14 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Served
-from graphs import grey_level, make_spec
+from fleet import stalled
+from graphs import even, make_spec
 
 import tamiz
 from tamiz import AsyncClient, Client, errors
 from tamiz.calls import CORES
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change
-
-
-def even(index: int, classes: int = 10) -> np.ndarray:
-    return np.full((28, 28), grey_level(index, classes), np.uint8)
 
 
 def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
@@ -212,14 +207,11 @@ def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_la
 def test_a_stalled_server_is_a_deadline_error_in_time(served: Served) -> None:
     with served.client("grey", timeout_s=0.4) as client:
         client.refresh()
-        os.kill(served.triton.pid, signal.SIGSTOP)
-        try:
+        with stalled(served.triton):
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError) as caught:
                 client.classify(even(1))
             assert time.monotonic() - began < 0.7
-        finally:
-            os.kill(served.triton.pid, signal.SIGCONT)
         assert isinstance(caught.value, TimeoutError)
         client.timeout_s = 10
         assert client.classify(even(1)).index == 1

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from conftest import Served
-from graphs import grey_level, make_spec
+from fleet import stalled
+from graphs import even, make_spec
 from tls_proxy import Authority, TlsProxy
 
 import tamiz
 from tamiz import AsyncClient, Client, Tls, errors, shared_memory
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change
-
-
-def even(index: int) -> np.ndarray:
-    return np.full((28, 28), grey_level(index % 10, 10), np.uint8)
-
 
 WANTED = [index % 10 for index in range(100)]
 
@@ -62,14 +55,11 @@ def test_errors_over_http_are_the_same(served: Served) -> None:
         client.classify(even(1))
     with Client(http(served), model="grey", timeout_s=0.4) as client:
         client.refresh()
-        os.kill(served.triton.pid, signal.SIGSTOP)
-        try:
+        with stalled(served.triton):
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError):
                 client.classify(even(1))
             assert time.monotonic() - began < 0.6
-        finally:
-            os.kill(served.triton.pid, signal.SIGCONT)
 
 
 def test_a_full_queue_over_http_is_overload(served: Served) -> None:

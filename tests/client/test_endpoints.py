@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -11,16 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import Served
-from fleet import MODEL, Fleet
-from graphs import grey_level, make_spec, write_grey_graph
+from fleet import MODEL, Fleet, stalled
+from graphs import even, make_spec, write_grey_graph
 
 import tamiz
 from tamiz import Client, errors
 from tamiz_server.control import Control
-
-
-def even(index: int) -> np.ndarray:
-    return np.full((28, 28), grey_level(index % 10, 10), np.uint8)
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
@@ -72,28 +66,20 @@ def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fle
     with Client(fleet.url, model=MODEL, timeout_s=2) as client:
         for _ in range(4):
             client.classify(even(1))
-        os.kill(fleet.servers[1].pid, signal.SIGSTOP)
-        try:
+        with stalled(fleet.servers[1]):
             began = time.monotonic()
             assert [client.classify(even(index)).index for index in range(20)] == [index % 10 for index in range(20)]
             assert time.monotonic() - began < 3
-        finally:
-            os.kill(fleet.servers[1].pid, signal.SIGCONT)
 
 
 def test_servers_that_all_hang_cost_no_more_than_the_time_of_the_call(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL, timeout_s=1) as client:
         client.classify(even(1))
-        for server in fleet.servers:
-            os.kill(server.pid, signal.SIGSTOP)
-        try:
+        with stalled(*fleet.servers):
             began = time.monotonic()
             with pytest.raises(errors.ServerError):
                 client.classify(even(1))
             assert time.monotonic() - began < 1.1
-        finally:
-            for server in fleet.servers:
-                os.kill(server.pid, signal.SIGCONT)
 
 
 def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -13,17 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from conftest import Served
-from fleet import MODEL, Fleet
-from graphs import grey_level
+from fleet import MODEL, Fleet, stalled
+from graphs import even
 
 from tamiz import Client, errors
 from tamiz_server.config import ServingSettings
 
-IMAGES = [np.full((28, 28), grey_level(index, 10), np.uint8) for index in range(10)]
+IMAGES = [even(index) for index in range(10)]
 
 
 def paced(per_s: float, seconds: float) -> Iterator[int]:
@@ -175,15 +172,12 @@ def test_a_server_that_stalls_costs_no_more_than_the_deadline(served: Served) ->
     overrun = []
     with served.client("grey", timeout_s=0.5) as client:
         client.classify(IMAGES[0])
-        os.kill(served.triton.pid, signal.SIGSTOP)
-        try:
+        with stalled(served.triton):
             for _ in range(20):
                 began = time.perf_counter()
                 with pytest.raises(errors.DeadlineError):
                     client.classify(IMAGES[0])
                 overrun.append(time.perf_counter() - began - 0.5)
-        finally:
-            os.kill(served.triton.pid, signal.SIGCONT)
         client.timeout_s = 10
         assert client.classify(IMAGES[3]).index == 3
     print(f"over the deadline by {max(overrun) * 1000:.1f} ms at most, of {len(overrun)} calls")
