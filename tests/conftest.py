@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from commands import run_tamiz
 from graphs import grey_level, make_spec, write_grey_graph
 
 from tamiz import Client, ModelSpec
@@ -89,18 +89,10 @@ def even_image(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tamiz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command as a person does."""
+    """Runs the command in a process of its own."""
     home = tmp_path_factory.mktemp("cwd")
 
     def run(*arguments: object, cwd: Path = home, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TAMIZ_")}
-        return subprocess.run(
-            [TAMIZ, *map(str, arguments)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return run_tamiz([*map(str, arguments)], cwd, timeout)
 
     return run

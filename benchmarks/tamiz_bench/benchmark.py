@@ -20,6 +20,7 @@ import tamiz
 from tamiz import Client, ModelSpec
 
 from .measure import Limit, Load, Measurement, Setting, limit_settings, measure_served
+from .turns import ratio, take_turns
 
 IN_FLIGHT = (1, 2, 4, 8, 16)
 
@@ -65,7 +66,7 @@ class Report:
     @property
     def ratio(self) -> float:
         """Served ÷ limit: the median of the rounds' ratios."""
-        return statistics.median(served / limit for served, limit in zip(self.served, self.limit, strict=True))
+        return ratio(self.served, self.limit)
 
     def to_dict(self) -> dict[str, Any]:
         """One JSON document."""
@@ -117,11 +118,11 @@ def run_benchmark(
         say(f"served, {load.in_flight:>2} in flight of {load.batch_size}: {measured.images_per_s:,.0f} images/s")
     limit, limits = find_limit(graph, spec, images, largest, seconds, say)
     best_load = max(sweep, key=lambda row: row[1].images_per_s)[0]
-    served_rounds, limit_rounds = [], []
-    for turn in range(rounds):
-        served_rounds.append(measure_served(client, images, best_load, seconds).images_per_s)
-        limit_rounds.append(limit.measure(images, seconds).images_per_s)
-        say(f"round {turn + 1} of {rounds}: served {served_rounds[-1]:,.0f}, limit {limit_rounds[-1]:,.0f} images/s")
+    contenders = {
+        "served": lambda: measure_served(client, images, best_load, seconds).images_per_s,
+        "limit": lambda: limit.measure(images, seconds).images_per_s,
+    }
+    speeds = take_turns(contenders, rounds, "images/s", say)
     return Report(
         client.model,
         client.live_version,
@@ -131,8 +132,8 @@ def run_benchmark(
         limits,
         best_load,
         limit.setting,
-        served_rounds,
-        limit_rounds,
+        speeds["served"],
+        speeds["limit"],
     )
 
 

@@ -12,17 +12,15 @@ Contenders take turns on the same image files, against the same embedded Triton:
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tamiz import Client
 from tamiz.inputs import find_images
@@ -30,9 +28,10 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
 from .benchmark import describe_machine, find_limit
-from .measure import Load, Measurement, measure_plain, measure_served
+from .measure import Load, measure_plain, measure_served
 from .plain_client import PlainClient, copy_with_float_model
 from .report import make_folder
+from .turns import print_figures, ratio, take_turns
 
 PLAIN_THREADS = 16
 
@@ -47,6 +46,7 @@ def bench_client(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, last.")] = False,
 ) -> None:
     """Measure the client against one written from tritonclient's documentation, and the in-process limit."""
+    say = partial(print, file=sys.stderr, flush=True)
     files = find_images(images)
     folder = out or Path("reports") / f"{model}-client"
     make_folder(folder)
@@ -61,32 +61,16 @@ def bench_client(
         plain = PlainClient(triton.url, model, live.spec)
         stack.callback(plain.close)
         differing = sum(plain.classify(path) != client.classify(path).label for path in files[:100])
-        limit, _ = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, _say)
+        limit, _ = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, say)
         contenders = {
-            "tamiz": lambda: measure_served(client, files, Load(), seconds),
-            "tamiz, shared memory": lambda: measure_served(near, files, Load(), seconds),
-            "plain": lambda: measure_plain(plain, files, 1, seconds),
-            f"plain, {PLAIN_THREADS} threads": lambda: measure_plain(plain, files, PLAIN_THREADS, seconds),
-            "limit": lambda: limit.measure(files, seconds),
+            "tamiz": lambda: measure_served(client, files, Load(), seconds).images_per_s,
+            "tamiz, shared memory": lambda: measure_served(near, files, Load(), seconds).images_per_s,
+            "plain": lambda: measure_plain(plain, files, 1, seconds).images_per_s,
+            f"plain, {PLAIN_THREADS} threads": lambda: measure_plain(plain, files, PLAIN_THREADS, seconds).images_per_s,
+            "limit": lambda: limit.measure(files, seconds).images_per_s,
         }
-        measured: dict[str, list[Measurement]] = {name: [] for name in contenders}
-        names = list(contenders)
-        for turn in range(rounds):
-            # In another order each time, so that none is always the one after the same other.
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                measured[name].append(contenders[name]())
-                _say(f"round {turn + 1} of {rounds}: {name} {measured[name][-1].images_per_s:,.0f} images/s")
-    speeds = {name: [one.images_per_s for one in every] for name, every in measured.items()}
-    limits = speeds["limit"]
-    ratios = {
-        name: statistics.median(one / bound for one, bound in zip(speed, limits, strict=True))
-        for name, speed in speeds.items()
-    }
-    table = Table("", "images/s, median", "lowest", "highest", "÷ limit, median")
-    for name, speed in speeds.items():
-        figures = (statistics.median(speed), min(speed), max(speed))
-        table.add_row(name, *(f"{figure:,.0f}" for figure in figures), f"{ratios[name]:.2f}")
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+        speeds = take_turns(contenders, rounds, "images/s", say)
+    print_figures(speeds, "images/s", "limit")
     report = {
         "model": model,
         "version": live.version,
@@ -94,7 +78,7 @@ def bench_client(
         "machine": describe_machine(),
         "limit_setting": asdict(limit.setting),
         "images_per_s": speeds,
-        "to_limit": ratios,
+        "to_limit": {name: ratio(values, speeds["limit"]) for name, values in speeds.items()},
         "labels_of_plain_that_differ_in_100": differing,
         "in_flight": client.in_flight,
     }
@@ -102,7 +86,3 @@ def bench_client(
     print(f"report: {folder}/report.json")
     if as_json:
         print(json.dumps(report))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

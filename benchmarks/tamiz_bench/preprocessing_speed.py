@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tamiz.inputs import find_images
 from tamiz.preprocessing import prepare
 from tamiz.spec import PREPROCESSING_REVISION, Preprocessing
+
+from .turns import print_figures, take_turns
 
 
 def bench_preprocessing(
@@ -40,23 +40,15 @@ def bench_preprocessing(
     def bare(path: Path) -> object:
         return cv2.resize(cv2.imread(str(path), flag), (size, size), interpolation=cv2.INTER_LINEAR)
 
-    contenders: dict[str, Callable[[Path], object]] = {"bare": bare}
+    prepares: dict[str, Callable[[Path], object]] = {"bare": bare}
     for revision in range(1, PREPROCESSING_REVISION + 1):
         settings = Preprocessing.model_validate({"revision": revision, "height": size, "width": size, "colour": colour})
-        contenders[f"revision {revision}"] = lambda path, settings=settings: prepare(path, settings)
-    costs: dict[str, list[float]] = {name: [] for name in contenders}
+        prepares[f"revision {revision}"] = partial(prepare, preprocessing=settings)
     for path in files:
         path.read_bytes()
-    for _ in range(rounds):
-        for name, function in contenders.items():
-            costs[name].append(_microseconds(function, files, seconds))
-    table = Table("", "µs an image, median", "lowest", "highest", "÷ bare, median")
-    for name, cost in costs.items():
-        ratio = statistics.median(one / bare for one, bare in zip(cost, costs["bare"], strict=True))
-        table.add_row(
-            name, *(f"{figure:,.0f}" for figure in (statistics.median(cost), min(cost), max(cost))), f"{ratio:.2f}"
-        )
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    contenders = {name: partial(_microseconds, one, files, seconds) for name, one in prepares.items()}
+    costs = take_turns(contenders, rounds, "µs", partial(print, file=sys.stderr, flush=True))
+    print_figures(costs, "µs an image", "bare")
     if as_json:
         print(json.dumps({"images": len(files), "size": size, "colour": colour, "microseconds": costs}))
 

@@ -13,25 +13,22 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tamiz.errors import TamizError
 
 from .report import make_folder
-
-CONTENDERS = ("tamiz", "plain", "limit")
+from .turns import print_figures, ratio, take_turns
 
 
 class BenchmarkError(TamizError):
@@ -72,30 +69,19 @@ def bench_train(
 ) -> None:
     """Measure the speed of training against a plain PyTorch loop and a loop without data."""
     make_folder(out)
-    speeds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory(prefix="tamiz-bench-") as folder:
         write_images(Path(folder), images)
         workload = Workload(folder, model, size, batch_size, workers, precision)
-        for round in range(rounds):
-            # In another order each time, so that none is always the one after the same other.
-            for name in (*CONTENDERS[round % 3 :], *CONTENDERS[: round % 3]):
-                speeds[name].append(_measure_in_process(name, workload))
-                print(f"round {round + 1} of {rounds}: {name} {speeds[name][-1]:.1f} images/s", file=sys.stderr)
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+        contenders = {name: partial(_measure_in_process, name, workload) for name in MEASURES}
+        speeds = take_turns(contenders, rounds, "images/s", partial(print, file=sys.stderr, flush=True))
     report = {
         "workload": asdict(workload) | {"images": images},
         "processor": platform.processor() or platform.machine(),
         "images_per_s": speeds,
-        "medians": medians,
-        "tamiz_to_plain": medians["tamiz"] / medians["plain"],
-        "tamiz_to_limit": medians["tamiz"] / medians["limit"],
+        "tamiz_to_plain": ratio(speeds["tamiz"], speeds["plain"]),
+        "tamiz_to_limit": ratio(speeds["tamiz"], speeds["limit"]),
     }
-    table = Table("", "images/s, median", "lowest", "highest", "tamiz ÷ this")
-    for name in CONTENDERS:
-        values = speeds[name]
-        row = (medians[name], min(values), max(values))
-        table.add_row(name, *(f"{value:.1f}" for value in row), f"{medians['tamiz'] / medians[name]:.3f}")
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    print_figures(speeds, "images/s", "plain")
     (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     print(f"report: {out}/report.json")
     if as_json:

@@ -5,7 +5,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tamiz_bench.demo import DemoError, demo
 from tamiz_server.repository import Repository
+from tamiz_train.recipe import load_recipe
+from tamiz_train.run import Run
 
 
 def test_the_demo_ends_with_all_predictions_equal_and_a_second_one_is_version_2(
@@ -21,17 +26,11 @@ def test_the_demo_ends_with_all_predictions_equal_and_a_second_one_is_version_2(
     assert report["version"] == 2
 
 
-def test_a_demo_whose_served_predictions_differ_fails_loudly(
-    tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from tamiz_train.run import Run; from tamiz.cli import main\n"
-        "predict = Run.predict\n"
-        "Run.predict = lambda self, images: list(reversed(predict(self, images)))\n"
-        "sys.argv = ['tamiz', 'demo']; main()"
-    )
-    import sys
-
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 1
-    assert "served predictions differ from the trainer's" in done.stderr
+def test_a_demo_whose_served_predictions_differ_fails_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = Run.predict
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Run, "predict", lambda run, images: list(reversed(predict(run, images))))
+    short = [f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "train.epochs=1"]
+    monkeypatch.setattr("tamiz_bench.demo.load_recipe", lambda name: load_recipe(name, short))
+    with pytest.raises(DemoError, match="served predictions differ from the trainer's"):
+        demo(Path("model_repository"))

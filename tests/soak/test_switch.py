@@ -17,7 +17,7 @@ from graphs import grey_level, make_spec
 
 from tamiz_server.control import change
 
-SWITCHES = 20
+SWITCHES = 50
 CALLERS = 8
 PER_S = 400
 """Calls a second, begun on time whether or not earlier ones are answered."""

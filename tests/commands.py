@@ -1,0 +1,60 @@
+"""``tamiz`` commands, each in a process of its own that is forked from one with the libraries imported.
+
+To import PyTorch, Lightning and MLflow takes a command most of its time. Forked from a process that did it
+once, a command still has its own working folder, environment, output, exit status and end. In a module of
+its own, which the forked process can import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["tamiz_bench.demo", "tamiz_bench.client_speed", "tamiz_train.cli", "tamiz_train.explain", "lightning", "mlflow"]
+)
+
+
+def run_tamiz(arguments: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run ``tamiz ARGUMENTS``, without the settings that the environment has for it (MLflow writes its own there).
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer than ``timeout`` seconds, and was killed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = _context.Process(target=_main, args=(arguments, cwd, environment, out, err))
+        process.start()
+        try:
+            process.join(timeout)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(["tamiz", *arguments], timeout)
+        finally:
+            process.kill()
+            process.join()
+        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+
+
+def _main(arguments: Sequence[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+    for descriptor, path in ((1, out), (2, err)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["tamiz", *arguments]
+    from tamiz.cli import main
+
+    try:
+        main()
+    finally:
+        # A process of multiprocessing ends without.
+        atexit._run_exitfuncs()
