@@ -32,3 +32,15 @@ def work(caller: int) -> tuple[int, int]:
     """The process, and how many answers were wrong in it."""
     assert client is not None
     return os.getpid(), wrong_single(client, caller) + wrong_many(client, caller)
+
+
+def classify() -> None:
+    assert client is not None
+    assert client.classify(even(4)).index == 4
+
+
+def classify_near(url: str, key: str) -> None:
+    """As `classify`, with a client of its own that is never closed."""
+    global client
+    client = Client(url, model="grey", key=key, shared_memory=True)
+    classify()

@@ -25,6 +25,7 @@ from .endpoints import Endpoint, Endpoints
 from .errors import (
     DeadlineError,
     InvalidImageError,
+    InvalidRequestError,
     ModelNotFoundError,
     OverloadedError,
     ServerError,
@@ -37,13 +38,13 @@ from .protocol import ServedVersion, error_from_rpc, infer_request, read_reply, 
 from .retries import Counter, RetryBudget, Stats, pause
 from .shared_memory import PREFIX, Region, SharedMemory, is_leftover
 from .spec import ModelSpec, Preprocessing
-from .transport import DEFAULT_URL, Headers, Tls, Transport, open_transport, parse_url
+from .transport import DEFAULT_URL, Headers, Tls, Transport, open_transport, parse_url, read_headers
 from .window import Gate, Window
 
 CORES = len(os.sched_getaffinity(0))
 
 _GOODBYE_S = 1.0
-"""A server that is told good-bye is waited for so long."""
+"""Servers that are told good-bye are waited for so long, all together."""
 
 T = TypeVar("T")
 Outcome: TypeAlias = Prediction | InvalidImageError
@@ -121,6 +122,7 @@ class _Attempts:
         last: failure that another attempt might mend.
         avoid: the server of the last failure.
         gone: versions that were found gone, with the server's URL.
+        told_again: URLs of the servers that were told of a region of shared memory a second time.
     """
 
     deadline: float
@@ -131,6 +133,7 @@ class _Attempts:
     last: ServerError | None = None
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
+    told_again: set[str] = field(default_factory=set)
 
 
 class Calls:
@@ -154,12 +157,20 @@ class Calls:
         self.timeout_s = timeout_s
         self._address = parse_url(url, tls)
         self._headers = headers
+        if not callable(headers):
+            read_headers(headers)
         self._tls = tls
         self._key = key
         self._shared_memory = shared_memory
         self._closed = False
         self._open()
         _clients.add(self)
+        if shared_memory:
+            # A process of multiprocessing that was forked ends without the finalizers of `weakref`.
+            from multiprocessing import util
+
+            _disconnect_at_exit(self)
+            util.register_after_fork(self, _disconnect_at_exit)
 
     def _open(self) -> None:
         """Make all that may not be shared with another process."""
@@ -168,6 +179,7 @@ class Calls:
             return open_transport(self._address.scheme, target, tls=self._tls, headers=self._headers, key=self._key)
 
         self._endpoints = Endpoints(self._address, self.model, connect)
+        self._latest: ServedVersion | None = None
         self._memory = SharedMemory() if self._shared_memory else None
         # Runs when the client is closed, is garbage, or the process ends by itself.
         self._disconnect = weakref.finalize(self, _disconnect, self._endpoints, self._memory, os.getpid())
@@ -201,7 +213,7 @@ class Calls:
     def live_version(self) -> int:
         """The version that the client is pinned to; read as `spec` is.
 
-        With several servers it is that of the first that was asked; each image's own is `Prediction.version`.
+        With several servers it is the one that was read last; each image's own is `Prediction.version`.
         """
         return self._pinned().version
 
@@ -220,22 +232,28 @@ class Calls:
         if self._closed:
             raise UsageError(f"the client of model {self.model} is closed")
 
-    def _known(self) -> ServedVersion | None:
-        return next((endpoint.served for endpoint in self._endpoints.all if endpoint.served), None)
+    def _close(self) -> None:
+        self._closed = True
+        _clients.discard(self)
 
     def _refresh(self) -> Flow[ServedVersion]:
         attempts = _Attempts(time.monotonic() + self.timeout_s)
         while True:
             endpoint = self._endpoints.pick(attempts.avoid)
             try:
-                return (yield from self._read_served(endpoint, attempts))
+                served = yield from self._read_served(endpoint, attempts)
+                for other in self._endpoints.all:
+                    if other is not endpoint:
+                        # Read again before it is next asked.
+                        other.served = None
+                return served
             except ServerError as exc:
                 yield from self._recover(exc, endpoint, attempts)
 
     def _read_served(self, endpoint: Endpoint, attempts: _Attempts) -> Flow[ServedVersion]:
         request = service_pb2.ModelConfigRequest(name=self.model)
         reply = yield from self._call(endpoint, "ModelConfig", request, attempts)
-        endpoint.served = read_served_version(reply.config)
+        self._latest = endpoint.served = read_served_version(reply.config)
         return endpoint.served
 
     def _classify(
@@ -255,34 +273,38 @@ class Calls:
             while True:
                 endpoint = self._endpoints.pick(attempts.avoid)
                 served: ServedVersion | None = None
+                entered = False
                 try:
                     served = endpoint.served or (yield from self._read_served(endpoint, attempts))
                     if prepared_for != served.spec.preprocessing:
                         prepared_for = served.spec.preprocessing
                         # From the sources again: what was prepared for one version does not fit another.
-                        prepared = yield Work(_prepare_all, (images, prepared_for, position))
+                        prepared = yield Work(self._prepare, (images, prepared_for, position, attempts))
+                    began = time.monotonic()
                     yield from _enter(lane.window)
-                    try:
-                        if preparing:
-                            lane.preparing.leave()
-                            preparing = False
-                            if patient:
-                                # A batch's time begins when it is sent, not when it waits for the others.
-                                attempts.deadline = time.monotonic() + self.timeout_s
-                        if patient and self._endpoints.several:
-                            # Others were sent in the meantime, so another server may be the one to ask by now.
-                            other = self._endpoints.pick(attempts.avoid)
-                            if other.served is not None and other.served.spec.preprocessing == prepared_for:
-                                endpoint, served = other, other.served
-                        return (
-                            yield from self._infer(endpoint, served, prepared, top_k, attempts, lane.window, position)
-                        )
-                    finally:
-                        lane.window.leave()
+                    entered = True
+                    if patient:
+                        # Its time stands still while it waits for the others, and begins when it is first sent.
+                        attempts.deadline += time.monotonic() - began
+                    if preparing:
+                        lane.preparing.leave()
+                        preparing = False
+                        if patient:
+                            attempts.deadline = time.monotonic() + self.timeout_s
+                    if patient and self._endpoints.several:
+                        # Others were sent in the meantime, so another server may be the one to ask by now.
+                        other = self._endpoints.pick(attempts.avoid)
+                        if other.served is not None and other.served.spec.preprocessing == prepared_for:
+                            endpoint, served = other, other.served
+                    return (yield from self._infer(endpoint, served, prepared, top_k, attempts, lane.window, position))
                 except ServerError as exc:
                     if isinstance(exc, OverloadedError):
                         lane.window.refused()
+                    # Still at its place in the window, or others would come and fail like it while it waits.
                     yield from self._recover(exc, endpoint, attempts, served)
+                finally:
+                    if entered:
+                        lane.window.leave()
         finally:
             if preparing:
                 lane.preparing.leave()
@@ -352,7 +374,12 @@ class Calls:
         request = service_pb2.SystemSharedMemoryRegisterRequest(
             name=region.name, key=f"/{region.name}", byte_size=region.size
         )
-        yield from self._call(endpoint, "SystemSharedMemoryRegister", request, attempts)
+        try:
+            yield from self._call(endpoint, "SystemSharedMemoryRegister", request, attempts)
+        except InvalidRequestError as exc:
+            # The reply of an earlier time was lost, and the name is nobody else's.
+            if "already in manager" not in str(exc):
+                raise
         region.known_to.add(endpoint.url)
 
     def _call(
@@ -364,7 +391,12 @@ class Calls:
             left /= 2
         try:
             reply = yield Rpc(endpoint, method, request, left)
-        except grpc.RpcError as exc:
+        except Exception as exc:
+            if self._closed:
+                # By another thread; each kind of connection has its own way of saying so.
+                self._check_open()
+            if not isinstance(exc, grpc.RpcError):
+                raise
             raise error_from_rpc(exc, url=endpoint.url, model=self.model, version=version) from exc
         endpoint.answered = endpoint.ready = True
         return reply
@@ -423,9 +455,12 @@ class Calls:
                 raise exc
             if endpoint.served is served:
                 endpoint.served = None
-        elif self._memory is not None and "shared memory region" in str(exc) and attempts.cause != "lost":
+        elif (
+            self._memory is not None and "shared memory region" in str(exc) and endpoint.url not in attempts.told_again
+        ):
             # The server was restarted since it was told of the region.
             attempts.cause = "lost"
+            attempts.told_again.add(endpoint.url)
             self._memory.forget(endpoint.url)
         else:
             raise exc
@@ -434,7 +469,7 @@ class Calls:
             yield from self._wait(exc, wait, attempts)
 
     def _spend(self, exc: ServerError, attempts: _Attempts) -> None:
-        # Batches of `classify_many` are never more than the window, which a refusal halves: they need no other bound.
+        # Batches of `classify_many` need no other bound than the window: they wait at their places in it.
         if not attempts.patient and not self._budget.spend():
             raise exc
 
@@ -443,20 +478,44 @@ class Calls:
             raise exc
         yield Pause(seconds)
 
+    def _prepare(
+        self, images: Sequence[ImageSource], preprocessing: Preprocessing, position: int, attempts: _Attempts
+    ) -> list[Pixels | InvalidImageError]:
+        if not attempts.patient:
+            # The time may be over by now, where many wait for a processor.
+            self._left(attempts)
+        prepared: list[Pixels | InvalidImageError] = []
+        for place, image in enumerate(images, position):
+            try:
+                prepared.append(prepare(image, preprocessing))
+            except InvalidImageError as exc:
+                exc.position = place
+                prepared.append(exc)
+        return prepared
+
 
 def _disconnect(endpoints: Endpoints, memory: SharedMemory | None, process: int) -> None:
     if os.getpid() != process:
         # Of the parent of a fork.
         return
     if memory is not None:
-        known = [(region.name, url) for region in memory.regions for url in region.known_to]
-        for name, url in known:
-            (endpoint,) = (endpoint for endpoint in endpoints.all if endpoint.url == url)
-            request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
-            with contextlib.suppress(grpc.RpcError):
-                endpoint.transport.call("SystemSharedMemoryUnregister", request, _GOODBYE_S)
+        until = time.monotonic() + _GOODBYE_S
+        for endpoint in endpoints.all:
+            for region in memory.regions:
+                if endpoint.url in region.known_to:
+                    request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region.name)
+                    # Whatever this fails with, the rest is to be closed.
+                    with contextlib.suppress(Exception):
+                        left = max(until - time.monotonic(), 0.01)
+                        endpoint.transport.call("SystemSharedMemoryUnregister", request, left)
         memory.close()
     endpoints.close()
+
+
+def _disconnect_at_exit(client: Calls) -> None:
+    from multiprocessing import util
+
+    util.Finalize(client, client._disconnect, exitpriority=0)
 
 
 _clients: weakref.WeakSet[Calls] = weakref.WeakSet()
@@ -468,6 +527,8 @@ def _open_again() -> None:
     for client in _clients:
         # Kept and never closed: to close them would wait for threads that this process does not have.
         _inherited.append(vars(client).copy())
+        if client._memory is not None:
+            client._memory.disown()
         client._open()
 
 
@@ -482,16 +543,3 @@ def _enter(gate: Gate) -> Flow[None]:
         except BaseException:
             gate.abandon(turn)
             raise
-
-
-def _prepare_all(
-    images: Sequence[ImageSource], preprocessing: Preprocessing, position: int
-) -> list[Pixels | InvalidImageError]:
-    prepared: list[Pixels | InvalidImageError] = []
-    for place, image in enumerate(images, position):
-        try:
-            prepared.append(prepare(image, preprocessing))
-        except InvalidImageError as exc:
-            exc.position = place
-            prepared.append(exc)
-    return prepared

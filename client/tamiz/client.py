@@ -6,9 +6,10 @@ What a call does stands in `calls`; here each step of it is carried out, in the 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -24,7 +25,8 @@ from .transport import CallFuture
 T = TypeVar("T")
 OnError: TypeAlias = Literal["raise", "return"]
 
-_MOST_THREADS = 256
+_MOST_THREADS = 512
+"""Of one `classify_many`: more than the window and the cores ask for, so it is these that bound it."""
 
 
 class Client(Calls):
@@ -38,7 +40,9 @@ class Client(Calls):
             ``dns:///name:8001`` for all addresses of a name, in turn; ``http://host:8000`` and ``https://`` where
             gRPC cannot pass (extra ``http``).
         model: its name in the servers' repositories.
-        timeout_s: seconds for a whole call, retries included. In `classify_many` it holds for each request.
+        timeout_s: seconds for a whole call, retries included; one of several servers that gives no answer in half of
+            what is left is given up for another. In `classify_many` it holds for each request, not for the time that
+            one waits for the others.
         headers: of every call, such as a key; or a function that gives them for each call, as tracing wants.
         tls: certificates for ``grpcs``, ``https`` and ``dns``.
         key: of the server's restricted protocols, which only ``shared_memory`` needs.
@@ -75,6 +79,7 @@ class Client(Calls):
             InvalidImageError: the image cannot be read; it was not sent.
             ServerError: see the subclasses.
             SpecError: the model has no spec that this client can follow.
+            UsageError: ``top_k`` is less than 1, or the client is closed.
         """
         return self._run(self._classify_one(image, top_k))
 
@@ -110,24 +115,32 @@ class Client(Calls):
             InvalidImageError: with ``on_error="raise"``.
             ServerError: see the subclasses.
             SpecError: the model has no spec that this client can follow.
+            UsageError: a setting makes no sense, or the client is closed.
         """
         pipeline.check(in_flight, batch_size, on_error, top_k)
         lane = self._lane_of(in_flight)
 
+        most = max(_MOST_THREADS, in_flight or 0)
+        stopped = threading.Event()
+
         def classify_batch(batch: tuple[int, list[ImageSource]]) -> list[Outcome]:
             position, images = batch
-            return self._run(self._classify(images, top_k, lane, position))
+            return self._run(self._classify(images, top_k, lane, position), stopped)
 
         def outcomes() -> Iterator[Outcome]:
             batches = pipeline.batched(images, batch_size or self.max_batch_size)
-            for batch in pipeline.map_threads(classify_batch, batches, lane.ahead, most=_MOST_THREADS, ordered=ordered):
-                yield from pipeline.raise_or_return(batch, on_error)
+            try:
+                for batch in pipeline.map_threads(classify_batch, batches, lane.ahead, most=most, ordered=ordered):
+                    yield from pipeline.raise_or_return(batch, on_error)
+            finally:
+                # Who waits at a gate by now sends nothing more.
+                stopped.set()
 
         return outcomes()
 
     def close(self) -> None:
         """Close the connections; the client cannot be used after that."""
-        self._closed = True
+        self._close()
         self._disconnect()
 
     def __enter__(self) -> Client:
@@ -139,13 +152,15 @@ class Client(Calls):
         self.close()
 
     def _pinned(self) -> ServedVersion:
-        return self._known() or self._run(self._refresh())
+        return self._latest or self._run(self._refresh())
 
-    def _run(self, flow: Flow[T]) -> T:
+    def _run(self, flow: Flow[T], stopped: threading.Event | None = None) -> T:
         self._check_open()
         try:
             step = next(flow)
             while True:
+                if stopped is not None and stopped.is_set():
+                    raise CancelledError
                 try:
                     result = self._perform(step)
                 except Exception as exc:
@@ -195,7 +210,7 @@ class AsyncClient(Calls):
     ) -> AsyncGenerator[Outcome]:
         """Classify images, lazily and in order; see `Client.classify_many`."""
         pipeline.check(in_flight, batch_size, on_error, top_k)
-        if self._known() is None:
+        if self._latest is None:
             await self.refresh()
         lane = self._lane_of(in_flight)
 
@@ -214,7 +229,7 @@ class AsyncClient(Calls):
 
     async def close(self) -> None:
         """Close the connections; the client cannot be used after that."""
-        self._closed = True
+        self._close()
         self._workers.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._disconnect)
 
@@ -236,10 +251,9 @@ class AsyncClient(Calls):
         self._workers = ThreadPoolExecutor(CORES, thread_name_prefix="tamiz")
 
     def _pinned(self) -> ServedVersion:
-        served = self._known()
-        if served is None:
+        if self._latest is None:
             raise UsageError("nothing is read from the server yet; use `async with`, or await refresh()")
-        return served
+        return self._latest
 
     async def _run(self, flow: Flow[T]) -> T:
         self._check_open()

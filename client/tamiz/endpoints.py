@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import grpc
 from tritonclient.grpc import service_pb2
 
 from .protocol import ServedVersion
@@ -63,21 +61,23 @@ class Endpoints:
         self._turn = itertools.count()
         self._closed = threading.Event()
         if len(self.all) > 1:
-            arguments = (weakref.ref(self), self._closed, model)
-            threading.Thread(target=_probe, args=arguments, name="tamiz-probe", daemon=True).start()
+            # Without a reference to this object: the thread ends when its client is closed, or garbage.
+            threading.Thread(
+                target=_probe, args=(self.all, self._closed, model), name="tamiz-probe", daemon=True
+            ).start()
 
     def pick(self, avoid: Endpoint | None = None) -> Endpoint:
         """The ready server with the fewest requests under way; among equals each in turn.
 
         Args:
-            avoid: a server that just failed, which is picked only where there is no other.
+            avoid: a server that just failed, which is picked only where no other is ready.
         """
         if len(self.all) == 1:
             return self.all[0]
         with self._lock:
             start = next(self._turn) % len(self.all)
             in_turn = self.all[start:] + self.all[:start]
-            return min(in_turn, key=lambda endpoint: (endpoint is avoid, not endpoint.ready, endpoint.in_flight))
+            return min(in_turn, key=lambda endpoint: (not endpoint.ready, endpoint is avoid, endpoint.in_flight))
 
     def another_ready(self, endpoint: Endpoint) -> bool:
         """Whether some other server is ready."""
@@ -101,23 +101,18 @@ class Endpoints:
             endpoint.transport.close()
 
 
-def _probe(reference: weakref.ref[Endpoints], closed: threading.Event, model: str) -> None:
+def _probe(endpoints: Sequence[Endpoint], closed: threading.Event, model: str) -> None:
     request = service_pb2.ModelReadyRequest(name=model)
     while not closed.wait(PROBE_EVERY_S):
-        endpoints = reference()
-        if endpoints is None:
-            return
         begun: list[tuple[Endpoint, CallFuture]] = []
-        try:
-            for endpoint in endpoints.all:
+        for endpoint in endpoints:
+            # Whatever fails, the caller's function for headers too, must not end this thread.
+            try:
                 begun.append((endpoint, endpoint.transport.begin("ModelReady", request, PROBE_TIMEOUT_S)))
-            for endpoint, future in begun:
-                try:
-                    endpoint.ready = future.result().ready
-                except grpc.RpcError:
-                    endpoint.ready = False
-        except Exception:
-            # What a transport raises that is being closed.
-            if not closed.is_set():
-                raise
-        del endpoints, begun
+            except Exception:
+                endpoint.ready = False
+        for endpoint, future in begun:
+            try:
+                endpoint.ready = future.result().ready
+            except Exception:
+                endpoint.ready = False

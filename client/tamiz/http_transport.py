@@ -69,12 +69,16 @@ class HttpTransport:
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         """See `transport.Transport`."""
-        return self.begin(method, request, timeout_s).result()
+        reply: Any = self.begin(method, request, timeout_s).result()
+        return reply
 
     def begin(self, method: str, request: Any, timeout_s: float) -> CallFuture:
         """See `transport.Transport`."""
-        call = _METHODS[method](self._client, request, dict(read_headers(self._headers)))
-        return asyncio.run_coroutine_threadsafe(_translate(call, timeout_s), self._loop)
+        headers = dict(read_headers(self._headers))
+        # Not between the last turn of the loop and its end, where a call would wait for ever.
+        with self._closing:
+            call = _METHODS[method](self._client, request, headers)
+            return asyncio.run_coroutine_threadsafe(_translate(call, timeout_s), self._loop)
 
     def close(self) -> None:
         """See `transport.Transport`."""
@@ -118,6 +122,8 @@ async def _translate(call: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
         raise HttpCallError(code.UNAUTHENTICATED, str(exc)) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise HttpCallError(code.UNAVAILABLE, str(exc) or type(exc).__name__) from exc
+    except (ValueError, LookupError, TypeError, json_format.ParseError) as exc:
+        raise HttpCallError(code.INTERNAL, f"what answers is not Triton: {type(exc).__name__}: {exc}") from exc
 
 
 async def _infer(client: Any, infer: InferRequest, headers: dict[str, str]) -> Any:

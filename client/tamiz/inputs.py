@@ -1,7 +1,7 @@
 """Inputs: the images that a command names, by files, folders, patterns, tar files and lists, one after another.
 
-The order is the same each time, so an interrupted job can go on where it was. Nothing but the names of one folder is
-held in memory.
+The order is the same each time, so an interrupted job can go on where it was. Nothing is held in memory but the names
+of one folder, or those that a pattern stands for, which are sorted.
 """
 
 from __future__ import annotations
@@ -99,6 +99,14 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself: no folder, and no image that could be read.
+        return False
+
+
 def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
     """All image files below a folder, each folder's in the order of their names."""
     try:
@@ -111,7 +119,7 @@ def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iter
     except OSError as exc:
         raise UsageError(f"{folder}: {exc.strerror}") from exc
     for entry in ordered:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _files(entry.path, above | {here})
         elif _is_image(entry.name):
             yield entry.path
@@ -125,6 +133,8 @@ def _members(path: str) -> Iterator[Input]:
                 if file is not None:
                     # One byte more than is allowed, so that a larger one is told as too large.
                     yield Input(f"{path}/{member.name}", file.read(MAX_FILE_BYTES + 1))
+                # The library would keep all that it has read.
+                archive.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
         raise UsageError(f"{path}: a broken tar file: {exc}") from exc
 

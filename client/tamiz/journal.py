@@ -6,6 +6,8 @@ images, so after a kill at any moment the whole lines are the images that are do
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import time
@@ -34,7 +36,7 @@ class Journal:
 
     Raises:
         UsageError: the journal of an unfinished job is there and ``resume`` is not asked for; it is of another job;
-            or the file cannot be written.
+            another process is at it; or the file cannot be written.
     """
 
     def __init__(self, out: Path, job: dict[str, Any], *, resume: bool) -> None:
@@ -49,10 +51,13 @@ class Journal:
         try:
             self._file = self.path.open("r+b" if self.path.exists() else "x+b")
             try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._read(job)
             except BaseException:
                 self._file.close()
                 raise
+        except BlockingIOError as exc:
+            raise UsageError(f"{self.path}: another process is at this job") from exc
         except OSError as exc:
             raise UsageError(f"{self.path}: {exc.strerror}") from exc
         except (ValueError, LookupError, TypeError, AttributeError) as exc:
@@ -60,16 +65,23 @@ class Journal:
         self._flushed = self._synced = time.monotonic()
 
     def append(self, record: Record) -> None:
-        """Add the result of the next image."""
-        self._write(record)
-        self._count(record)
+        """Add the result of the next image.
+
+        Raises:
+            UsageError: the disk is full.
+        """
         now = time.monotonic()
-        if now - self._flushed > _FLUSH_EVERY_S:
-            self._file.flush()
-            self._flushed = now
-        if now - self._synced > _SYNC_EVERY_S:
-            os.fsync(self._file.fileno())
-            self._synced = now
+        try:
+            self._write(record)
+            if now - self._flushed > _FLUSH_EVERY_S:
+                self._file.flush()
+                self._flushed = now
+            if now - self._synced > _SYNC_EVERY_S:
+                os.fsync(self._file.fileno())
+                self._synced = now
+        except OSError as exc:
+            raise UsageError(f"{self.path}: {exc.strerror}") from exc
+        self._count(record)
 
     def records(self) -> Iterator[Record]:
         """All results, in the order of the images."""
@@ -81,8 +93,8 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal: its results stand in the output."""
-        self._file.close()
         self.path.unlink()
+        self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -90,7 +102,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        # What cannot be written any more was told by `append`, or is done again.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _read(self, job: dict[str, Any]) -> None:
         first = self._file.readline()

@@ -65,7 +65,8 @@ def map_threads(
 ) -> Iterator[R]:
     """``map`` in threads. Items are taken as they are needed.
 
-    An error of the function is raised in the place of its result; what waits then is dropped.
+    An error of the function is raised in the place of its result. Then, and where no more results are asked for, what
+    waits is dropped and nothing is waited for: threads end when what they are at ends.
 
     Args:
         function: of one item.
@@ -96,7 +97,7 @@ def map_threads(
         while waiting:
             yield first()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not waiting, cancel_futures=True)
 
 
 async def map_tasks(

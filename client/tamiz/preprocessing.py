@@ -11,6 +11,7 @@ A change here that alters one pixel is a new `PREPROCESSING_REVISION`; golden ha
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -119,13 +120,20 @@ def _read(image: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
         path = Path(image)
         name = str(path)
         try:
-            size = path.stat().st_size
-            content = path.read_bytes() if size <= MAX_FILE_BYTES else b""
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                # A pipe would be waited for, a device would never end.
+                raise InvalidImageError(f"{name}: not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise InvalidImageError(f"{name}: {status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
+            with path.open("rb") as file:
+                # Not more, also of a file that grows.
+                content = file.read(status.st_size)
+        except InvalidImageError:
+            raise
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             raise InvalidImageError(f"{name}: {reason}") from exc
-        if size > MAX_FILE_BYTES:
-            raise InvalidImageError(f"{name}: {size} bytes; the limit is {MAX_FILE_BYTES}")
     return name, content
 
 

@@ -198,6 +198,8 @@ def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: in
         kind, message = AccessError, f"{what}: {url} wants a key: {text}"
     elif "handshake failed" in text:
         kind, message = AccessError, f"{what}: no encrypted connection to {url}: {text}"
+    elif "larger than max" in text:
+        kind, message = InvalidRequestError, f"{what}: a message to or from {url} is too large: {text}"
     elif "Exceeds maximum queue size" in text or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         kind, message = OverloadedError, f"{what}: the queue of {url} is full: {text}"
     elif code is grpc.StatusCode.UNAVAILABLE and "Request timeout expired" in text:

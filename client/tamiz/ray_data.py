@@ -18,6 +18,8 @@ from .results import to_record
 class Classify:
     """For ``Dataset.map_batches``: adds the columns ``label``, ``score``, ``version`` and ``error``.
 
+    A model of several labels adds ``labels`` too, those over their thresholds, the likeliest first.
+
     Args:
         column: with the images: ``bytes`` of files, ``image`` for uint8 arrays, or paths that every worker can read.
         client: arguments of `tamiz.Client`.
@@ -39,12 +41,14 @@ class Classify:
         """Classify one batch of rows; a row whose image cannot be read has its ``error``, and no label.
 
         Raises:
-            ServerError: the servers did not answer; Ray gives the batch to another worker.
+            ServerError: the servers did not answer in ``timeout_s``. Ray then ends the job, unless its
+                ``DataContext`` says otherwise (``actor_task_retry_on_errors``, ``max_errored_blocks``).
         """
         outcomes = self.client.classify_many(iter(batch[self.column]), on_error="return")
-        records = [to_record("", outcome) for outcome in outcomes]
+        multilabel = self.client.spec.task == "multilabel"
+        records = [to_record("", outcome, multilabel=multilabel) for outcome in outcomes]
         columns = {name: [record[name] for record in records] for name in ("label", "score", "version", "error")}
-        return {
+        done = {
             **batch,
             "label": np.array(columns["label"], object),
             # Whole columns of one type, as Arrow wants them.
@@ -52,3 +56,8 @@ class Classify:
             "version": np.array([version or 0 for version in columns["version"]], np.int64),
             "error": np.array(columns["error"], object),
         }
+        if multilabel:
+            done["labels"] = np.empty(len(records), object)
+            for row, record in enumerate(records):
+                done["labels"][row] = [scored["label"] for scored in record.get("labels", ())]
+        return done

@@ -7,10 +7,10 @@ other with any tool that compares files.
 from __future__ import annotations
 
 import csv
+import fcntl
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +35,7 @@ def to_record(name: str | os.PathLike[str], outcome: Prediction | Exception, *, 
     """One result."""
     path = os.fspath(name)
     if isinstance(outcome, Exception):
-        return {"path": path, "label": None, "score": None, "version": None, "error": str(outcome)}
+        return {"path": path, "label": None, "score": None, "version": None, "error": _utf8(str(outcome))}
     record: Record = {
         "path": path,
         "label": outcome.label,
@@ -81,36 +81,54 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix]
     with staged(path) as name:
         write(name, records, top_k, multilabel)
-        # The temporary file is private; this one is meant to be read.
-        name.chmod(0o644)
+        # On the disk before the name, and the name before a journal of it is deleted.
+        _sync(name)
         name.replace(path)
+        _sync(path.parent)
 
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A temporary file beside another, removed at the end of the block unless it was renamed.
+    """A file beside another, to be renamed to it, and else removed at the end of the block.
+
+    What a killed process left of it is overwritten by the next.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or another process is writing this file.
     """
+    part = path.with_name(f".{path.name}.part")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                file.truncate(0)
+                yield part
+            finally:
+                part.unlink(missing_ok=True)
+    except BlockingIOError as exc:
+        raise UsageError(f"--out {path}: another process is writing it") from exc
     except OSError as exc:
         raise UsageError(f"--out {path}: {exc.strerror}") from exc
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield Path(name)
-    except OSError as exc:
-        raise UsageError(f"--out {path}: {exc.strerror}") from exc
+        os.fsync(descriptor)
     finally:
-        Path(name).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _utf8(text: str) -> str:
+    """Text that may hold a file name that is not UTF-8, as text that can be shown."""
+    return os.fsencode(text).decode(errors="replace")
 
 
 def print_table(records: Sequence[Record], console: Console) -> None:
     """The records as a table for a person."""
     table = Table("path", "label", "score", "version")
     for record in records:
-        path = Text(os.fsencode(record["path"]).decode(errors="replace"))
+        path = Text(_utf8(record["path"]))
         if record["error"] is not None:
             table.add_row(path, Text(record["error"], style="red"), "", "")
             continue
@@ -161,7 +179,7 @@ def _write_parquet(path: Path, records: Iterable[Record], top_k: int, multilabel
         batch: list[Record] = []
         for record in records:
             # Parquet's strings are UTF-8 and a file name need not be.
-            batch.append(record | {"path": os.fsencode(record["path"]).decode(errors="replace")})
+            batch.append(record | {"path": _utf8(record["path"])})
             if len(batch) == _ROW_GROUP:
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
                 batch = []

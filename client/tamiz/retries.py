@@ -25,7 +25,8 @@ def pause(attempt: int) -> float:
 
 
 class RetryBudget:
-    """What a client may send again to servers that refuse for load: 8 in 100 calls, and one a second besides.
+    """What a client may send again to servers that refuse for load: 8 in 100 calls, and one a second besides (without
+    which a client of few calls could hardly ever).
 
     So an overload is never made worse by more than a tenth, whatever the number of callers. (The token bucket of
     Finagle's RetryBudget.)

@@ -59,10 +59,14 @@ class Region:
             start, end = end, end + image.nbytes
             self._memory[start:end] = image.data.cast("B")
 
-    def remove(self) -> None:
-        """Give the memory back, as far as no server still has it."""
+    def disown(self) -> None:
+        """After a fork, in the child: leave it to the parent, whose life alone the lock is to tell."""
         self._memory.close()
         os.close(self._file)
+
+    def remove(self) -> None:
+        """Give the memory back, as far as no server still has it."""
+        self.disown()
         (FOLDER / self.name).unlink(missing_ok=True)
 
 
@@ -104,6 +108,11 @@ class SharedMemory:
         """A server is lost, and with it what it was told."""
         for region in self.regions:
             region.known_to.discard(url)
+
+    def disown(self) -> None:
+        """Leave all regions to the parent of a fork."""
+        for region in self.regions:
+            region.disown()
 
     def close(self) -> None:
         """Remove all regions."""

@@ -34,6 +34,8 @@ Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | None
 
 _SCHEMES = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^/:,@\s]+)(:(?P<port>\d{1,5}))?")
+_HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -236,8 +238,18 @@ def _with_key(headers: Headers, name: str, key: str) -> Headers:
 
 
 def read_headers(headers: Headers) -> Mapping[str, str]:
-    """The headers of the call that is about to begin."""
-    return (headers() if callable(headers) else headers) or {}
+    """The headers of the call that is about to begin.
+
+    Raises:
+        UsageError: a name or a value is none that gRPC and HTTP can carry; the value is not told.
+    """
+    read = (headers() if callable(headers) else headers) or {}
+    for name, value in read.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise UsageError(
+                f"headers: {name!r}; give a name of letters, digits and -_. and a value of printable ASCII"
+            )
+    return read
 
 
 def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: Tls | None = None) -> grpc.Channel:

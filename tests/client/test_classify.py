@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -162,20 +163,22 @@ def test_a_job_killed_again_and_again_ends_with_each_row_once(
 ) -> None:
     out = tmp_path / f"out{suffix}"
     command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", out, "--resume", "--top-k", "2"]
-    journal = tmp_path / f"out{suffix}.journal"
+    journal, part = tmp_path / f"out{suffix}.journal", tmp_path / f".out{suffix}.part"
     kills = 0
-    for size in (20_000, 90_000, 180_000):
+    # The last time while the output is written, if this test is quick enough.
+    for path, size in ((journal, 20_000), (journal, 90_000), (journal, 180_000), (part, 0)):
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while job.poll() is None:
-            if journal.exists() and journal.stat().st_size > size:
-                job.kill()
-                kills += 1
-                break
-            time.sleep(0.001)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size > size:
+                    job.kill()
+                    kills += 1
+                    break
         job.wait()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert kills == 3
+    assert kills >= 3
+    assert not list(tmp_path.glob(".*"))
     rows = read(out)
     assert [row["path"] for row in rows] == [f"{many}/{number:05}.png" for number in range(2000)]
     for number, row in enumerate(rows):
@@ -212,6 +215,23 @@ def test_a_job_whose_server_goes_away_keeps_its_rows_and_says_how_to_go_on(
     finished = tamiz(*arguments, served.triton.url, "--resume")
     assert finished.returncode == 1, finished.stderr
     assert [row["path"] for row in read(out)] == [f"{many}/{number:05}.png" for number in range(2000)]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ""])
+def test_an_unreadable_image_may_have_a_name_that_is_not_utf_8(
+    suffix: str, tamiz: Callable[..., subprocess.CompletedProcess[str]], served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff.png")).write_bytes(b"broken")
+    out = ["--out", tmp_path / f"out{suffix}"] if suffix else []
+    done = tamiz("classify", tmp_path / "images", "--model", "grey", "--url", served.triton.url, *out)
+    assert done.returncode == 1
+    assert not done.stderr
+    assert "1 images, 1 of them unreadable" in done.stdout
+    assert list(tmp_path.glob("out*")) == [tmp_path / f"out{suffix}"] * bool(suffix)
+    if suffix == ".parquet":
+        (row,) = read(tmp_path / "out.parquet")
+        assert "\ufffd.png" in row["error"]
 
 
 def test_a_job_whose_inputs_changed_is_not_gone_on_with(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,11 +88,43 @@ def test_a_batch_larger_than_the_server_takes_is_sent_in_parts(served: Served) -
     assert [prediction.index for prediction in predictions] == [i % 10 for i in range(50)]
 
 
-def test_threads_share_a_client_and_each_gets_its_own_answer(served: Served) -> None:
-    with served.client("grey") as client, ThreadPoolExecutor(8) as pool:
-        wanted = [index % 10 for index in range(400)]
-        got = pool.map(lambda index: client.classify(even(index)).index, wanted)
-        assert list(got) == wanted
+def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_way(served: Served) -> None:
+    with served.client("grey", timeout_s=1) as client:
+        outcomes = client.classify_many((even(index % 10) for index in itertools.count()), batch_size=1)
+        next(outcomes)
+        with stalled(served.triton):
+            began = time.monotonic()
+            outcomes.close()
+            assert time.monotonic() - began < 0.5
+            began = time.monotonic()
+            with pytest.raises(errors.DeadlineError):
+                list(client.classify_many(map(even, range(200)), batch_size=1))
+            assert time.monotonic() - began < 1.8, "not a time-out for each window of requests"
+            sent = client.stats.requests
+            time.sleep(1.2)
+            assert client.stats.requests == sent, "nothing is sent that nobody waits for"
+        assert client.classify(even(3)).index == 3
+
+
+async def test_the_async_client_gives_up_at_its_deadline_what_waits_for_a_processor(served: Served) -> None:
+    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8))[1].tobytes()
+    async with AsyncClient(served.triton.url, model="grey", timeout_s=0.3) as client:
+        began = time.monotonic()
+        outcomes = await asyncio.gather(*(client.classify(image) for _ in range(300)), return_exceptions=True)
+        assert time.monotonic() - began < 1.5
+    assert {type(outcome) for outcome in outcomes} <= {tamiz.Prediction, errors.DeadlineError}
+    assert any(isinstance(outcome, errors.DeadlineError) for outcome in outcomes)
+
+
+def test_a_client_that_another_thread_closes_says_so(served: Served) -> None:
+    client = served.client("grey", timeout_s=20)
+    client.classify(even(1))
+    with stalled(served.triton), ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.classify, even(2))
+        time.sleep(0.2)
+        client.close()
+        with pytest.raises(errors.UsageError, match="the client of model grey is closed"):
+            call.result(timeout=2)
 
 
 def test_an_unreadable_image_is_raised_or_returned_in_its_place(served: Served) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import callers
 import pytest
 from conftest import Served
 from fleet import stalled
@@ -136,6 +140,38 @@ def test_headers_are_sent_with_every_call(served: Served) -> None:
     assert count >= 4
 
 
+@pytest.mark.parametrize("headers", [{"X Key": "1"}, {"x-key": "ñ"}, {"x-key": "1\n2"}, {"": "1"}])
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:9", "http://127.0.0.1:9"])
+def test_headers_that_cannot_be_carried_are_told_when_the_client_is_made(url: str, headers: dict[str, str]) -> None:
+    with pytest.raises(errors.UsageError, match="headers: ") as caught:
+        Client(url, model="grey", headers=headers)
+    assert "1" not in str(caught.value).partition(";")[0]
+
+
+def test_what_answers_http_and_is_not_triton_is_told() -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Please log in</html>")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with (
+                Client(f"http://127.0.0.1:{server.server_port}", model="grey") as client,
+                pytest.raises(errors.InferenceError, match="what answers is not Triton"),
+            ):
+                client.classify(even(1))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def regions() -> set[str]:
     return {path.name for path in shared_memory.FOLDER.glob(f"{shared_memory.PREFIX}*")}
 
@@ -175,6 +211,60 @@ def test_shared_memory_that_a_server_forgot_is_told_again(served: Served, memory
         )
     assert memory_client.classify(even(2)).index == 2
     assert memory_client.stats.lost == 1
+
+
+def test_shared_memory_that_a_server_still_knows_is_no_error(memory_client: Client) -> None:
+    """As after a connection that was lost, of a server that was not."""
+    memory_client.classify(even(1))
+    memory_client._memory.forget(memory_client._endpoints.all[0].url)
+    assert memory_client.classify(even(2)).index == 2
+    assert memory_client.stats.retries == 0
+
+
+def test_shared_memory_that_a_server_cannot_open_is_told_at_once(memory_client: Client) -> None:
+    lease = memory_client._memory.lease
+
+    def hidden(size: int) -> shared_memory.Region:
+        region = lease(size)
+        (shared_memory.FOLDER / region.name).unlink(missing_ok=True)
+        return region
+
+    memory_client._memory.lease = hidden
+    began = time.monotonic()
+    with pytest.raises(errors.InvalidRequestError, match="shared memory region"):
+        memory_client.classify(even(1))
+    assert time.monotonic() - began < 1
+
+
+def test_to_close_a_client_does_not_wait_for_a_server_that_hangs(served: Served) -> None:
+    client = Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True)
+    assert len(list(client.classify_many(map(even, range(100)), batch_size=1, in_flight=8))) == 100
+    assert len(regions()) > 2
+    with stalled(served.triton):
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 2
+    assert not regions()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_shared_memory_of_a_worker_process_is_gone_when_it_ends(method: str, served: Served) -> None:
+    with Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True) as client:
+        client.classify(even(1))
+        before = regions()
+        context = multiprocessing.get_context(method)
+        callers.client = client
+        target, args = (callers.classify, ()) if method == "fork" else (callers.classify_near, _where(served))
+        process = context.Process(target=target, args=args)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert regions() == before
+        assert client.classify(even(2)).index == 2
+
+
+def _where(served: Served) -> tuple[str, str]:
+    return served.triton.url, served.triton.key
 
 
 _VICTIM = """

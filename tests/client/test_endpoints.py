@@ -14,6 +14,8 @@ from graphs import even, make_spec, write_grey_graph
 
 import tamiz
 from tamiz import Client, errors
+from tamiz.endpoints import Endpoints
+from tamiz.transport import open_transport, parse_url
 from tamiz_server.control import Control
 
 
@@ -28,6 +30,47 @@ def until(true: Callable[[], bool], seconds: float = 10) -> None:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("fleet"), 2, seconds=0.002) as fleet:
         yield fleet
+
+
+def test_a_ready_server_that_just_refused_is_asked_before_one_that_is_not_ready() -> None:
+    address = parse_url("grpc://127.0.0.1:9,127.0.0.1:10")
+    endpoints = Endpoints(address, MODEL, lambda target: open_transport("grpc", target))
+    try:
+        refusing, lost = endpoints.all
+        lost.ready = False
+        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {refusing}
+        lost.ready = True
+        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {lost}
+        refusing.ready = lost.ready = False
+        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {lost}
+    finally:
+        endpoints.close()
+
+
+def test_servers_are_watched_on_when_the_headers_of_a_call_failed(fleet: Fleet) -> None:
+    down = threading.Event()
+
+    def headers() -> dict[str, str]:
+        if down.is_set():
+            raise OSError("the service of tokens is down")
+        return {}
+
+    with Client(fleet.url, model=MODEL, headers=headers) as client:
+        assert client.classify(even(3)).index == 3
+        down.set()
+        until(lambda: not any(endpoint.ready for endpoint in client._endpoints.all))
+        down.clear()
+        until(lambda: all(endpoint.ready for endpoint in client._endpoints.all))
+    until(lambda: not any(thread.name == "tamiz-probe" for thread in threading.enumerate()))
+
+
+def test_a_refresh_is_of_all_servers(fleet: Fleet) -> None:
+    with Client(fleet.url, model=MODEL) as client, ThreadPoolExecutor(8) as pool:
+        list(pool.map(client.classify, map(even, range(40))))
+        assert all(endpoint.served for endpoint in client._endpoints.all)
+        client.refresh()
+        assert sum(endpoint.served is None for endpoint in client._endpoints.all) == 1
+        assert client.live_version == 1
 
 
 def test_each_of_several_servers_gets_its_share(fleet: Fleet) -> None:

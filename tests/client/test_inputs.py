@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import tarfile
 from pathlib import Path
@@ -37,6 +38,24 @@ def test_a_file_is_taken_whatever_it_is_called(folder: Path) -> None:
 def test_a_folder_that_links_to_itself_ends(folder: Path) -> None:
     (folder / "deep" / "again").symlink_to(folder)
     assert len(names(folder)) == 4
+
+
+def test_a_link_to_itself_is_no_folder(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder / "loop")
+    assert len(names(folder)) == 4
+
+
+def test_a_tar_file_of_many_members_is_not_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "many.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(500):
+            archive.addfile(tarfile.TarInfo(f"{number}.png"))
+    del archive
+    images = find_inputs([path])
+    for _ in range(400):
+        next(images)
+    assert sum(isinstance(one, tarfile.TarInfo) for one in gc.get_objects()) < 20
+    assert len(list(images)) == 100
 
 
 def test_a_pattern_gives_what_is_called_so(folder: Path) -> None:

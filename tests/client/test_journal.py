@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,31 @@ def test_a_journal_cut_off_at_any_byte_gives_its_whole_lines_and_goes_on(tmp_pat
             for number in range(done, 3):
                 journal.append(record(number))
         assert path.read_bytes() == content
+
+
+def test_two_processes_cannot_be_at_one_job(tmp_path: Path) -> None:
+    with Journal(tmp_path / "out.csv", JOB, resume=False) as journal:
+        journal.append(record(0))
+        with pytest.raises(UsageError, match="another process is at this job"):
+            Journal(tmp_path / "out.csv", JOB, resume=True)
+        journal.append(record(1))
+    with Journal(tmp_path / "out.csv", JOB, resume=True) as journal:
+        assert journal.done == 2
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tamiz.journal._SYNC_EVERY_S", 0)
+    with Journal(tmp_path / "out.csv", JOB, resume=False) as journal:
+        journal.append(record(0))
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(UsageError, match=r"out.csv.journal: No space left"):
+            journal.append(record(1))
+    monkeypatch.undo()
+    with Journal(tmp_path / "out.csv", JOB, resume=True) as journal:
+        assert journal.done >= 1
 
 
 def test_a_journal_that_is_there_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -242,6 +243,14 @@ def test_what_cannot_be_decoded_is_an_invalid_image_that_names_the_file(content:
         prepare(path, Preprocessing(height=8, width=8))
     assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(InvalidImageError, match=f"{name}: not a regular file"):
+            prepare(tmp_path / name, Preprocessing(height=8, width=8))
 
 
 def test_a_missing_file_and_a_folder_are_invalid_images(tmp_path: Path) -> None:

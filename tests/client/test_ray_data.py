@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Served
-from graphs import grey_level
+from graphs import grey_level, make_spec
 
 from tamiz.ray_data import Classify
 
@@ -23,6 +23,15 @@ def test_a_batch_gets_its_labels_and_a_broken_image_its_error(served: Served) ->
     assert done["version"].tolist() == [1, 0, 1]
     assert np.isnan(done["score"][1])
     assert done["name"].tolist() == ["a", "b", "c"]
+
+
+def test_a_model_of_several_labels_gives_those_over_their_thresholds(served: Served) -> None:
+    name = served.new_name()
+    labels = [f"grey {index}" for index in range(10)]
+    served.publish(name, make_spec(labels, task="multilabel", thresholds=(0.2,) * 10))
+    done = Classify(url=served.triton.url, model=name)({"bytes": np.array([png(4), b"broken"], object)})
+    assert done["labels"][0][0] == "grey 4"
+    assert done["labels"][1] == []
 
 
 @pytest.mark.soak

@@ -28,6 +28,7 @@ def test_mutated_images_are_refused_or_prepared_and_nothing_else(count: int) -> 
     seen = prepare_mutated(count)
     print(seen)
     assert seen["slowest_s"] < 5
+    assert seen["peak_bytes"] < MAX_PIXELS * BYTES_PER_PIXEL
     assert sum(seen["seen"].values()) == count
     assert min(seen["seen"].values()) > count / 20
     # What no decoder here reads is refused whole, too.
