@@ -57,6 +57,8 @@ def test_an_error_comes_in_the_place_of_its_result_and_ends_the_threads() -> Non
     assert [next(results) for _ in range(3)] == [0, 0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(2)
     assert set(threading.enumerate()) <= before
 
 
