@@ -284,13 +284,12 @@ class Calls:
                     yield from _enter(lane.window)
                     entered = True
                     if patient:
-                        # Its time stands still while it waits for the others, and begins when it is first sent.
-                        attempts.deadline += time.monotonic() - began
+                        # A batch's time begins when it is first sent, and stands still while it waits for the others.
+                        left = self.timeout_s if preparing else attempts.deadline - began
+                        attempts.deadline = time.monotonic() + left
                     if preparing:
                         lane.preparing.leave()
                         preparing = False
-                        if patient:
-                            attempts.deadline = time.monotonic() + self.timeout_s
                     if patient and self._endpoints.several:
                         # Others were sent in the meantime, so another server may be the one to ask by now.
                         other = self._endpoints.pick(attempts.avoid)

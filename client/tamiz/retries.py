@@ -25,11 +25,10 @@ def pause(attempt: int) -> float:
 
 
 class RetryBudget:
-    """What a client may send again to servers that refuse for load: 8 in 100 calls, and one a second besides (without
-    which a client of few calls could hardly ever).
+    """What a client may send again to servers that refuse for load: 8 in 100 calls, and one a second besides.
 
-    So an overload is never made worse by more than a tenth, whatever the number of callers. (The token bucket of
-    Finagle's RetryBudget.)
+    So an overload is never made worse by more than a tenth, whatever the number of callers; one a second, for a client
+    of few calls could hardly ever send again without. (The token bucket of Finagle's RetryBudget.)
     """
 
     def __init__(self) -> None:
