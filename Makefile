@@ -59,8 +59,10 @@ acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minut
 constraints:  ## Renew constraints.txt from the newest releases that fit together
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
 	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
-	$(VENV).new/bin/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
+	$(VENV).new/bin/pip freeze --exclude-editable > $(VENV).new/freeze.txt
+	grep -E '^[A-Za-z0-9_.-]+==' $(VENV).new/freeze.txt > $(VENV).new/constraints.txt
+	mv $(VENV).new/constraints.txt constraints.txt
 	rm -rf $(VENV).new
 
-clean:  ## Remove what the commands wrote here, but not .venv
-	rm -rf runs mlruns mlflow.db data reports explanations samples.png triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean:  ## Remove what the commands wrote here, runs too, but not .venv and no images but the demo's
+	rm -rf runs mlruns mlflow.db data/digits reports explanations samples.png triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -19,6 +19,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
 from .benchmark import IN_FLIGHT, run_benchmark
+from .measure import sample
 from .report import make_folder, print_report, write_report
 
 
@@ -41,7 +42,7 @@ def bench(
     The limit takes the same images through the same decoding, resizing and ONNX file in one process, with the
     best setting of threads and batch that is found. Give the server and this command the same machine.
     """
-    files = find_images(images)
+    files = sample(find_images(images))
     folder = out or Path("reports") / model
     make_folder(folder)
     store = Repository(repository)

@@ -28,9 +28,9 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
 from .benchmark import describe_machine, find_limit
-from .measure import Load, measure_plain, measure_served
+from .measure import Load, measure_plain, measure_served, sample
 from .plain_client import PlainClient, copy_with_float_model
-from .report import make_folder
+from .report import make_folder, write_json
 from .turns import print_figures, ratio, take_turns
 
 PLAIN_THREADS = 16
@@ -47,7 +47,7 @@ def bench_client(
 ) -> None:
     """Measure the client against one written from tritonclient's documentation, and the in-process limit."""
     say = partial(print, file=sys.stderr, flush=True)
-    files = find_images(images)
+    files = sample(find_images(images))
     folder = out or Path("reports") / f"{model}-client"
     make_folder(folder)
     live = Repository(repository).live(model)
@@ -60,7 +60,7 @@ def bench_client(
         near = stack.enter_context(Client(triton.url, model=model, timeout_s=60, key=triton.key, shared_memory=True))
         plain = PlainClient(triton.url, model, live.spec)
         stack.callback(plain.close)
-        differing = sum(plain.classify(path) != client.classify(path).label for path in files[:100])
+        differing = sum(client.classify(path).label != plain.classify(path) for path in files[:100])
         limit, _ = find_limit(graph, live.spec, files, client.max_batch_size, seconds / 2, say)
         contenders = {
             "tamiz": lambda: measure_served(client, files, Load(), seconds).images_per_s,
@@ -82,7 +82,7 @@ def bench_client(
         "labels_of_plain_that_differ_in_100": differing,
         "in_flight": client.in_flight,
     }
-    (folder / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_json(report, folder)
     print(f"report: {folder}/report.json")
     if as_json:
         print(json.dumps(report))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import threading
 import time
 from collections import deque
@@ -27,6 +28,9 @@ from tamiz.protocol import INPUT, OUTPUT
 from tamiz.spec import ModelSpec
 
 from .plain_client import PlainClient
+
+MOST_IMAGES = 256
+"""That a benchmark takes; see `sample`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,14 @@ class Measurement:
         return self.images / self.seconds
 
 
+def sample(images: Sequence[Path]) -> list[Path]:
+    """So few of the images, by chance but always the same, that each measurement gets to all of them.
+
+    Else a faster contender would get to other images than a slower one, which may be larger or smaller.
+    """
+    return random.Random(0).sample(list(images), min(len(images), MOST_IMAGES))
+
+
 def measure_served(client: Client, images: Sequence[Path], load: Load, seconds: float) -> Measurement:
     """Classify images over and over for a time, through the real client.
 
@@ -84,7 +96,7 @@ def measure_served(client: Client, images: Sequence[Path], load: Load, seconds: 
 
     Args:
         client: of the served model.
-        images: files; all of them are read in turn.
+        images: files, taken one after another for as long as it measures; see `sample`.
         load: how the client sends.
         seconds: to measure. The first and the last moments, when the pipeline fills and empties, count too.
     """
@@ -175,9 +187,10 @@ def _repeat(
 
 
 def limit_settings(max_batch_size: int) -> list[Setting]:
-    """The settings among which the best is the limit: one run on all cores, or one run on each core, or between."""
+    """The settings among which the best is the limit: few runs on all cores, to as many runs as cores on one each."""
     cores = len(os.sched_getaffinity(0))
-    threads = sorted({(1, cores), (2, cores), (cores, 1), (cores + 1, 1)})
+    runs = {2**power for power in range(cores.bit_length())} | {cores}
+    threads = sorted({(1, cores), (2, cores), (cores + 1, 1)} | {(count, max(1, cores // count)) for count in runs})
     batches = sorted({1, 8, 32, max_batch_size})
     return [Setting(workers, intra, batch) for workers, intra in threads for batch in batches]
 

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
-from tamiz.protocol import INPUT, OUTPUT, live_versions
+from tamiz.errors import UsageError
+from tamiz.protocol import INPUT, OUTPUT
 from tamiz.spec import ModelSpec
 from tamiz_server.config import format_config
 from tamiz_server.repository import Repository
@@ -39,7 +40,7 @@ class PlainClient:
 
     def classify(self, path: Path) -> str:
         """The label of an image."""
-        image = Image.open(path).convert(self.mode).resize(self.size)
+        image = Image.open(path).convert(self.mode).resize(self.size, Image.Resampling.BILINEAR)
         pixels = np.asarray(image, np.float32).reshape(self.size[1], self.size[0], -1) / 255
         batch = ((pixels - self.mean) / self.std).transpose(2, 0, 1)[np.newaxis]
         infer_input = grpcclient.InferInput(INPUT, list(batch.shape), "FP32")
@@ -59,11 +60,16 @@ def copy_with_float_model(repository: Repository, model: str, folder: Path) -> P
         repository: that holds the model.
         model: its name.
         folder: an empty one.
+
+    Raises:
+        UsageError: the model prepares its images as `PlainClient` cannot.
     """
+    live = repository.live(model)
+    version, spec = live.version, live.spec.preprocessing
+    if spec.resize != "squash":
+        raise UsageError(f"model {model}: resize {spec.resize}; the plain client only squashes")
     shutil.copytree(repository.path / model, folder / model)
     config = repository.config(model)
-    (version,) = live_versions(config)
-    spec = repository.live(model).spec.preprocessing
     config.name = model + SUFFIX
     shape = [spec.channels, spec.height, spec.width]
     for dims in (config.input[0].dims, *(warmup.inputs[INPUT].dims for warmup in config.model_warmup)):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import typer
@@ -22,19 +22,20 @@ from tamiz.inputs import find_images
 from tamiz.preprocessing import prepare
 from tamiz.spec import PREPROCESSING_REVISION, Preprocessing
 
+from .measure import sample
 from .turns import print_figures, take_turns
 
 
 def bench_preprocessing(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders to search for them.")],
-    size: Annotated[int, typer.Option(min=1, help="Pixels of a side of the model's input.")] = 224,
-    colour: Annotated[str, typer.Option(help="RGB or L.")] = "RGB",
+    size: Annotated[int, typer.Option(min=1, max=16384, help="Pixels of a side of the model's input.")] = 224,
+    colour: Annotated[Literal["RGB", "L"], typer.Option(help="RGB, or L for grey.")] = "RGB",
     seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="In which the contenders take turns.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, last.")] = False,
 ) -> None:
     """Measure the time to prepare an image, by each revision of the preprocessing and by OpenCV alone."""
-    files = find_images(images)
+    files = sample(find_images(images))
     flag = cv2.IMREAD_COLOR if colour == "RGB" else cv2.IMREAD_GRAYSCALE
 
     def bare(path: Path) -> object:
@@ -45,7 +46,8 @@ def bench_preprocessing(
         settings = Preprocessing.model_validate({"revision": revision, "height": size, "width": size, "colour": colour})
         prepares[f"revision {revision}"] = partial(prepare, preprocessing=settings)
     for path in files:
-        path.read_bytes()
+        # Into the system's cache; and a broken one is told.
+        prepare(path, settings)
     contenders = {name: partial(_microseconds, one, files, seconds) for name, one in prepares.items()}
     costs = take_turns(contenders, rounds, "µs", partial(print, file=sys.stderr, flush=True))
     print_figures(costs, "µs an image", "bare")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -47,6 +50,8 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as exc:
         raise UsageError(f"--out {folder}: {exc.strerror}") from exc
 
@@ -57,11 +62,28 @@ def write_report(report: Report, folder: Path) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
+    write_json(report.to_dict(), folder)
+    plot = io.BytesIO()
+    _plot(report).savefig(plot, dpi=120)
+    _write(folder / "report.png", plot.getvalue())
+
+
+def write_json(document: dict[str, Any], folder: Path) -> None:
+    """Write ``report.json``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    _write(folder / "report.json", json.dumps(document, indent=2).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
     try:
-        (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
-        _plot(report).savefig(folder / "report.png", dpi=120)
+        part.write_bytes(content)
+        part.replace(path)
     except OSError as exc:
-        raise UsageError(f"--out {folder}: {exc.strerror}") from exc
+        raise UsageError(f"--out {path.parent}: {exc.strerror}") from exc
 
 
 def _plot(report: Report) -> Figure:

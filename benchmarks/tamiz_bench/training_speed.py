@@ -12,7 +12,6 @@ Each measurement is a process of its own, since settings of memory and threads a
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tamiz.errors import TamizError
 
-from .report import make_folder
+from .benchmark import describe_machine
+from .report import make_folder, write_json
 from .turns import print_figures, ratio, take_turns
 
 
@@ -61,7 +61,7 @@ def bench_train(
     size: Annotated[int, typer.Option(min=32, help="Pixels of a side of its input.")] = 224,
     batch_size: Annotated[int, typer.Option(min=2)] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "bf16-mixed",
+    precision: Annotated[Literal["32-true", "bf16-mixed"], typer.Option()] = "bf16-mixed",
     images: Annotated[int, typer.Option(min=32, help="JPEG files of 400x533 in an epoch.")] = 192,
     rounds: Annotated[int, typer.Option(min=1, help="In which the contenders take turns.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("reports/training"),
@@ -76,13 +76,13 @@ def bench_train(
         speeds = take_turns(contenders, rounds, "images/s", partial(print, file=sys.stderr, flush=True))
     report = {
         "workload": asdict(workload) | {"images": images},
-        "processor": platform.processor() or platform.machine(),
+        "machine": describe_machine(),
         "images_per_s": speeds,
         "tamiz_to_plain": ratio(speeds["tamiz"], speeds["plain"]),
         "tamiz_to_limit": ratio(speeds["tamiz"], speeds["limit"]),
     }
     print_figures(speeds, "images/s", "plain")
-    (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_json(report, out)
     print(f"report: {out}/report.json")
     if as_json:
         print(json.dumps(report))

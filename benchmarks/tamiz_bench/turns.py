@@ -5,6 +5,7 @@ The figure that counts is `ratio`: the median of the rounds' ratios, each of two
 
 from __future__ import annotations
 
+import random
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +33,8 @@ def take_turns(
     names = list(contenders)
     figures: Figures = {name: [] for name in names}
     for turn in range(rounds):
-        first = turn % len(names)
         # In another order each time, so that none is always the one after the same other.
-        for name in names[first:] + names[:first]:
+        for name in random.Random(turn).sample(names, len(names)):
             figures[name].append(contenders[name]())
             say(f"round {turn + 1} of {rounds}: {name} {_number(figures[name][-1])} {unit}")
     return figures

@@ -45,13 +45,18 @@ def serve(
     models = Repository(repository).models()
     triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
 
+    # A terminal that is closed sends SIGHUP, unless nohup has it ignored.
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+
     def end(number: int, frame: FrameType | None) -> None:
         # Once is enough: a second signal must not interrupt the cleaning up.
-        for ignored in (signal.SIGINT, signal.SIGTERM):
+        for ignored in signals:
             signal.signal(ignored, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         signal.signal(number, end)
     try:
         with triton:
@@ -93,7 +98,7 @@ def models(
                 continue
             for version in versions:
                 size = version.spec.preprocessing
-                test = version.manifest.get("metrics", {}).get("test", {})
+                test = (version.manifest.get("metrics") or {}).get("test") or {}
                 rows.append(
                     {
                         "model": model,

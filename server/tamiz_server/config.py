@@ -6,7 +6,7 @@ versions (which are live, their specs, the shapes and the warm-up), so what an o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, TypeAlias
 
 from google.protobuf import text_format
@@ -51,7 +51,7 @@ class ServingSettings(BaseModel):
 
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
-    """The configuration of a model without versions yet; `set_versions` completes it."""
+    """The configuration of a model without versions yet; `add_version` and `set_live` complete it."""
     config = ModelConfig(name=model, backend="onnxruntime", max_batch_size=settings.max_batch_size)
     # The kind of device is left to Triton: a GPU where there is one.
     config.instance_group.add(count=settings.instances)
@@ -66,40 +66,45 @@ def new_config(model: str, settings: ServingSettings) -> ModelConfig:
     return config
 
 
-def set_versions(config: ModelConfig, specs: Mapping[int, ModelSpec], promotions: Sequence[int]) -> None:
+def add_version(config: ModelConfig, version: int, spec: ModelSpec) -> None:
+    """Have the configuration carry a version's spec to clients; which version is live stays as it is.
+
+    Args:
+        config: changed in place.
+        version: its number.
+        spec: its contract.
+    """
+    config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
+    config.parameters[LAST_VERSION].string_value = str(max(last_version(config), version))
+
+
+def drop_versions(config: ModelConfig, *, keep: Collection[int]) -> None:
+    """Take out the specs of all versions but some; changed in place."""
+    specs = {f"{SPEC_PARAMETER}{version}" for version in keep}
+    for key in [key for key in config.parameters if key.startswith(SPEC_PARAMETER) and key not in specs]:
+        del config.parameters[key]
+
+
+def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) -> None:
     """Make the last promoted version the live one, and write what follows from it.
 
     Args:
         config: changed in place.
-        specs: of every version on disk.
         promotions: versions in the order in which they went live, at least one.
-
-    Raises:
-        RepositoryError: the version that is to be live is not on disk.
+        spec: of the last of them.
     """
-    if promotions[-1] not in specs:
-        raise RepositoryError(
-            f"model {config.name}: version {promotions[-1]} is to be live and is not on disk any more"
-        )
-    promotions = [version for version in promotions if version in specs]
-    live = specs[promotions[-1]]
-    config.parameters[LAST_VERSION].string_value = str(max(last_version(config), *specs))
     config.version_policy.Clear()
     config.version_policy.specific.versions.append(promotions[-1])
     # Dimensions belong to the model, not to the version, so they are those of the live version.
     del config.input[:], config.output[:], config.model_warmup[:]
-    config.input.add(name=INPUT, data_type=model_config_pb2.TYPE_UINT8, dims=live.preprocessing.shape)
-    config.output.add(name=OUTPUT, data_type=model_config_pb2.TYPE_FP32, dims=[len(live.labels)])
+    config.input.add(name=INPUT, data_type=model_config_pb2.TYPE_UINT8, dims=spec.preprocessing.shape)
+    config.output.add(name=OUTPUT, data_type=model_config_pb2.TYPE_FP32, dims=[len(spec.labels)])
     # The first run of a session is slow, and the first of its largest batch again.
     for batch_size in sorted({1, config.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
         warmup.inputs[INPUT].data_type = model_config_pb2.TYPE_UINT8
-        warmup.inputs[INPUT].dims.extend(live.preprocessing.shape)
+        warmup.inputs[INPUT].dims.extend(spec.preprocessing.shape)
         warmup.inputs[INPUT].zero_data = True
-    for key in [key for key in config.parameters if key.startswith(SPEC_PARAMETER)]:
-        del config.parameters[key]
-    for version, spec in sorted(specs.items()):
-        config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
 
 

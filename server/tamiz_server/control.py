@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, UsageError
-from tamiz.protocol import error_from_rpc
+from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError, UsageError
+from tamiz.protocol import error_from_rpc, live_versions
 from tamiz.transport import open_transport, parse_url
 
-from .config import ModelConfig
-from .repository import Repository
+from .repository import Change, Repository
 
 LOAD_TIMEOUT_S = 300.0
 
@@ -105,27 +105,39 @@ def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
         yield control
 
 
-def change(repository: Repository, model: str, alter: Callable[[], ModelConfig], control: Control | None) -> None:
+def change(repository: Repository, model: str, alter: Callable[[], Change], control: Control | None) -> None:
     """Change which version is live, on disk and in a running server, or in neither.
+
+    Only where the server gives no answer in time may it come to follow a change that is undone on disk.
 
     Args:
         repository: that the server serves.
         model: in it.
-        alter: changes the repository and returns the configuration before.
+        alter: changes the repository: its `promote` or `rollback`.
         control: of the server; None changes the disk alone.
 
     Raises:
-        RepositoryError: the disk could not be changed, or the server refused the change, which is undone then.
+        RepositoryError: the disk could not be changed; or the server refused the change, or serves another
+            repository, and the change is undone.
         ServerError: the server could not be asked; the change is undone.
     """
-    before = alter()
+    before, after = alter()
     if control is None:
         return
-    after = repository.config(model)
     try:
         control.load(model)
+        ready = {state.version for state in control.models() if (state.model, state.state) == (model, "READY")}
+        if not ready.issuperset(live_versions(after)):
+            raise RepositoryError(
+                f"{control.url} does not serve {repository.path}: of {model} it has version "
+                f"{', '.join(map(str, sorted(ready)))} live after the change, which is undone"
+            )
     except BaseException as exc:
         repository.restore(model, before, instead_of=after)
         if isinstance(exc, InvalidRequestError | InferenceError):
             raise RepositoryError(f"the server refused the change, which is undone: {exc}") from exc
+        if not isinstance(exc, TamizError):
+            # Interrupted: the server goes on with what it was asked for.
+            with contextlib.suppress(TamizError):
+                control.load(model)
         raise

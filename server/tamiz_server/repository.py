@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tamiz.errors import RepositoryError, SpecError, nearest
 from tamiz.protocol import live_versions
@@ -32,12 +32,14 @@ from tamiz.spec import ModelSpec
 from .config import (
     ModelConfig,
     ServingSettings,
+    add_version,
+    drop_versions,
     format_config,
     last_version,
     new_config,
     parse_config,
     read_promotions,
-    set_versions,
+    set_live,
 )
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -60,6 +62,18 @@ class Version:
     live: bool
     spec: ModelSpec
     manifest: dict[str, Any]
+
+
+class Change(NamedTuple):
+    """A change of a model's configuration.
+
+    Attributes:
+        before: what `Repository.restore` takes back.
+        after: what it became.
+    """
+
+    before: ModelConfig
+    after: ModelConfig
 
 
 class Repository:
@@ -146,8 +160,10 @@ class Repository:
             home = self.path / model
             published = (home / "config.pbtxt").is_file()
             config = self.config(model) if published else new_config(model, settings)
+            if published:
+                # Which says so where the model is not Tamiz's.
+                read_promotions(config)
             version = max([last_version(config), *self._numbers(model)]) + 1
-            promotions = read_promotions(config) if published else [version]
             folder = stage / str(version)
             folder.mkdir()
             shutil.copyfile(onnx, folder / "model.onnx")
@@ -162,7 +178,9 @@ class Repository:
             }
             (folder / "manifest.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
 
-            set_versions(config, self._specs(model) | {version: spec}, promotions)
+            add_version(config, version, spec)
+            if not published:
+                set_live(config, [version], spec)
             (stage / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
             if published:
                 folder.rename(home / str(version))
@@ -176,11 +194,8 @@ class Repository:
                 whole.rename(home)
         return version
 
-    def promote(self, model: str, version: int) -> ModelConfig:
+    def promote(self, model: str, version: int) -> Change:
         """Make a version the live one.
-
-        Returns:
-            the configuration before, which `restore` takes back.
 
         Raises:
             RepositoryError: no such model or version, or the repository cannot be written.
@@ -192,15 +207,12 @@ class Repository:
                 listed = ", ".join(map(str, numbers))
                 raise RepositoryError(f"model {model} has no version {version}; there is {listed}")
             promotions = read_promotions(before)
-            if promotions[-1] != version:
-                self._write_promotions(model, [*promotions, version])
-        return before
+            if promotions[-1] == version:
+                return Change(before, before)
+            return self._write_promotions(model, before, [*promotions, version])
 
-    def rollback(self, model: str) -> ModelConfig:
+    def rollback(self, model: str) -> Change:
         """Make the version live that was live before the last promotion.
-
-        Returns:
-            the configuration before, which `restore` takes back.
 
         Raises:
             RepositoryError: no such model, nothing to go back to, or the repository cannot be written.
@@ -212,8 +224,7 @@ class Repository:
                 raise RepositoryError(
                     f"model {model}: version {promotions[0]} is the first that was live; there is nothing to go back to"
                 )
-            self._write_promotions(model, promotions[:-1])
-        return before
+            return self._write_promotions(model, before, promotions[:-1])
 
     def restore(self, model: str, config: ModelConfig, *, instead_of: ModelConfig) -> None:
         """Write a configuration back after a server refused the one that followed it, unless it changed again."""
@@ -221,10 +232,17 @@ class Repository:
             if self.config(model) == instead_of:
                 self._write_config(model, config)
 
-    def _write_promotions(self, model: str, promotions: list[int]) -> None:
-        config = self.config(model)
-        set_versions(config, self._specs(model), promotions)
-        self._write_config(model, config)
+    def _write_promotions(self, model: str, before: ModelConfig, promotions: list[int]) -> Change:
+        numbers = self._numbers(model)
+        if promotions[-1] not in numbers:
+            raise RepositoryError(f"model {model}: version {promotions[-1]} is to be live and is not on disk any more")
+        after = ModelConfig()
+        after.CopyFrom(before)
+        drop_versions(after, keep=numbers)
+        there = [version for version in promotions if version in numbers]
+        set_live(after, there, self._read_spec(model, promotions[-1]))
+        self._write_config(model, after)
+        return Change(before, after)
 
     def _write_config(self, model: str, config: ModelConfig) -> None:
         with self._staging() as stage:
@@ -236,9 +254,6 @@ class Repository:
         if not home.is_dir():
             return []
         return sorted(int(entry.name) for entry in home.iterdir() if entry.is_dir() and entry.name.isdecimal())
-
-    def _specs(self, model: str) -> dict[int, ModelSpec]:
-        return {number: self._read_spec(model, number) for number in self._numbers(model)}
 
     def _read_spec(self, model: str, version: int) -> ModelSpec:
         path = self.path / model / str(version) / "spec.json"
@@ -254,6 +269,8 @@ class Repository:
             manifest = json.loads(path.read_bytes())
         except (OSError, ValueError) as exc:
             raise RepositoryError(f"model {model} version {version} is not whole: {path}: {exc}") from exc
+        if not isinstance(manifest, dict):
+            raise RepositoryError(f"model {model} version {version} is not whole: {path}: not a JSON object")
         return Version(model, version, live, self._read_spec(model, version), manifest)
 
     @contextmanager

@@ -131,7 +131,8 @@ class Triton:
     """A Triton server on this machine's loopback, as a context manager.
 
     It is ready, with every live version of the repository loaded, when the ``with`` block begins; it and all its
-    children, and its temporary folder, are gone when the block ends, and also when this process is killed.
+    children, and its temporary folder, are gone when the block ends. It ends also when this process is killed (where
+    there is ``setpriv``); the folder of a killed process is removed by the next one that starts a server.
 
     Args:
         repository: the folder of a model repository.
@@ -146,7 +147,7 @@ class Triton:
     Raises (when entered):
         MissingExtraError: Triton is not installed.
         TritonError: it does not start; the message has the reason.
-        RepositoryError: there is no such repository, or a model in it has no live version.
+        RepositoryError: there is no such repository, or a ``config.pbtxt`` in it cannot be read.
     """
 
     def __init__(
@@ -190,9 +191,8 @@ class Triton:
         _remove_leftovers()
         for attempt in range(3):
             self.ports = _choose_ports(self._asked)
-            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock = _lock(self._folder)
             try:
+                self._folder, self._lock = _make_folder()
                 self._launch(installation, self._folder, models)
                 self._wait_until_ready(live)
                 return
@@ -225,7 +225,8 @@ class Triton:
         """
         assert self._server is not None, "Triton is not running"
         status = self._server.process.wait()
-        raise TritonError(f"Triton ended with status {status}: {_reason(self.log)}")
+        # Not a reason from its start, or from a change that it refused: it went on after those.
+        raise TritonError(f"Triton ended with status {status}: {_last_line(self.log)}")
 
     def __enter__(self) -> Triton:
         self.start()
@@ -264,18 +265,22 @@ class Triton:
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
         command += [f"--load-model={model}" for model in models]
+        self._server = _Server(name, command, _environment(installation), self.log)
         try:
-            self._server = _Server(name, command, _environment(installation), self.log)
+            self._server.start()
         except OSError as exc:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {exc.strerror}") from exc
+        except ValueError as exc:
+            raise TritonError(f"cannot start Triton: {exc}") from exc
 
     def _wait_until_ready(self, live: dict[str, list[int]]) -> None:
         assert self._server is not None
         deadline = time.monotonic() + self.start_timeout_s
         with open_channel(f"{LOOPBACK}:{self.ports.grpc}", _RECONNECT_FAST) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            # Another process may have the port, even another Triton: only the name tells that it is this one.
-            while _server_name(stub) != self._server.name:
+            # Another process may have the port, even another Triton: only the name tells that it is this one. Ports are
+            # opened one after another, that of the metrics last.
+            while _server_name(stub) != self._server.name or _ALL_OPEN not in _read(self.log):
                 if self._server.process.poll() is not None:
                     reason = _reason(self.log)
                     kind = _PortTaken if re.search(r"in use|failed to bind", reason, re.IGNORECASE) else TritonError
@@ -291,7 +296,11 @@ class Triton:
             # It opens its ports when all models are loaded; that each live version is there is asked all the same.
             for model, version in [(model, version) for model, versions in live.items() for version in versions]:
                 request = service_pb2.ModelReadyRequest(name=model, version=str(version))
-                if not stub.ModelReady(request, timeout=10).ready:
+                try:
+                    ready = stub.ModelReady(request, timeout=10).ready
+                except grpc.RpcError as exc:
+                    raise TritonError(f"Triton did not start: {_reason(self.log)}") from exc
+                if not ready:
                     raise TritonError(f"Triton did not load model {model} version {version}: {_reason(self.log)}")
 
 
@@ -309,32 +318,40 @@ class _Server:
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self.process: subprocess.Popen[bytes]
-        started: Future[None] = Future()
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, name="tamiz-triton", daemon=True)
+
+    def start(self) -> None:
+        """Start the process; what that fails with is raised. `stop` must be called also when this was interrupted."""
+        self._thread.start()
+        self._started.result()
+
+    def _live(self) -> None:
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-
-        def live() -> None:
-            try:
-                with log.open("wb") as output:
-                    self.process = subprocess.Popen(
-                        [*guard, *command],
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-            except OSError as exc:
-                started.set_exception(exc)
-                return
-            started.set_result(None)
-            self.process.wait()
-
-        threading.Thread(target=live, name="tamiz-triton", daemon=True).start()
-        started.result()
+        try:
+            with self._log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [*guard, *self._command],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException as exc:
+            self._started.set_exception(exc)
+            return
+        self._started.set_result(None)
+        self.process.wait()
 
     def stop(self) -> None:
         """End the process, then whatever is left of its session."""
+        if self._thread.ident is None or self._started.exception() is not None:
+            return
         self.process.terminate()
         try:
             self.process.wait(EXIT_TIMEOUT_S + 5)
@@ -364,6 +381,18 @@ def _lock(folder: Path) -> int | None:
     return handle
 
 
+def _make_folder() -> tuple[Path, int]:
+    """A server's folder, and its lock."""
+    try:
+        new = Path(tempfile.mkdtemp(prefix="tamiz-new-"))
+        # It gets its name when it is locked, so that it never looks like a leftover.
+        lock = _lock(new)
+        assert lock is not None, "a name that nobody knows"
+        return new.rename(new.with_name(_PREFIX + new.name.removeprefix("tamiz-new-"))), lock
+    except OSError as exc:
+        raise TritonError(f"cannot start Triton: {exc.filename}: {exc.strerror}") from exc
+
+
 def _remove(folder: Path) -> None:
     """Remove a server's folder, and what Triton left of its shared memory."""
     for region in Path("/dev/shm").glob(f"{folder.name}-*"):  # noqa: S108
@@ -383,11 +412,15 @@ def _remove_leftovers() -> None:
 
 def _lay_out_backends(installation: Installation, folder: Path) -> Path:
     """A backend directory as Triton wants it: the wheel's Python backend with its stub, and Tamiz's own."""
-    # Copies, since Triton refuses a backend whose files are links that lead elsewhere.
-    shutil.copytree(BACKENDS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    python = shutil.copytree(installation.python_backend, folder / "python")
-    stub = Path(shutil.copy(installation.stub, python))
-    stub.chmod(0o755)
+    try:
+        # Copies, since Triton refuses a backend whose files are links that lead elsewhere.
+        shutil.copytree(BACKENDS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        python = shutil.copytree(installation.python_backend, folder / "python")
+        stub = Path(shutil.copy(installation.stub, python))
+        stub.chmod(0o755)
+    except OSError as exc:
+        # Of `copytree` one holds the reasons of many.
+        raise TritonError(f"cannot start Triton: {folder}: {exc.strerror or exc.args[0][0][2]}") from exc
     return folder
 
 
@@ -436,6 +469,7 @@ def _reason(log: Path) -> str:
 
 
 _LOST_LIBRARY = re.compile(r"error while loading shared libraries: .*")
+_ALL_OPEN = "Started Metrics Service"
 _REASONS = (
     # The first that is found tells most.
     _LOST_LIBRARY,

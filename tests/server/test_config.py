@@ -8,11 +8,13 @@ from tamiz import RepositoryError
 from tamiz.protocol import live_versions
 from tamiz_server.config import (
     ServingSettings,
+    add_version,
+    drop_versions,
     format_config,
     new_config,
     parse_config,
     read_promotions,
-    set_versions,
+    set_live,
 )
 
 SMALL, LARGE = make_spec(["a", "b"], 28, 28), make_spec(["a", "b", "ñ"], 32, 48, "RGB")
@@ -20,7 +22,9 @@ SMALL, LARGE = make_spec(["a", "b"], 28, 28), make_spec(["a", "b", "ñ"], 32, 48
 
 def make_config(**settings: int) -> model_config_pb2.ModelConfig:
     config = new_config("pets", ServingSettings(**settings))
-    set_versions(config, {1: SMALL, 2: LARGE}, [1])
+    add_version(config, 1, SMALL)
+    add_version(config, 2, LARGE)
+    set_live(config, [1], SMALL)
     return config
 
 
@@ -46,7 +50,7 @@ def test_the_kind_of_device_is_left_to_triton() -> None:
 def test_shapes_and_warm_up_are_the_live_versions() -> None:
     config = make_config(max_batch_size=8)
     assert (list(config.input[0].dims), list(config.output[0].dims)) == ([28, 28, 1], [2])
-    set_versions(config, {1: SMALL, 2: LARGE}, [1, 2])
+    set_live(config, [1, 2], LARGE)
     assert live_versions(config) == [2]
     assert (list(config.input[0].dims), list(config.output[0].dims)) == ([32, 48, 3], [3])
     assert [(warm.batch_size, list(warm.inputs["image"].dims)) for warm in config.model_warmup] == [
@@ -57,7 +61,7 @@ def test_shapes_and_warm_up_are_the_live_versions() -> None:
 
 def test_the_spec_of_every_version_is_there_and_no_other() -> None:
     config = make_config()
-    set_versions(config, {2: LARGE}, [2])
+    drop_versions(config, keep=[2])
     assert config.parameters["tamiz.spec.2"].string_value == LARGE.to_json()
     assert "tamiz.spec.1" not in config.parameters
 
@@ -67,7 +71,7 @@ def test_what_an_operator_tuned_stays() -> None:
     config.instance_group[0].count = 4
     config.parameters["intra_op_thread_count"].string_value = "2"
     config.optimization.graph.level = 1
-    set_versions(config, {1: SMALL, 2: LARGE}, [1, 2])
+    set_live(config, [1, 2], LARGE)
     assert config.instance_group[0].count == 4
     assert config.parameters["intra_op_thread_count"].string_value == "2"
     assert config.optimization.graph.level == 1

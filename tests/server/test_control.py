@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Served
 from graphs import make_spec
 
-from tamiz import errors
+from tamiz import RepositoryError, errors
 from tamiz_server.control import Control, change
+from tamiz_server.repository import Repository
 
 
 def test_a_call_without_the_key_is_refused(served: Served) -> None:
@@ -44,6 +47,34 @@ def test_a_change_that_the_server_was_not_asked_for_is_undone(served: Served) ->
     with Control("grpc://127.0.0.1:9", "key") as control, pytest.raises(errors.UnavailableError):
         change(served.repository, name, lambda: served.repository.promote(name, 2), control)
     assert served.repository.live(name).version == 1
+
+
+def test_a_change_of_another_repository_than_the_server_serves_is_undone(served: Served, tmp_path: Path) -> None:
+    name, spec = served.new_name(), make_spec(["a", "b"])
+    served.publish(name, spec)
+    other = Repository(tmp_path / "models")
+    for _ in range(2):
+        other.publish(name, served.folder / f"{name}.onnx", spec)
+    with pytest.raises(RepositoryError, match=f"does not serve {other.path}: of {name} it has version 1 live"):
+        change(other, name, lambda: other.promote(name, 2), served.control)
+    assert other.live(name).version == 1
+
+
+def test_an_interrupted_change_is_undone_in_the_server_too(served: Served) -> None:
+    class Interrupting:
+        def load(self, model: str) -> None:
+            served.control.load(model)
+            self.load = served.control.load
+            raise KeyboardInterrupt
+
+    name = served.new_name()
+    served.publish(name, make_spec(["a", "b"]))
+    served.publish(name, make_spec(["c", "d"]))
+    with pytest.raises(KeyboardInterrupt):
+        change(served.repository, name, lambda: served.repository.promote(name, 2), Interrupting())
+    assert served.repository.live(name).version == 1
+    with served.client(name) as client:
+        assert client.classify(np.zeros((28, 28), np.uint8)).label == "a"
 
 
 def test_the_commands_promote_roll_back_and_list(

@@ -12,6 +12,7 @@ import pytest
 from graphs import make_spec, write_grey_graph
 
 from tamiz import ModelSpec, RepositoryError
+from tamiz.protocol import live_versions
 from tamiz_server.repository import Repository, sha256
 
 SPEC = make_spec(["a", "b"])
@@ -93,11 +94,33 @@ def test_a_version_that_was_live_and_is_deleted_is_passed_over_or_told(repositor
     assert repository.live("pets").version == 3
 
 
+def test_publishing_leaves_alone_what_an_operator_has_live(repository: Repository, graph: Path) -> None:
+    for _ in range(2):
+        repository.publish("pets", graph, SPEC)
+    before = repository.config("pets")
+    both = repository.config("pets")
+    both.version_policy.specific.versions.append(2)
+    repository.restore("pets", both, instead_of=before)
+    assert repository.publish("pets", graph, SPEC) == 3
+    assert live_versions(repository.config("pets")) == [1, 2]
+
+
+def test_a_damaged_version_does_not_keep_others_from_going_live(repository: Repository, graph: Path) -> None:
+    for _ in range(3):
+        repository.publish("pets", graph, SPEC)
+    repository.promote("pets", 2)
+    (repository.path / "pets" / "2" / "spec.json").write_text("damaged")
+    repository.rollback("pets")
+    assert repository.live("pets").version == 1
+    with pytest.raises(RepositoryError, match="version 2 is not whole"):
+        repository.promote("pets", 2)
+    assert repository.publish("pets", graph, SPEC) == 4
+
+
 def test_a_change_since_then_is_not_restored_over(repository: Repository, graph: Path) -> None:
     repository.publish("pets", graph, SPEC)
     repository.publish("pets", graph, SPEC)
-    before = repository.promote("pets", 2)
-    after = repository.config("pets")
+    before, after = repository.promote("pets", 2)
     repository.publish("pets", graph, SPEC)
     repository.restore("pets", before, instead_of=after)
     assert repository.live("pets").version == 2

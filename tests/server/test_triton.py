@@ -204,16 +204,24 @@ def test_the_check_of_the_machine_passes_here() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_taken_port_that_was_chosen_here_is_chosen_anew(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_no_command_can_hold_is_told(repository: Path) -> None:
+    with pytest.raises(TritonError, match="cannot start Triton: embedded null byte"), Triton(repository, key="a\0b"):
+        pass
+
+
+@pytest.mark.parametrize("which", ["grpc", "http", "metrics"])
+def test_a_taken_port_that_was_chosen_here_is_chosen_anew(
+    which: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     choose = module._choose_ports
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        first = [module.Ports(taken.getsockname()[1], 0, 0)]
+        first = [taken.getsockname()[1]]
 
         def choose_badly_at_first(asked: module.Ports) -> module.Ports:
             chosen = choose(asked)
-            return chosen._replace(grpc=first.pop().grpc) if first else chosen
+            return chosen._replace(**{which: first.pop()}) if first else chosen
 
         monkeypatch.setattr(module, "_choose_ports", choose_badly_at_first)
         with Triton(repository) as triton, Client(triton.url, model="pets") as client:

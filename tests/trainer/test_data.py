@@ -169,9 +169,22 @@ def test_an_augmentation_that_albumentations_does_not_know_is_an_error(
         create_augmentation(transforms, 0)
 
 
+def test_transforms_that_hold_others_are_written_as_albumentations_has_them() -> None:
+    flips = [{"HorizontalFlip": {"p": 1}}, {"Sequential": {"transforms": [{"VerticalFlip": {"p": 1}}], "p": 1}}]
+    augmentation = create_augmentation([{"OneOf": {"transforms": flips, "p": 1}}], 0)
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    seen = {augmentation(image=image)["image"].tobytes() for _ in range(30)}
+    assert seen == {image[:, ::-1].tobytes(), image[::-1].tobytes()}
+    with pytest.raises(RecipeError, match=r"augmentation.0: no transform 'HorizontalFlop'; did you mean"):
+        create_augmentation([{"OneOf": {"transforms": [{"HorizontalFlop": {}}]}}], 0)
+
+
 @pytest.mark.parametrize(
     ("transform", "message"),
-    [({"Normalize": {}}, "must give uint8 pixels"), ({"RandomCrop": {"height": 99, "width": 99}}, "fails on an image")],
+    [
+        ({"Normalize": {}}, "must give uint8 pixels"),
+        ({"RandomCrop": {"height": 99, "width": 99, "p": 0.01}}, "fails on an image"),
+    ],
 )
 def test_an_augmentation_that_images_cannot_go_through_is_told(
     transform: dict[str, dict[str, object]], message: str

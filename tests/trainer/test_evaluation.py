@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,44 @@ def test_mistakes_come_with_what_was_told_and_what_is_true_the_most_confident_fi
     for mistake in measured.mistakes:
         path = measured.split.images[mistake.index]
         assert path.parent.name == mistake.truth != mistake.told
+
+
+def test_a_large_photograph_is_prepared_as_a_client_prepares_it(trained: Run, tmp_path: Path) -> None:
+    """By today's revision such a file is decoded smaller, which gives other pixels."""
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.jpg" for number in range(8)]
+    for path in paths:
+        cv2.imwrite(str(path), random.integers(0, 256, (200, 300), np.uint8))
+    measured = evaluate(trained.load_model(), Split("test", paths, np.zeros(8, np.int64)), trained.spec)
+    for row, prediction in zip(measured.probabilities, predict(trained, paths, top_k=10), strict=True):
+        told = {scored.label: scored.score for scored in prediction.top}
+        assert [told[label] for label in trained.spec.labels] == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def test_images_that_were_drawn_by_chance_from_others_than_trained_on_are_refused(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(digits / "train", tmp_path / "digits" / "train")).parent
+    run = train(tiny_recipe(f"data.root={root}", "train.epochs=1", f"runs_dir={tmp_path / 'runs'}"))
+    assert len(load_run_data(run).test) == run.metrics["images"]["test"]
+    shutil.copy(next((root / "train" / "3").iterdir()), root / "train" / "3" / "new.png")
+    with pytest.raises(RunError, match="drawn from them by chance, would hold images of its training"):
+        load_run_data(run)
+    # What the recipe names itself may change.
+    shutil.copytree(digits / "test", root / "test")
+    load_run_data(run, ["test"])
+
+
+def test_figures_are_not_lost_with_the_tracking_store(
+    digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    sets = ["--set", f"data.root={digits}", "--set", "train.epochs=1"]
+    assert tamiz("train", "digits", *sets, cwd=tmp_path).returncode == 0
+    (tmp_path / "mlflow.db").write_bytes(b"damaged")
+    done = tamiz("evaluate", "runs/digits", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not logged: tracking.uri: " in done.stderr
+    assert "accuracy" in done.stdout
 
 
 def test_best_and_worst_are_told_in_words(measured: Evaluation) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,7 +31,7 @@ from tamiz_train.training import prepare, resume, train
 Make = Callable[..., Recipe]
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """What ends a run in the middle."""
 
 
@@ -126,6 +127,70 @@ def test_a_finished_run_is_left_as_it_is_and_a_broken_checkpoint_is_told(
     (begun.path / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
     with pytest.raises(RunError, match=r"last.ckpt cannot be read"):
         resume(begun)
+
+
+def test_a_run_goes_on_in_another_folder_and_wherever_it_was_moved(
+    digits: Path, tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "digits").symlink_to(digits)
+    common = ["data.root=data/digits", "data.subset_size=400", "train.epochs=4"]
+    whole = train(tiny_recipe(*common, "runs_dir=whole"))
+    recipe = tiny_recipe(*common, "runs_dir=begun", "tracking.uri=sqlite:///mlflow.db", "train.num_workers=1")
+    begun = interrupt_after(3, recipe, monkeypatch)
+    moved = Run(Path(shutil.move(begun.path, tmp_path / "moved")))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert figures(resume(moved)) == figures(whole)
+    mine, others = (load_file(run / "model.safetensors") for run in (moved.path, tmp_path / whole.path))
+    assert all(torch.equal(mine[name], others[name]) for name in others)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_run_does_not_go_on_with_other_images_or_labels(
+    digits: Path, tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(digits, tmp_path / "digits"))
+    begun = interrupt_after(
+        1, tiny_recipe(f"data.root={root}", "train.epochs=2", f"runs_dir={tmp_path / 'runs'}"), monkeypatch
+    )
+    one = next((root / "train" / "3").iterdir())
+    shutil.copy(one, root / "train" / "3" / "new.png")
+    with pytest.raises(RunError, match="other images in train and validation than the run began with"):
+        resume(begun)
+    (root / "train" / "3" / "new.png").unlink()
+    for split in ("train", "test"):
+        (root / split / "3").rename(root / split / "zebra")
+    with pytest.raises(RunError, match="now has the labels 0, 1, 2, 4, 5, 6, 7, 8, 9, zebra"):
+        resume(begun)
+    for split in ("train", "test"):
+        (root / split / "zebra").rename(root / split / "3")
+    assert resume(begun).finished
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_training_fails_with_is_one_line(workers: int, digits: Path, tiny_recipe: Make, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(digits, tmp_path / "digits"))
+    for path in sorted((root / "train" / "5").iterdir()):
+        cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 8, width: 8}}]"]
+    with pytest.raises(RunError, match=r"training failed in .*: .*[Cc]rop") as caught:
+        train(tiny_recipe(*options, f"train.num_workers={workers}", f"runs_dir={tmp_path / 'runs'}"))
+    assert "Traceback" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_number_like_1e_6_is_one_and_a_class_without_an_image_has_a_weight(tiny_recipe: Make, tmp_path: Path) -> None:
+    schedule = "train.schedule={name: CosineAnnealingLR, options: {T_max: 10, eta_min: 1e-6}}"
+    options = [schedule, "train.class_weights=balanced", "data.subset_size=12", f"runs_dir={tmp_path}"]
+    assert train(tiny_recipe(*options)).finished
+
+
+def test_a_run_that_diverged_is_told(tiny_recipe: Make, tmp_path: Path) -> None:
+    options = ["train.optimizer={name: SGD, lr: 1e30}", "train.schedule=null", "data.subset_size=200"]
+    with pytest.raises(RunError, match="it diverged"):
+        train(tiny_recipe(*options, "train.epochs=1", f"runs_dir={tmp_path}"))
 
 
 def signal_in_third_epoch(number: int, sets: list[str], cwd: Path) -> tuple[subprocess.Popen[str], str]:
@@ -269,7 +334,7 @@ def test_balanced_weights_make_classes_count_the_same(tiny_recipe: Make, tmp_pat
     recipe = tiny_recipe(f"data.root={root}", "train.class_weights=balanced", "data.validation_share=0.1")
     data = load_data(recipe.data, 0)
     weights = create_loss(recipe.train, data).weight
-    products = weights.numpy() * data.train.counts()
+    products = weights.numpy() * data.train.counts(10)
     np.testing.assert_allclose(products, len(data.train) / 10, rtol=1e-5)
 
 

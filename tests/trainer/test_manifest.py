@@ -54,6 +54,26 @@ def test_numbers_of_clusters_are_in_the_order_of_numbers(folder: Path) -> None:
     assert load(folder, "path,label\n" + "".join(lines)).labels == ("-1", "0", "9", "10", "other")
 
 
+def test_1_and_01_are_two_labels_in_one_order(folder: Path) -> None:
+    lines = [f"{index}.png,{'01' if index % 2 else '1'}\n" for index in range(40)]
+    assert load(folder, "path,label\n" + "".join(lines)).labels == ("01", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,labels,split\n0.png,cat,train\n1.png,,validation\n2.png,cat,test\n",
+            "want two or more, and there is cat",
+        ),
+        ("path,labels,split\n0.png,cat|dog,test\n1.png,dog,validation\n", "none of the images of .* is for training"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_told(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=f"data: .*{message}"):
+        load(folder, text)
+
+
 def test_columns_in_any_order_others_passed_over_quotes_and_a_byte_order_mark(folder: Path) -> None:
     lines = "".join(f'"{i}.png","x, {i % 2}",{i}\n' for i in range(20))
     data = load(folder, b"\xef\xbb\xbf" + f"path,label,pages\n{lines}".encode())
@@ -69,7 +89,7 @@ def test_several_labels_are_joined_by_a_bar_and_an_image_may_have_none(folder: P
     assert (data.task, data.labels) == ("multilabel", ("bird", "cat", "dog"))
     assert data.train.targets.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
     assert data.train.targets.dtype == np.float32
-    assert data.train.counts().tolist() == [0, 1, 2]
+    assert data.train.counts(len(data.labels)).tolist() == [0, 1, 2]
 
 
 def test_half_of_the_test_images_may_be_for_validation(folder: Path) -> None:

@@ -69,6 +69,8 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_yaml(
     assert recipe.runs_dir == Path("/elsewhere")
     assert (recipe.tracking.uri, recipe.tracking.experiment) == ("sqlite:///other.db", "own")
     assert load_recipe("digits").train.batch_size == 64
+    # A name, and not the number that YAML would make of it.
+    assert load_recipe("digits", [], {"MLFLOW_EXPERIMENT_NAME": "2024"}).tracking.experiment == "2024"
 
 
 def test_a_variable_that_is_no_key_is_an_error_and_one_that_is_none_of_tamiz_is_let_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -61,8 +62,12 @@ def check_augmentation(augmentation: A.Compose, pixels: npt.NDArray[np.uint8]) -
     Raises:
         RecipeError: it fails on the image, or gives something else than pixels, as a normalisation does.
     """
+    # Each of its transforms, whatever its probability; of a copy, since it draws random numbers.
+    certain = copy.deepcopy(augmentation)
+    for transform in certain.transforms:
+        transform.p = 1.0
     try:
-        augmented = augmentation(image=pixels)["image"]
+        augmented = certain(image=pixels)["image"]
     except Exception as exc:
         # Albumentations' and OpenCV's own errors.
         first = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
@@ -86,14 +91,18 @@ def _named(name: str) -> list[dict[str, dict[str, Any]]]:
     return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform:
+def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform | A.BaseCompose:
     known = {
         key
         for key, value in vars(A).items()
-        if isinstance(value, type) and issubclass(value, A.BasicTransform) and not key.startswith("Basic")
+        if isinstance(value, type) and issubclass(value, A.BasicTransform | A.BaseCompose) and not key.startswith("Ba")
     }
     if name not in known:
         raise ValueError(f"no transform {name!r}{nearest(name, known)}")
+    if "transforms" in arguments:
+        # OneOf, SomeOf, Sequential and the like hold others.
+        inner = [_create(*pair) for entry in arguments["transforms"] for pair in entry.items()]
+        arguments = {**arguments, "transforms": inner}
     with warnings.catch_warnings():
         # It only warns about an argument that it does not know, and goes on with its default.
         warnings.simplefilter("error")

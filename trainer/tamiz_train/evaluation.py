@@ -6,7 +6,7 @@ and served. A served model is measured by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from tamiz.spec import ModelSpec
 
 from . import metrics
 from .data import Data, Split, create_loader, load_data
+from .data.split import SPLITS
 from .models import Classifier
 from .run import Run
 
@@ -152,18 +153,23 @@ class Evaluation:
         }
 
 
-def load_run_data(run: Run) -> Data:
+def load_run_data(run: Run, names: Collection[str] = SPLITS) -> Data:
     """The images of a finished run.
+
+    Args:
+        run: the run.
+        names: of the splits that are wanted.
 
     Raises:
         RecipeError: they are not there.
-        RunError: their labels are not the run's any more.
+        RunError: their labels are not the run's any more; or images were added or taken away, so that splits drawn
+            by chance are others now, and what it is measured on may be what it was trained on.
     """
     data = load_data(run.recipe.data, run.recipe.train.seed)
-    if data.labels != run.spec.labels:
+    if drawn := run.changed(data) & data.drawn & set(names):
         raise RunError(
-            f"{run.recipe.data.root} now has the labels {', '.join(data.labels)}; the run was trained on "
-            f"{', '.join(run.spec.labels)}"
+            f"{run.recipe.data.root} has other images than the run was trained on, and {' and '.join(sorted(drawn))}, "
+            "drawn from them by chance, would hold images of its training; bring the old ones back, or train again"
         )
     return data
 

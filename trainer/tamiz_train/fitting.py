@@ -28,14 +28,13 @@ from lightning.pytorch.callbacks import (
     Checkpoint,
     EarlyStopping,
     EMAWeightAveraging,
-    ModelCheckpoint,
     TQDMProgressBar,
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tamiz.errors import RecipeError, RunError
+from tamiz.errors import RecipeError, RunError, TamizError
 
 from .augmentation import create_augmentation
 from .data import Batch, Data, create_loader
@@ -90,7 +89,7 @@ def fit(
     phases = recipe.train.in_phases()
     interrupted = _load(last) if last.is_file() else None
     resumed = None if interrupted is None else interrupted["phase"]
-    history = _History(sum(phase.epochs for phase in phases), len(data.train), say)
+    history = _History(sum(phase.epochs for phase in phases), len(data.train), monitor, say)
     broken: set[str] = set()
     for index, phase in enumerate(phases):
         if resumed is not None and index < resumed:
@@ -100,18 +99,18 @@ def fit(
         module = ClassifierModule(classifier, recipe, data, phase, index)
         if len(phases) > 1:
             say(f"phase {index + 1} of {len(phases)}: {parameters(classifier)}")
-        callbacks: list[Callback] = [history, *_callbacks(recipe.train, checkpoints, index, monitor, history)]
+        callbacks: list[Callback] = [history, *_callbacks(recipe.train, checkpoints, monitor, history)]
         going_on = interrupted is not None and index == resumed
         training, validation = _loaders(module, recipe, data, processes)
         if going_on:
             # Before workers begin to load; Lightning sets it when they have.
             training.sampler.set_epoch(interrupted["epoch"] + 1)
         trainer = _create_trainer(module, recipe, callbacks, tracker, processes, run)
-        with _errors_of_training(run):
+        with errors_of_training(run):
             trainer.fit(module, training, validation, ckpt_path=last if going_on else None, weights_only=True)
         classifier.cpu()
         broken |= module.broken
-    best = history.best(monitor)
+    best = history.best()
     load_best(classifier, checkpoints / f"best-{best['phase']}.ckpt")
     return Fitted(history.epochs, int(best["epoch"]), broken)
 
@@ -140,23 +139,11 @@ def _load(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _callbacks(
-    settings: TrainSettings, checkpoints: Path, index: int, monitor: str, history: _History
-) -> list[Callback]:
+def _callbacks(settings: TrainSettings, checkpoints: Path, monitor: str, history: _History) -> list[Callback]:
     mode = "min" if monitor.endswith("loss") else "max"
     # Where weights are averaged, only a whole checkpoint has the average in the place of the last step's.
     weights_only = settings.ema_decay is None
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            checkpoints,
-            filename=f"best-{index + 1}",
-            monitor=monitor,
-            mode=mode,
-            save_weights_only=weights_only,
-            enable_version_counter=False,
-        ),
-        _Checkpoints(checkpoints, settings.checkpoint_every, weights_only, history),
-    ]
+    callbacks: list[Callback] = [_Checkpoints(checkpoints, settings.checkpoint_every, weights_only, history)]
     if settings.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     if settings.early_stopping_patience is not None:
@@ -198,7 +185,7 @@ def _create_trainer(
 ) -> L.Trainer:
     settings = recipe.train
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with _errors_of_training(run):
+    with errors_of_training(run):
         return L.Trainer(
             accelerator=settings.device,
             devices=processes.local,
@@ -220,7 +207,8 @@ def _create_trainer(
 
 
 @contextmanager
-def _errors_of_training(run: Path) -> Iterator[None]:
+def errors_of_training(run: Path) -> Iterator[None]:
+    """Tell what training fails with in one line."""
     with warnings.catch_warnings():
         # Advice of Lightning's on workers and log intervals; the recipe has decided these.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -230,14 +218,23 @@ def _errors_of_training(run: Path) -> Iterator[None]:
         try:
             yield
         except MisconfigurationException as exc:
-            # A device that is not there, or a validation without one readable image.
-            raise RecipeError(f"train: {' '.join(str(exc).split())}") from exc
-        except (RuntimeError, ValueError, OSError) as exc:
-            # Memory, a disk that is full, a batch that a layer cannot take: the run cannot go on.
-            raise RunError(f"training failed in {run}: {' '.join(str(exc).split())}") from exc
+            # A device that is not there.
+            raise RecipeError(f"train: {_line(exc)}") from exc
+        except TamizError:
+            raise
+        except Exception as exc:
+            # Memory, a disk that is full, a batch that a layer or an augmentation cannot take, a tracking server that
+            # went away: the run cannot go on.
+            raise RunError(f"training failed in {run}: {_line(exc)}") from exc
         except SystemExit as exc:
             # What Lightning makes of Ctrl-C, and of SIGTERM with a status of 0.
             raise KeyboardInterrupt from exc
+
+
+def _line(exc: Exception) -> str:
+    text = str(exc).strip() or type(exc).__name__
+    # Of a worker process the message is its whole traceback, of which the last line says what it was.
+    return text.splitlines()[-1].strip() if "Traceback" in text else " ".join(text.split())
 
 
 class _EarlyStopping(EarlyStopping):
@@ -249,7 +246,11 @@ class _EarlyStopping(EarlyStopping):
 
 
 class _Checkpoints(Checkpoint):
-    """Saves what an interrupted run goes on from; as a Checkpoint it is called when all other callbacks have been."""
+    """Saves the best epoch of each phase, and what an interrupted run goes on from.
+
+    As a Checkpoint it is called when all other callbacks have been. Which epoch is the best is for `_History` to say
+    alone, also in a run that was moved since it was interrupted.
+    """
 
     def __init__(self, folder: Path, every: int | None, weights_only: bool, history: _History) -> None:
         self.folder = folder
@@ -258,25 +259,36 @@ class _Checkpoints(Checkpoint):
         self.history = history
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.save_checkpoint(self.folder / "last.ckpt")
-        epoch = self.history.epochs[-1]["epoch"]
+        latest = self.history.epochs[-1]
+        epoch, phase = latest["epoch"], latest["phase"]
+        if self.history.best(phase) is latest:
+            trainer.save_checkpoint(self.folder / f"best-{phase}.ckpt", weights_only=self.weights_only)
         if self.every is not None and epoch % self.every == 0:
             trainer.save_checkpoint(self.folder / f"epoch-{epoch:03}.ckpt", weights_only=self.weights_only)
+        # Last: after an interruption before it, the epoch is repeated.
+        trainer.save_checkpoint(self.folder / "last.ckpt")
 
 
 class _History(Callback):
     """Keeps the figures of each epoch, also over an interruption, and says them."""
 
-    def __init__(self, planned: int, images: int, say: Say) -> None:
+    def __init__(self, planned: int, images: int, monitor: str, say: Say) -> None:
         self.planned = planned
         self.images = images
+        self.monitor = monitor
         self.say = say
         self.epochs: list[dict[str, Any]] = []
         self._began = self._trained = 0.0
 
-    def best(self, monitor: str) -> dict[str, Any]:
-        sign = 1 if monitor.endswith("loss") else -1
-        return min(self.epochs, key=lambda epoch: sign * epoch.get(monitor, math.inf * sign))
+    def best(self, phase: int | None = None) -> dict[str, Any]:
+        """The best epoch, the first of equals; of one phase where that is named."""
+        sign = 1 if self.monitor.endswith("loss") else -1
+
+        def badness(epoch: dict[str, Any]) -> float:
+            figure: float = sign * epoch.get(self.monitor, math.nan)
+            return math.inf if math.isnan(figure) else figure
+
+        return min((epoch for epoch in self.epochs if phase in (None, epoch["phase"])), key=badness)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}
@@ -297,6 +309,8 @@ class _History(Callback):
         assert isinstance(pl_module, ClassifierModule)
         self._log_step(pl_module)
         figures = {name: value.item() for name, value in trainer.callback_metrics.items() if name != "step"}
+        if self.monitor not in figures:
+            raise RecipeError(f"train: no validation image could be read, so there is no {self.monitor} to choose by")
         seconds = time.perf_counter() - self._began
         number = len(self.epochs) + 1
         self.epochs.append(

@@ -189,7 +189,7 @@ def create_loss(settings: TrainSettings, data: Data) -> nn.Module:
     Raises:
         RecipeError: label smoothing of multilabel data.
     """
-    counts = data.train.counts().astype(np.float64)
+    counts = data.train.counts(len(data.labels)).astype(np.float64)
     if data.task == "multilabel":
         if settings.label_smoothing:
             raise RecipeError("train.label_smoothing: belongs to multiclass data; these are multilabel")

@@ -14,7 +14,7 @@ from tamiz.errors import InvalidImageError
 from tamiz.preprocessing import decode, prepare, resize
 from tamiz.spec import Preprocessing
 
-from .augmentation import create_augmentation
+from .augmentation import check_augmentation, create_augmentation
 from .data import Split
 from .evaluation import Evaluation
 from .recipe import Recipe
@@ -96,12 +96,15 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
         try:
             pixels = decode(split.images[index], recipe.preprocessing.colour)
+            plain = prepare(split.images[index], recipe.preprocessing)
         except InvalidImageError:
             images += [np.zeros((1, 1), np.uint8)] * 2
             titles += [f"{title}\ncannot be read"] * 2
             continue
-        augmented = pixels if augmentation is None else augmentation(image=pixels)["image"]
-        images += [resize(pixels, recipe.preprocessing), resize(augmented, recipe.preprocessing)]
+        if augmentation is not None:
+            check_augmentation(augmentation, pixels)
+            pixels = augmentation(image=pixels)["image"]
+        images += [plain, plain if augmentation is None else resize(pixels, recipe.preprocessing)]
         titles += [f"{title}\nas it is", f"{title}\naugmented"]
     return contact_sheet(images, titles)
 

@@ -8,6 +8,7 @@ A recipe is found by name among the package's own (`recipes/*.yaml`) or by path.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -70,6 +71,10 @@ class Recipe(Section):
     def with_absolute_paths(self) -> Recipe:
         """The same recipe for a reader in any folder."""
         update: dict[str, Any] = {"data": self.data.model_copy(update={"root": self.data.root.absolute()})}
+        scheme, separator, path = (self.tracking.uri or "").partition(":///")
+        if separator and scheme == "sqlite":
+            uri = f"{scheme}:///{Path(path).absolute()}"
+            update["tracking"] = self.tracking.model_copy(update={"uri": uri})
         if self.model.weights is not None:
             update["model"] = self.model.model_copy(update={"weights": self.model.weights.absolute()})
         return self.model_copy(update=update)
@@ -77,6 +82,15 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """YAML that reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-6 as a number, as YAML 1.2 does; for PyYAML, which is of YAML 1.1, it lacks a point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def shipped_recipes() -> list[str]:
@@ -100,13 +114,14 @@ def load_recipe(
     """
     source, text = _find(name)
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as exc:
         raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):
         raise RecipeError(f"recipe {source}: not a mapping of keys to values")
     for variable, key, value in _from_environment(environment or {}):
-        _override(document, key, value, variable)
+        # Of other tools as it stands: an experiment may be called 2024.
+        _override(document, key, value, variable, text=variable in ENVIRONMENT)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -148,7 +163,7 @@ def _find(name: str | os.PathLike[str]) -> tuple[str, str]:
     return str(name), resource.read_text(encoding="utf-8")
 
 
-def _override(document: dict[str, Any], key: str, value: str, source: str) -> None:
+def _override(document: dict[str, Any], key: str, value: str, source: str, *, text: bool = False) -> None:
     *parents, last = key.split(".")
     section = document
     for parent in parents:
@@ -159,7 +174,7 @@ def _override(document: dict[str, Any], key: str, value: str, source: str) -> No
             raise RecipeError(f"{source}: {parent} holds a value, not a section")
         section = child
     try:
-        section[last] = yaml.safe_load(value)
+        section[last] = value if text else yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as exc:
         raise RecipeError(f"{source}: the value is not YAML") from exc
 

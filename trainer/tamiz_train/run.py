@@ -4,6 +4,7 @@
 
     runs/<name>/<time>/
         recipe.yaml         the resolved recipe
+        data.json           labels, and a fingerprint of each split
         model.safetensors   weights of the best epoch
         spec.json           the ModelSpec that travels with the model
         metrics.json        by epoch, and of the best epoch on validation and test; written last
@@ -34,6 +35,7 @@ from tamiz.spec import ModelSpec
 from .recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from .data import Data
     from .models import Classifier
 
 
@@ -90,6 +92,30 @@ class Run:
         except OSError as exc:
             raise RunError(f"cannot make a run in {parent}: {exc.strerror}; set runs_dir to a folder you own") from exc
         return cls(path)
+
+    def remember(self, data: Data) -> None:
+        """Save which images it trains on, so that others are noticed when it is resumed or evaluated."""
+        fingerprints = {split.name: split.fingerprint(self.recipe.data.root) for split in data.splits}
+        document = {"labels": data.labels, "fingerprints": fingerprints}
+        write_whole(self.path / "data.json", json.dumps(document, indent=2))
+
+    def changed(self, data: Data) -> set[str]:
+        """Names of the splits whose images are not those of training any more; of a run of old nothing is known.
+
+        Raises:
+            RunError: the labels are not.
+        """
+        if not (self.path / "data.json").is_file():
+            return set()
+        document = json.loads(self._read("data.json"))
+        if list(data.labels) != document["labels"]:
+            raise RunError(
+                f"{self.recipe.data.root} now has the labels {', '.join(data.labels)}; the run was trained on "
+                f"{', '.join(document['labels'])}"
+            )
+        known = document["fingerprints"]
+        root = self.recipe.data.root
+        return {split.name for split in data.splits if split.fingerprint(root) != known[split.name]}
 
     def finish(self, classifier: Classifier, spec: ModelSpec, metrics: dict[str, Any]) -> None:
         """Save what training made; the metrics last, since they mark the run as finished."""

@@ -211,7 +211,8 @@ class TrainSettings(Section):
         shuffle: new order of the training images each epoch.
         seed: of the split, the order, the augmentation and the first weights.
         deterministic: only algorithms that give the same bits each time, where that costs speed too.
-        precision: Lightning's: ``32-true``, ``bf16-mixed``, ``16-mixed``. Evaluation is always in float32.
+        precision: Lightning's: ``32-true``, ``bf16-mixed``, ``16-mixed``. The evaluation of the best epoch is
+            always in float32.
         compile: the network with ``torch.compile``, which wants a C++ compiler on CPUs.
         device: Lightning's accelerator: ``auto``, ``cpu``, ``cuda``.
         num_workers: processes that load images; they live as long as the run.

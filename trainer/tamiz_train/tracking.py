@@ -30,7 +30,7 @@ class Tracker:
 
     @classmethod
     @contextmanager
-    def start(cls, recipe: Recipe, run: Run, group: Processes = Processes()) -> Iterator[Tracker]:
+    def start(cls, run: Run, group: Processes = Processes()) -> Iterator[Tracker]:
         """Open a run in MLflow; it ends as FINISHED, or as FAILED where the block raises.
 
         Raises:
@@ -39,6 +39,8 @@ class Tracker:
         if not group.first:
             yield cls()
             return
+        # As it is on disk, where a resumed run finds the same.
+        recipe = run.recipe
         tensorboard = (
             TensorBoardLogger(run.path, name="tensorboard", version="") if recipe.tracking.tensorboard else None
         )

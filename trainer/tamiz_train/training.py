@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lightning as L
+import numpy as np
 import torch
 
-from tamiz.errors import InvalidImageError, RecipeError
+from tamiz.errors import InvalidImageError, RecipeError, RunError
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
@@ -17,7 +18,7 @@ from .augmentation import A, check_augmentation, create_augmentation
 from .data import Data, Split, load_data
 from .distributed import Processes, processes
 from .evaluation import evaluate, tune_thresholds
-from .fitting import fit, parameters
+from .fitting import errors_of_training, fit, parameters
 from .models import Classifier, check_name, create_model
 from .module import create_loss, monitored
 from .optimization import create_optimizer, create_schedule, freeze
@@ -105,7 +106,7 @@ def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
     """
     with processes() as group:
         prepared = prepare(recipe)
-        run = group.from_first(Run.begin(recipe) if group.first else None)
+        run = group.from_first(_begin(prepared) if group.first else None)
         return _complete(run, prepared, group, say)
 
 
@@ -114,13 +115,25 @@ def resume(run: Run, say: Say = lambda line: None) -> Run:
 
     Raises:
         RecipeError: its images or weights are not there any more.
-        RunError: its images have other labels now, or training failed.
+        RunError: its images or their labels are others now, or training failed.
     """
     if run.finished:
         say(f"{run.path} is finished; nothing is left to do")
         return run
     with processes() as group:
-        return _complete(run, prepare(run.recipe), group, say)
+        prepared = prepare(run.recipe)
+        if changed := run.changed(prepared.data):
+            raise RunError(
+                f"{run.recipe.data.root} has other images in {' and '.join(sorted(changed))} than the run began with; "
+                "bring the old ones back, or train anew"
+            )
+        return _complete(run, prepared, group, say)
+
+
+def _begin(prepared: Prepared) -> Run:
+    run = Run.begin(prepared.recipe)
+    run.remember(prepared.data)
+    return run
 
 
 def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
@@ -128,7 +141,7 @@ def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
     if not group.first:
         say = _say_nothing
     say(str(prepared))
-    with Tracker.start(recipe, run, group) as tracker:
+    with Tracker.start(run, group) as tracker:
         try:
             fitted = fit(prepared.classifier, recipe, prepared.data, run.path, tracker, group, say)
         except KeyboardInterrupt:
@@ -136,7 +149,8 @@ def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
             raise
         # What the first process measures and writes, the others need not.
         if group.first:
-            _finish(run, prepared, fitted.broken, tracker, say, epochs=fitted.epochs, best_epoch=fitted.best_epoch)
+            with errors_of_training(run.path):
+                _finish(run, prepared, fitted.broken, tracker, say, epochs=fitted.epochs, best_epoch=fitted.best_epoch)
         group.wait()
     return run
 
@@ -146,6 +160,8 @@ def _finish(run: Run, prepared: Prepared, broken: set[str], tracker: Tracker, sa
     figures = {}
     for split in (data.validation, data.test):
         measured = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
+        if not np.isfinite(measured.probabilities).all():
+            raise RunError(f"training failed in {run.path}: it diverged, the network gives no numbers; lower the rate")
         if split is data.validation and recipe.thresholds == "tuned" and data.task == "multilabel":
             spec = spec.model_copy(update={"thresholds": tune_thresholds(measured)})
             measured = measured.with_spec(spec)

@@ -30,6 +30,13 @@ def load_data(settings: DataSettings, seed: int) -> Data:
         RecipeError: there are no images where the recipe says, or they do not fit each other.
     """
     source = _read(settings)
+    if not len(source.splits.get("train", ())):
+        raise RecipeError(f"data: none of the images of {settings.root} is for training")
+    if source.task == "multilabel" and len(source.labels) < 2:
+        raise RecipeError(
+            f"data: images of several labels want two or more, and there is {' '.join(source.labels) or 'none'}; to "
+            "tell images with a label from those without, give each one of two labels"
+        )
     train, given = source.splits["train"], source.splits
     if "test" not in given:
         assert not isinstance(settings, TorchvisionData)
@@ -48,7 +55,10 @@ def load_data(settings: DataSettings, seed: int) -> Data:
                 f"data.subset_size: {settings.subset_size} of {len(train)} training images; ask for fewer"
             )
         train = train.take(sorted(random.Random(seed).sample(range(len(train)), settings.subset_size)))
-    return Data(source.labels, source.task, train, validation, test)
+    drawn = frozenset({"train", "validation", "test"} - given.keys())
+    if settings.validation_from == "test" and "validation" in drawn:
+        drawn |= {"test"}
+    return Data(source.labels, source.task, train, validation, test, drawn)
 
 
 def _read(settings: DataSettings) -> Source:

@@ -75,9 +75,7 @@ def check_data(data: Data, colour: str) -> Iterator[Finding]:
     if contradicting:
         yield Finding("images that have two different labels", tuple(contradicting))
     for split in data.splits:
-        counts = np.zeros(len(data.labels), np.int64)
-        found = split.counts()
-        counts[: len(found)] = found
+        counts = split.counts(len(data.labels))
         if missing := tuple(label for label, count in zip(data.labels, counts, strict=True) if count == 0):
             yield Finding(f"labels without an image in {split.name}", missing)
 

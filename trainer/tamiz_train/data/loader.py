@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from tamiz.errors import InvalidImageError
-from tamiz.preprocessing import ImageSource, decode, resize
+from tamiz.preprocessing import ImageSource, decode, prepare, resize
 from tamiz.spec import Preprocessing
 
 from .split import Split
@@ -105,14 +105,16 @@ class _Images(Dataset[tuple[Any, Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, Any, int]:
         image: ImageSource = self.split.images[index]
+        target = self.split.targets[index]
         try:
+            if self.augmentation is None:
+                # By the very function that a client calls.
+                return prepare(image, self.preprocessing), target, index
             pixels = decode(image, self.preprocessing.colour)
         except InvalidImageError as exc:
             # Told in the batch, not raised: an exception in a worker process would end the run.
             return str(exc), None, index
-        if self.augmentation is not None:
-            pixels = self.augmentation(image=pixels)["image"]
-        return resize(pixels, self.preprocessing), self.split.targets[index], index
+        return resize(self.augmentation(image=pixels)["image"], self.preprocessing), target, index
 
 
 class _TrainingOrder(DistributedSampler[Any]):
@@ -130,7 +132,8 @@ class _EvaluationBatches(Sampler[list[int]]):
     def __init__(self, images: int, batch_size: int, share: Share) -> None:
         self.indices = np.arange(share.rank, images, share.processes)
         largest = -(-images // share.processes)
-        self.batches = -(-largest // batch_size)
+        # One at least, also of nothing: who evaluates need not know.
+        self.batches = max(1, -(-largest // batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         return (part.tolist() for part in np.array_split(self.indices, self.batches))

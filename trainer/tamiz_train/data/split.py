@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,22 +43,42 @@ class Split:
         images = self.images[indices] if isinstance(self.images, np.ndarray) else [self.images[i] for i in indices]
         return Split(name or self.name, images, self.targets[indices])
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Images of each label, int64 ``[labels]``; multiclass labels that come last and have none are left out."""
+    def counts(self, labels: int) -> npt.NDArray[np.int64]:
+        """Images of each of so many labels, int64 ``[labels]``."""
         if self.targets.ndim == 2:
             return self.targets.sum(0).astype(np.int64)
-        return np.bincount(self.targets.astype(np.int64))
+        return np.bincount(self.targets.astype(np.int64), minlength=labels)
+
+    def fingerprint(self, root: Path) -> str:
+        """Tells one choice of images with their targets from another: a hash of their names below a folder."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.targets).data, digest_size=16)
+        if isinstance(self.images, np.ndarray):
+            digest.update(np.ascontiguousarray(self.images).data)
+        else:
+            for path in self.images:
+                digest.update(os.fsencode(str(path).removeprefix(str(root))) + b"\0")
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its labels, and its images in three splits."""
+    """A data set: its labels, and its images in three splits.
+
+    Attributes:
+        labels: in the order of the targets.
+        task: whether an image has one of them or several.
+        train: images to train on.
+        validation: images to choose the best epoch by.
+        test: images to measure the result on.
+        drawn: names of the splits that were drawn by chance from another, so that one image more may change them whole.
+    """
 
     labels: tuple[str, ...]
     task: Task
     train: Split
     validation: Split
     test: Split
+    drawn: frozenset[str] = frozenset()
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -82,7 +104,8 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
     def key(label: str) -> tuple[int, int, str]:
         number = label.removeprefix("-").isdecimal() and label.isascii()
-        return (0, int(label), "") if number else (1, 0, label)
+        # The label itself too: 1 and 01 are two.
+        return (0, int(label), label) if number else (1, 0, label)
 
     return tuple(sorted(set(labels), key=key))
 
