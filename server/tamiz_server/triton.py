@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import http.client
 import importlib.util
 import os
 import re
@@ -278,9 +279,12 @@ class Triton:
         deadline = time.monotonic() + self.start_timeout_s
         with open_channel(f"{LOOPBACK}:{self.ports.grpc}", _RECONNECT_FAST) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            # Another process may have the port, even another Triton: only the name tells that it is this one. Ports are
-            # opened one after another, that of the metrics last.
-            while _server_name(stub) != self._server.name or _ALL_OPEN not in _read(self.log):
+            # Another process may have a port, even another Triton: only the name tells that it is this one.
+            while not (
+                _server_name(stub) == self._server.name
+                and self._server.name in _get(self.ports.http, "/v2")
+                and "nv_inference" in _get(self.ports.metrics, "/metrics")
+            ):
                 if self._server.process.poll() is not None:
                     reason = _reason(self.log)
                     kind = _PortTaken if re.search(r"in use|failed to bind", reason, re.IGNORECASE) else TritonError
@@ -461,6 +465,18 @@ def _server_name(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> str | None:
         return None
 
 
+def _get(port: int, path: str) -> str:
+    """What answers to HTTP on the loopback; nothing where nothing does, or not yet."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+
+
 def _reason(log: Path) -> str:
     """Why Triton ended, in one line of its log."""
     text = _read(log)
@@ -469,12 +485,12 @@ def _reason(log: Path) -> str:
 
 
 _LOST_LIBRARY = re.compile(r"error while loading shared libraries: .*")
-_ALL_OPEN = "Started Metrics Service"
 _REASONS = (
     # The first that is found tells most.
     _LOST_LIBRARY,
     re.compile(r"failed to load '.*' version \d+: .*"),
     re.compile(r".*Address already in use.*"),
+    re.compile(r"(?<=\] \").*already in use"),
     re.compile(r"(?<=creating server: ).*"),
     re.compile(r"(?<=\] \").*[Ff]ailed.*(?=\")"),
 )

@@ -136,14 +136,14 @@ def test_a_run_goes_on_in_another_folder_and_wherever_it_was_moved(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "digits").symlink_to(digits)
     common = ["data.root=data/digits", "data.subset_size=400", "train.epochs=4"]
-    whole = train(tiny_recipe(*common, "runs_dir=whole"))
+    whole = train(tiny_recipe(*common, f"runs_dir={tmp_path / 'whole'}"))
     recipe = tiny_recipe(*common, "runs_dir=begun", "tracking.uri=sqlite:///mlflow.db", "train.num_workers=1")
     begun = interrupt_after(3, recipe, monkeypatch)
     moved = Run(Path(shutil.move(begun.path, tmp_path / "moved")))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert figures(resume(moved)) == figures(whole)
-    mine, others = (load_file(run / "model.safetensors") for run in (moved.path, tmp_path / whole.path))
+    mine, others = (load_file(run / "model.safetensors") for run in (moved.path, whole.path))
     assert all(torch.equal(mine[name], others[name]) for name in others)
     assert not list((tmp_path / "elsewhere").iterdir())
 

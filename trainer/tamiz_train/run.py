@@ -93,9 +93,9 @@ class Run:
             raise RunError(f"cannot make a run in {parent}: {exc.strerror}; set runs_dir to a folder you own") from exc
         return cls(path)
 
-    def remember(self, data: Data) -> None:
-        """Save which images it trains on, so that others are noticed when it is resumed or evaluated."""
-        fingerprints = {split.name: split.fingerprint(self.recipe.data.root) for split in data.splits}
+    def remember(self, data: Data, root: Path) -> None:
+        """Save which images below a folder it trains on, so that others are noticed when it goes on or is evaluated."""
+        fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
         document = {"labels": data.labels, "fingerprints": fingerprints}
         write_whole(self.path / "data.json", json.dumps(document, indent=2))
 

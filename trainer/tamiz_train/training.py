@@ -132,7 +132,7 @@ def resume(run: Run, say: Say = lambda line: None) -> Run:
 
 def _begin(prepared: Prepared) -> Run:
     run = Run.begin(prepared.recipe)
-    run.remember(prepared.data)
+    run.remember(prepared.data, prepared.recipe.data.root)
     return run
 
 
