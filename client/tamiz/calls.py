@@ -445,7 +445,7 @@ class Calls:
             if served is None:
                 # The server says so of the model itself, not of a version.
                 endpoint.ready = False
-                if not elsewhere:
+                if not elsewhere and (yield from self._is_up(endpoint, attempts)):
                     raise exc
             elif (endpoint.url, served.version) not in attempts.gone:
                 attempts.gone.add((endpoint.url, served.version))
@@ -466,6 +466,14 @@ class Calls:
         logger.info("attempt %d failed: %s; the next in %.0f ms", attempts.failed, exc, wait * 1000)
         if wait:
             yield from self._wait(exc, wait, attempts)
+
+    def _is_up(self, endpoint: Endpoint, attempts: _Attempts) -> Flow[bool]:
+        """Whether a server is ready for work: one that is about to end, or just begins, knows no model either."""
+        try:
+            reply = yield from self._call(endpoint, "ServerReady", service_pb2.ServerReadyRequest(), attempts)
+        except ServerError:
+            return False
+        return bool(reply.ready)
 
     def _spend(self, exc: ServerError, attempts: _Attempts) -> None:
         # Batches of `classify_many` need no other bound than the window: they wait at their places in it.

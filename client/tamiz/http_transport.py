@@ -160,6 +160,10 @@ async def _ready(client: Any, request: service_pb2.ModelReadyRequest, headers: d
     return service_pb2.ModelReadyResponse(ready=ready)
 
 
+async def _server_ready(client: Any, request: service_pb2.ServerReadyRequest, headers: dict[str, str]) -> Any:
+    return service_pb2.ServerReadyResponse(ready=await client.is_server_ready(headers=headers))
+
+
 async def _regions(client: Any, request: Any, headers: dict[str, str]) -> Any:
     reply = service_pb2.SystemSharedMemoryStatusResponse()
     for region in await client.get_system_shared_memory_status(headers=headers):
@@ -185,6 +189,7 @@ _METHODS = {
     "ModelConfig": _config,
     "ModelInfer": _infer,
     "ModelReady": _ready,
+    "ServerReady": _server_ready,
     "SystemSharedMemoryRegister": _register,
     "SystemSharedMemoryStatus": _regions,
     "SystemSharedMemoryUnregister": _unregister,

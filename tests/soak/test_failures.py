@@ -94,9 +94,12 @@ def test_the_only_server_ends_and_comes_back_while_a_job_runs(end: Callable[...,
 
 @pytest.mark.soak
 def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
-    """200 images/s of capacity, 600 calls/s for 20 s, each with 1 s of time, by an open loop."""
-    capacity, seconds = 200.0, 20.0
-    settings = ServingSettings(max_batch_size=1, max_queue_size=40, max_queue_delay_us=0)
+    """Under 60 images/s of capacity, three times as many calls for 30 s, each with 1 s of time, by an open loop.
+
+    So slow a server, that what it can bear is its own affair and not that of the processors, which it shares with this.
+    """
+    capacity, seconds = 60.0, 30.0
+    settings = ServingSettings(max_batch_size=1, max_queue_size=12, max_queue_delay_us=0)
     answers: Counter[str] = Counter()
     late = 0.0
     lock = threading.Lock()
@@ -115,12 +118,12 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
     with (
         Fleet(tmp_path, 1, seconds=2 / capacity, settings=settings) as fleet,
         Client(fleet.url, model=MODEL, timeout_s=1.0) as client,
-        ThreadPoolExecutor(600) as pool,
+        ThreadPoolExecutor(200) as pool,
     ):
         # What it can bear, measured: a sleep takes longer than asked for.
         began = time.perf_counter()
-        list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 1000), in_flight=8, batch_size=1))
-        capacity = 1000 / (time.perf_counter() - began)
+        list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 400), in_flight=8, batch_size=1))
+        capacity = 400 / (time.perf_counter() - began)
         before, began = client.stats, time.perf_counter()
         for number in paced(3 * capacity, seconds):
             pool.submit(call, number)
@@ -136,7 +139,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
     assert set(answers) <= {"right", "OverloadedError", "DeadlineError"}
     assert goodput >= 0.9 * capacity
     assert amplification <= 1.1
-    assert late < 1.25
+    assert late < 1.5
 
 
 @pytest.mark.soak
