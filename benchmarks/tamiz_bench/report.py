@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tamiz.errors import UsageError
+from tamiz.results import staged
 
 from .benchmark import Report
 
@@ -78,12 +79,9 @@ def write_json(document: dict[str, Any], folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with staged(path) as part:
         part.write_bytes(content)
         part.replace(path)
-    except OSError as exc:
-        raise UsageError(f"--out {path.parent}: {exc.strerror}") from exc
 
 
 def _plot(report: Report) -> Figure:

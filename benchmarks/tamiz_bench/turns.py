@@ -30,13 +30,14 @@ def take_turns(
     Returns:
         Each contender's figures, by round.
     """
-    names = list(contenders)
-    figures: Figures = {name: [] for name in names}
+    figures: Figures = {name: [] for name in contenders}
+    order, chance = list(contenders), random.Random(0)
     for turn in range(rounds):
-        # In another order each time, so that none is always the one after the same other.
-        for name in random.Random(turn).sample(names, len(names)):
+        for name in order:
             figures[name].append(contenders[name]())
             say(f"round {turn + 1} of {rounds}: {name} {_number(figures[name][-1])} {unit}")
+        # In another order each time, so that none is always the one after the same other.
+        chance.shuffle(order)
     return figures
 
 

@@ -69,8 +69,7 @@ class HttpTransport:
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         """See `transport.Transport`."""
-        reply: Any = self.begin(method, request, timeout_s).result()
-        return reply
+        return self.begin(method, request, timeout_s).result()
 
     def begin(self, method: str, request: Any, timeout_s: float) -> CallFuture:
         """See `transport.Transport`."""

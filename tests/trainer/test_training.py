@@ -15,7 +15,7 @@ from tamiz import RecipeError, RunError
 from tamiz.preprocessing import decode
 from tamiz_train.cpu import keep_strided_depthwise_in_float32
 from tamiz_train.data import load_data
-from tamiz_train.evaluation import evaluate
+from tamiz_train.evaluation import evaluate, load_run_data
 from tamiz_train.models import create_model
 from tamiz_train.optimization import create_optimizer, create_schedule
 from tamiz_train.recipe import Recipe
@@ -109,6 +109,10 @@ def test_evaluating_a_run_on_data_of_other_labels_is_refused(
     done = tamiz("evaluate", run.path)
     assert done.returncode == 1
     assert "now has the labels 0, 1, 2, 4" in done.stderr
+    # A run of before runs remembered their images, too.
+    (run.path / "data.json").unlink()
+    with pytest.raises(RunError, match="now has the labels 0, 1, 2, 4"):
+        load_run_data(run)
 
 
 def test_a_device_that_is_not_there_and_a_validation_without_images_are_told(

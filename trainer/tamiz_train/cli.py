@@ -107,11 +107,11 @@ def evaluate(
     from .data.split import SPLITS
     from .tracking import log_evaluation
 
-    data = evaluation.load_run_data(found, SPLITS if split == "all" else (split,))
+    names = SPLITS if split == "all" else (split,)
+    data = evaluation.load_run_data(found, names)
     classifier = found.load_model()
-    splits = data.splits if split == "all" else (data.split(split),)
     told, documents = {}, []
-    for each in splits:
+    for each in map(data.split, names):
         measured = evaluation.evaluate(classifier, each, found.spec, num_workers=found.recipe.train.num_workers)
         title, folder, extra = f"{found.recipe.name}, {found.path.name}", each.name, {}
         if model is not None:

@@ -99,7 +99,7 @@ def fit(
         module = ClassifierModule(classifier, recipe, data, phase, index)
         if len(phases) > 1:
             say(f"phase {index + 1} of {len(phases)}: {parameters(classifier)}")
-        callbacks: list[Callback] = [history, *_callbacks(recipe.train, checkpoints, monitor, history)]
+        callbacks: list[Callback] = [history, *_callbacks(recipe.train, checkpoints, history)]
         going_on = interrupted is not None and index == resumed
         training, validation = _loaders(module, recipe, data, processes)
         if going_on:
@@ -139,15 +139,15 @@ def _load(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def _callbacks(settings: TrainSettings, checkpoints: Path, monitor: str, history: _History) -> list[Callback]:
-    mode = "min" if monitor.endswith("loss") else "max"
+def _callbacks(settings: TrainSettings, checkpoints: Path, history: _History) -> list[Callback]:
     # Where weights are averaged, only a whole checkpoint has the average in the place of the last step's.
     weights_only = settings.ema_decay is None
     callbacks: list[Callback] = [_Checkpoints(checkpoints, settings.checkpoint_every, weights_only, history)]
     if settings.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     if settings.early_stopping_patience is not None:
-        callbacks.append(_EarlyStopping(monitor, patience=settings.early_stopping_patience, mode=mode))
+        mode = "min" if history.monitor.endswith("loss") else "max"
+        callbacks.append(_EarlyStopping(history.monitor, patience=settings.early_stopping_patience, mode=mode))
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     return callbacks

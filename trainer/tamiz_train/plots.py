@@ -95,16 +95,16 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         target = split.targets[index]
         title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
         try:
-            pixels = decode(split.images[index], recipe.preprocessing.colour)
-            plain = prepare(split.images[index], recipe.preprocessing)
+            plain = augmented = prepare(split.images[index], recipe.preprocessing)
+            if augmentation is not None:
+                pixels = decode(split.images[index], recipe.preprocessing.colour)
+                check_augmentation(augmentation, pixels)
+                augmented = resize(augmentation(image=pixels)["image"], recipe.preprocessing)
         except InvalidImageError:
             images += [np.zeros((1, 1), np.uint8)] * 2
             titles += [f"{title}\ncannot be read"] * 2
             continue
-        if augmentation is not None:
-            check_augmentation(augmentation, pixels)
-            pixels = augmentation(image=pixels)["image"]
-        images += [plain, plain if augmentation is None else resize(pixels, recipe.preprocessing)]
+        images += [plain, augmented]
         titles += [f"{title}\nas it is", f"{title}\naugmented"]
     return contact_sheet(images, titles)
 

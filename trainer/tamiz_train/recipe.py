@@ -71,9 +71,9 @@ class Recipe(Section):
     def with_absolute_paths(self) -> Recipe:
         """The same recipe for a reader in any folder."""
         update: dict[str, Any] = {"data": self.data.model_copy(update={"root": self.data.root.absolute()})}
-        scheme, separator, path = (self.tracking.uri or "").partition(":///")
-        if separator and scheme == "sqlite":
-            uri = f"{scheme}:///{Path(path).absolute()}"
+        uri, local = self.tracking.uri or "", "sqlite:///"
+        if uri.startswith(local):
+            uri = f"{local}{Path(uri.removeprefix(local)).absolute()}"
             update["tracking"] = self.tracking.model_copy(update={"uri": uri})
         if self.model.weights is not None:
             update["model"] = self.model.model_copy(update={"weights": self.model.weights.absolute()})
@@ -91,6 +91,10 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
 def shipped_recipes() -> list[str]:
@@ -114,7 +118,7 @@ def load_recipe(
     """
     source, text = _find(name)
     try:
-        document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        document = _parse(text)
     except yaml.YAMLError as exc:
         raise RecipeError(f"recipe {source}: not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):
@@ -174,7 +178,7 @@ def _override(document: dict[str, Any], key: str, value: str, source: str, *, te
             raise RecipeError(f"{source}: {parent} holds a value, not a section")
         section = child
     try:
-        section[last] = value if text else yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
+        section[last] = value if text else _parse(value)
     except yaml.YAMLError as exc:
         raise RecipeError(f"{source}: the value is not YAML") from exc
 

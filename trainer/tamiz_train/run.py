@@ -100,22 +100,26 @@ class Run:
         write_whole(self.path / "data.json", json.dumps(document, indent=2))
 
     def changed(self, data: Data) -> set[str]:
-        """Names of the splits whose images are not those of training any more; of a run of old nothing is known.
+        """Names of the splits whose images are not those of training any more, as far as the run remembers them.
 
         Raises:
             RunError: the labels are not.
         """
-        if not (self.path / "data.json").is_file():
-            return set()
-        document = json.loads(self._read("data.json"))
-        if list(data.labels) != document["labels"]:
-            raise RunError(
-                f"{self.recipe.data.root} now has the labels {', '.join(data.labels)}; the run was trained on "
-                f"{', '.join(document['labels'])}"
-            )
-        known = document["fingerprints"]
         root = self.recipe.data.root
-        return {split.name for split in data.splits if split.fingerprint(root) != known[split.name]}
+        if (self.path / "data.json").is_file():
+            known = json.loads(self._read("data.json"))
+        elif self.finished:
+            # Of before runs remembered their images.
+            known = {"labels": list(self.spec.labels), "fingerprints": {}}
+        else:
+            return set()
+        if list(data.labels) != known["labels"]:
+            raise RunError(
+                f"{root} now has the labels {', '.join(data.labels)}; the run was trained on "
+                f"{', '.join(known['labels'])}"
+            )
+        splits = [split for split in data.splits if split.name in known["fingerprints"]]
+        return {split.name for split in splits if split.fingerprint(root) != known["fingerprints"][split.name]}
 
     def finish(self, classifier: Classifier, spec: ModelSpec, metrics: dict[str, Any]) -> None:
         """Save what training made; the metrics last, since they mark the run as finished."""

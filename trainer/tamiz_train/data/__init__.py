@@ -13,7 +13,7 @@ from ..settings import CsvData, DataSettings, FolderData, TorchvisionData, VocDa
 from .folders import read_folders
 from .loader import Batch, create_loader
 from .manifest import read_manifest
-from .split import Data, Source, Split, Task, divide
+from .split import SPLITS, Data, Source, Split, Task, divide
 from .voc import read_voc
 
 __all__ = ["Batch", "Data", "Split", "Task", "create_loader", "load_data"]
@@ -55,7 +55,7 @@ def load_data(settings: DataSettings, seed: int) -> Data:
                 f"data.subset_size: {settings.subset_size} of {len(train)} training images; ask for fewer"
             )
         train = train.take(sorted(random.Random(seed).sample(range(len(train)), settings.subset_size)))
-    drawn = frozenset({"train", "validation", "test"} - given.keys())
+    drawn = frozenset(SPLITS) - given.keys()
     if settings.validation_from == "test" and "validation" in drawn:
         drawn |= {"test"}
     return Data(source.labels, source.task, train, validation, test, drawn)
