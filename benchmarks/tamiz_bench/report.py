@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tamiz.errors import UsageError
-from tamiz.results import staged
+from tamiz.files import write_whole
 
 from .benchmark import Report
 
@@ -66,7 +66,7 @@ def write_report(report: Report, folder: Path) -> None:
     write_json(report.to_dict(), folder)
     plot = io.BytesIO()
     _plot(report).savefig(plot, dpi=120)
-    _write(folder / "report.png", plot.getvalue())
+    write_whole(folder / "report.png", plot.getvalue())
 
 
 def write_json(document: dict[str, Any], folder: Path) -> None:
@@ -75,13 +75,7 @@ def write_json(document: dict[str, Any], folder: Path) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
-    _write(folder / "report.json", json.dumps(document, indent=2).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with staged(path) as part:
-        part.write_bytes(content)
-        part.replace(path)
+    write_whole(folder / "report.json", json.dumps(document, indent=2))
 
 
 def _plot(report: Report) -> Figure:

@@ -7,12 +7,10 @@ other with any tool that compares files.
 from __future__ import annotations
 
 import csv
-import fcntl
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import MissingExtraError, UsageError
+from .files import check_writable, staged
 from .prediction import Prediction
 
 COLUMNS = ("path", "label", "score", "version", "error")
@@ -61,8 +60,7 @@ def check_output(path: Path) -> None:
         raise UsageError(f"--out {path}: write a .csv, a .jsonl or a .parquet file")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("parquet", "pyarrow")
-    with staged(path):
-        pass
+    check_writable(path)
 
 
 def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilabel: bool) -> None:
@@ -79,44 +77,8 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
         UsageError: the file cannot be written.
     """
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix]
-    with staged(path) as name:
-        write(name, records, top_k, multilabel)
-        # On the disk before the name, and the name before a journal of it is deleted.
-        _sync(name)
-        name.replace(path)
-        _sync(path.parent)
-
-
-@contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A file beside another, to be renamed to it, and else removed at the end of the block.
-
-    What a killed process left of it is overwritten by the next.
-
-    Raises:
-        UsageError: the folder cannot be written, or another process is writing this file.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                file.truncate(0)
-                yield part
-            finally:
-                part.unlink(missing_ok=True)
-    except BlockingIOError as exc:
-        raise UsageError(f"--out {path}: another process is writing it") from exc
-    except OSError as exc:
-        raise UsageError(f"--out {path}: {exc.strerror}") from exc
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with staged(path) as part:
+        write(part, records, top_k, multilabel)
 
 
 def _utf8(text: str) -> str:

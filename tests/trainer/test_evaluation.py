@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import Served
 
-from tamiz import Client, RunError
+from tamiz import Client, RunError, UsageError
 from tamiz_train.data import Split, load_data
 from tamiz_train.data.check import check_data
 from tamiz_train.evaluation import Evaluation, evaluate, evaluate_served, load_run_data, predict
@@ -118,7 +118,7 @@ def test_a_report_of_nothing_or_to_nowhere_is_told(measured: Evaluation, trained
     with pytest.raises(RunError, match="no image of the split test could be read"):
         write_report(nothing, tmp_path / "report", "x")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file/report: the report cannot be written: Not a directory"):
+    with pytest.raises(UsageError, match=r"file/report: cannot be written: Not a directory"):
         write_report(measured, tmp_path / "file" / "report", "x")
 
 

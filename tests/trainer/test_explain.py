@@ -242,6 +242,6 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_half_written_st
         explain(run, [corner], corner / "out")
     taken = tmp_path / "out" / "corner-dark.cam.png"
     taken.mkdir(parents=True)
-    with pytest.raises(RunError, match="cannot write .*corner-dark.cam.png: Is a directory"):
+    with pytest.raises(UsageError, match="corner-dark.cam.png: cannot be written: Is a directory"):
         list(explain(run, [corner], tmp_path / "out", label="dark"))
     assert list((tmp_path / "out").iterdir()) == [taken]

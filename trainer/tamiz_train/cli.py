@@ -5,7 +5,6 @@ What needs PyTorch is imported inside a command, when its arguments are known to
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, UsageError
+from tamiz.files import write_whole
 from tamiz.inputs import find_images
 from tamiz.results import check_output, print_table, to_record, write_records
 from tamiz.transport import DEFAULT_URL
@@ -221,7 +221,7 @@ def data_show(
     from .plots import plot_samples
 
     data = load_data(resolved.data, resolved.train.seed)
-    _write_whole(out, plot_samples(data.train, data.labels, resolved))
+    write_whole(out, plot_samples(data.train, data.labels, resolved))
     print(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, as they are and augmented")
 
 
@@ -339,16 +339,4 @@ def _write_features(path: Path, rows: list[Any]) -> None:
     array = np.stack([np.full(width, np.nan, np.float32) if row is None else row for row in rows])
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    _write_whole(path, buffer.getvalue())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    staged = path.with_name(f".{path.name}.part")
-    try:
-        staged.write_bytes(content)
-        staged.replace(path)
-    except OSError as exc:
-        raise UsageError(f"{path}: {exc.strerror}") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            staged.unlink()
+    write_whole(path, buffer.getvalue())

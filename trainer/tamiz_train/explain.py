@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torchvision.ops import Permute
 
 from tamiz.errors import InvalidImageError, RunError, UsageError, nearest
+from tamiz.files import write_whole
 from tamiz.preprocessing import Pixels, prepare
 from tamiz.spec import ModelSpec
 
@@ -71,7 +72,8 @@ def explain(
 
     Raises:
         UsageError: the run has no such label.
-        RunError: the network has no feature map, or an overlay cannot be written.
+        RunError: the network has no feature map, or the folder cannot be made.
+        UsageError: an overlay cannot be written.
     """
     if label is not None and label not in run.spec.labels:
         raise UsageError(f"{run.path} has no label {label!r}{nearest(label, run.spec.labels)}")
@@ -100,7 +102,7 @@ def explain(
             index = int(probabilities.argmax()) if index is None else index
             shown = run.spec.labels[index]
             path = _name_overlay(out, image, shown, taken)
-            _write(path, draw_overlay(pixels, heat))
+            write_whole(path, cv2.imencode(".png", draw_overlay(pixels, heat))[1].tobytes())
             yield image, Explanation(path, shown, float(probabilities[index]), layer)
 
     return walk()
@@ -176,15 +178,3 @@ def _name_overlay(out: Path, image: Path, label: str, taken: set[Path]) -> Path:
         path = out / f"{stem}-{number}.cam.png"
     taken.add(path)
     return path
-
-
-def _write(path: Path, bgr: Pixels) -> None:
-    staged = path.with_name(path.name + ".part")
-    try:
-        staged.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
-        staged.replace(path)
-    except OSError as exc:
-        raise RunError(f"cannot write {path}: {exc.strerror}; name a folder that you can write") from exc
-    finally:
-        with suppress(OSError):
-            staged.unlink()

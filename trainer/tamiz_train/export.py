@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 import tamiz
 from tamiz.errors import ExportError
+from tamiz.files import staged, write_whole
 from tamiz.protocol import INPUT, OUTPUT
 from tamiz.spec import ModelSpec
 from tamiz_server.repository import sha256
@@ -32,7 +33,7 @@ from tamiz_server.repository import sha256
 from .data import Batch, Split, create_loader, load_data
 from .metrics import decide
 from .models import Classifier
-from .run import Run, write_whole
+from .run import Run
 
 TOLERANCE = 1e-4
 """Largest difference of two probabilities: float32 sums in another order, not another computation."""
@@ -86,20 +87,16 @@ def export(run: Run) -> Exported:
 
     Raises:
         ExportError: the graph cannot be made, or does not do what the model does; then no graph is written.
+        UsageError: the run's folder cannot be written.
     """
     classifier = run.load_model()
-    path, staged = run.path / "model.onnx", run.path / "model.onnx.part"
-    try:
-        _write_graph(classifier, run.spec, staged)
-        parity = compare(classifier, staged, run.spec, _validation(run))
+    path = run.path / "model.onnx"
+    with staged(path) as part:
+        _write_graph(classifier, run.spec, part)
+        parity = compare(classifier, part, run.spec, _validation(run))
         if not parity.holds:
             raise ExportError(f"{run.path}: the exported graph is not the trained model: {parity}")
-        staged.replace(path)
-        write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
-    except OSError as exc:
-        raise ExportError(f"{run.path}: cannot write the graph: {exc.strerror}") from exc
-    finally:
-        staged.unlink(missing_ok=True)
+    write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
     return Exported(path, parity)
 
 

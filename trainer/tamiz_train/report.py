@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 
-from tamiz.errors import RunError
+from tamiz.errors import RunError, UsageError
+from tamiz.files import write_whole
 
 from .evaluation import Evaluation
 from .plots import plot_confusions, plot_mistakes, plot_reliability
@@ -30,7 +30,8 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> Path:
         the page's path.
 
     Raises:
-        RunError: no image could be read, or the folder cannot be written.
+        RunError: no image could be read.
+        UsageError: the folder cannot be written.
     """
     if not evaluation.images:
         raise RunError(f"{title}: no image of the split {evaluation.split.name} could be read; nothing was measured")
@@ -53,12 +54,10 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> Path:
     files["report.html"] = page.encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            staged = folder / f"{name}.part"
-            staged.write_bytes(content)
-            staged.replace(folder / name)
     except OSError as exc:
-        raise RunError(f"{folder}: the report cannot be written: {os.strerror(exc.errno or 0)}") from exc
+        raise UsageError(f"{folder}: cannot be written: {exc.strerror}") from exc
+    for name, content in files.items():
+        write_whole(folder / name, content)
     return folder / "report.html"
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamiz.errors import RunError
+from tamiz.files import staged, write_whole
 from tamiz.prediction import Prediction
 from tamiz.preprocessing import ImageSource
 from tamiz.spec import ModelSpec
@@ -126,9 +127,8 @@ class Run:
         from safetensors.torch import save_file
 
         weights = {key: value.contiguous() for key, value in classifier.backbone.state_dict().items()}
-        staged = self.path / "model.safetensors.part"
-        save_file(weights, staged)
-        staged.replace(self.path / "model.safetensors")
+        with staged(self.path / "model.safetensors") as part:
+            save_file(weights, part)
         write_whole(self.path / "spec.json", spec.to_json())
         write_whole(self.path / "metrics.json", json.dumps(metrics, indent=2))
 
@@ -182,10 +182,3 @@ class Run:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
             raise RunError(f"{self.path / name}: {exc.strerror}; the run is not complete") from exc
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or none."""
-    staged = path.with_name(path.name + ".part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

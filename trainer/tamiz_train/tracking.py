@@ -12,10 +12,11 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from tamiz.errors import RecipeError
+from tamiz.files import write_whole
 
 from .distributed import Processes
 from .recipe import Recipe
-from .run import Run, write_whole
+from .run import Run
 
 ID_FILE = "mlflow_run_id"
 """In the run's folder from its beginning, so that a resumed run goes on in the same run of MLflow."""
