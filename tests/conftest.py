@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.util
 import subprocess
 import sys
 import tempfile
@@ -65,14 +64,10 @@ class Served:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def temporary_folder() -> Iterator[None]:
-    """A temporary folder for all that the tests start: libraries and killed processes leave their own behind."""
-    # Outside of it, since multiprocessing removes its own at the very end, and cannot bear that it is gone.
-    multiprocessing.util.get_temp_dir()
-    with (
-        tempfile.TemporaryDirectory(prefix="tamiz-tests-", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pytest's own folder for all that the tests start: libraries and killed processes leave theirs behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("tmp"))
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
         yield

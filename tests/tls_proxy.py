@@ -18,14 +18,15 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates; each is written with its key into a folder as PEM files."""
+    """Signs certificates of one address; each is written with its key into a folder as PEM files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self._address = ipaddress.ip_address(address)
         self.path, _ = self._write("authority", None)
 
     def sign(self, name: str) -> tuple[Path, Path]:
-        """A certificate for this machine's loopback, and its key."""
+        """A certificate, and its key."""
         return self._write(name, self._key)
 
     def _write(self, name: str, issuer_key: ec.EllipticCurvePrivateKey | None) -> tuple[Path, Path]:
@@ -42,12 +43,7 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=issuer_key is None, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName(
-                    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-                ),
-                critical=False,
-            )
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(self._address)]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(issuer_key or key, hashes.SHA256())

@@ -117,8 +117,6 @@ class _Attempts:
         deadline: of the whole call, by the monotonic clock.
         patient: go on where the retry budget is spent, in the place of giving up.
         failed: attempts that did.
-        sent: requests for inference.
-        cause: of the last failure, as `Stats` names it.
         last: failure that another attempt might mend.
         avoid: the server of the last failure.
         gone: versions that were found gone, with the server's URL.
@@ -128,8 +126,6 @@ class _Attempts:
     deadline: float
     patient: bool = False
     failed: int = 0
-    sent: int = 0
-    cause: str = ""
     last: ServerError | None = None
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
@@ -150,8 +146,12 @@ class Calls:
         key: str | None = None,
         shared_memory: bool = False,
     ) -> None:
-        if not 0 < timeout_s < threading.TIMEOUT_MAX:
-            raise UsageError(f"timeout_s: {timeout_s}; give seconds greater than 0, and not without end")
+        if not isinstance(timeout_s, int | float) or not 0 < timeout_s < threading.TIMEOUT_MAX:
+            raise UsageError(f"timeout_s: {timeout_s!r}; give seconds greater than 0, and not without end")
+        if not isinstance(model, str) or not model:
+            raise UsageError(f"model: {model!r}; give its name")
+        if tls is not None and not isinstance(tls, Tls):
+            raise UsageError(f"tls: a {type(tls).__name__}; give a tamiz.Tls(ca=…)")
         self.url = url
         self.model = model
         self.timeout_s = timeout_s
@@ -252,6 +252,7 @@ class Calls:
 
     def _read_served(self, endpoint: Endpoint, attempts: _Attempts) -> Flow[ServedVersion]:
         request = service_pb2.ModelConfigRequest(name=self.model)
+        self._counter.count(requests=1)
         reply = yield from self._call(endpoint, "ModelConfig", request, attempts)
         self._latest = endpoint.served = read_served_version(reply.config)
         return endpoint.served
@@ -328,9 +329,7 @@ class Calls:
         places = [place for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
         for start in range(0, len(places), served.max_batch_size):
             part = places[start : start + served.max_batch_size]
-            again = {attempts.cause: 1} if attempts.cause and attempts.sent else {}
-            self._counter.count(requests=1, **again)
-            attempts.sent, attempts.cause = attempts.sent + 1, ""
+            self._counter.count(requests=1)
             with self._endpoints.asked(endpoint):
                 reply = yield from self._ask(endpoint, served, [outcomes[place] for place in part], attempts)
             positions = [position + place for place in part]
@@ -425,10 +424,10 @@ class Calls:
         wait = pause(attempts.failed)
         elsewhere = self._endpoints.another_ready(endpoint)
         if isinstance(exc, OverloadedError):
-            attempts.cause = "overloaded"
+            cause = "overloaded"
             self._spend(exc, attempts)
         elif isinstance(exc, UnavailableError) or (isinstance(exc, DeadlineError) and elsewhere):
-            attempts.cause = "lost"
+            cause = "lost"
             if isinstance(exc, DeadlineError):
                 # It may hang, or be slow under its load.
                 self._spend(exc, attempts)
@@ -441,7 +440,7 @@ class Calls:
                 # Nothing was ever there: more likely a wrong address than a server that restarts.
                 raise exc
         elif isinstance(exc, ModelNotFoundError):
-            attempts.cause = "gone"
+            cause = "gone"
             if served is None:
                 # The server says so of the model itself, not of a version.
                 endpoint.ready = False
@@ -458,7 +457,7 @@ class Calls:
             self._memory is not None and "shared memory region" in str(exc) and endpoint.url not in attempts.told_again
         ):
             # The server was restarted since it was told of the region.
-            attempts.cause = "lost"
+            cause = "lost"
             attempts.told_again.add(endpoint.url)
             self._memory.forget(endpoint.url)
         else:
@@ -466,6 +465,7 @@ class Calls:
         logger.info("attempt %d failed: %s; the next in %.0f ms", attempts.failed, exc, wait * 1000)
         if wait:
             yield from self._wait(exc, wait, attempts)
+        self._counter.count(**{cause: 1})
 
     def _is_up(self, endpoint: Endpoint, attempts: _Attempts) -> Flow[bool]:
         """Whether a server is ready for work: one that is about to end, or just begins, knows no model either."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 import time
@@ -18,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .calls import Outcome
 from .client import Client
-from .errors import UsageError
+from .errors import InvalidImageError, UsageError
 from .inputs import Input, count_inputs, find_inputs
-from .journal import Journal
+from .journal import Journal, journal_of
 from .preprocessing import ImageSource
-from .results import Record, check_output, print_table, to_record, write_records
+from .results import UNREADABLE, Record, check_output, print_table, to_record, write_records
 from .transport import DEFAULT_URL, Tls
 
 _LINE_EVERY_S = 10.0
@@ -31,12 +30,15 @@ _LINE_EVERY_S = 10.0
 def classify(
     paths: Annotated[
         list[str],
-        typer.Argument(help="Images, folders, 'patterns*', tar files, lists (.csv with a column path, .txt)."),
+        typer.Argument(
+            help="Images, folders, 'patterns*', tar files, lists (.csv with a column path, .txt), whose paths are "
+            "relative to the list's folder."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Name of the model.")],
     url: Annotated[str, typer.Option(help="The server, or several: grpc://host:port,host:port.")] = DEFAULT_URL,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels an image.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write results to this .csv, .jsonl or .parquet file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write results to a .csv, .jsonl or .parquet file.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the job of --out that was interrupted.")] = False,
     timeout_s: Annotated[float, typer.Option(help="Seconds that a request may take, retries included.")] = 60.0,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Requests under way at once; else it adapts.")] = None,
@@ -48,13 +50,16 @@ def classify(
 ) -> int:
     """Classify images with a served model.
 
-    An image that cannot be read is a row with its error; the others go on, and the exit status is 1. With --out,
+    An image that cannot be read is a row with its error; the others go on, and the exit status is 3. With --out,
     results are kept as they come, and --resume goes on after an interruption with no row lost or doubled.
     """
+    if out is None and resume:
+        raise UsageError("--resume goes on with the job of an output file; name it by --out")
     if out is not None:
         check_output(out)
-    elif resume:
-        raise UsageError("--resume goes on with the job of an output file; name it by --out")
+        if resume and out.exists() and not journal_of(out).exists():
+            print(f"{out} is complete: nothing to resume; without --resume it is made again", file=sys.stderr)
+            return 0
     inputs = find_inputs(paths)
     tls = Tls(ca, certificate, key) if ca or certificate or key else None
     records: list[Record] = []
@@ -81,12 +86,12 @@ def classify(
     if as_json:
         document = {"model": model, "images": images, "errors": errors, "seconds": round(seconds, 3)}
         print(json.dumps(document | ({} if out else {"results": records})))
-        return 1 if errors else 0
+        return UNREADABLE if errors else 0
     if records:
         print_table(records, Console(width=None if sys.stdout.isatty() else 160))
     summary = f"{images:,} images, {errors:,} of them unreadable, {progress.images_now / seconds:,.0f} images/s"
     print(f"{summary}, in {out}" if out else summary)
-    return 1 if errors else 0
+    return UNREADABLE if errors else 0
 
 
 def _headers(given: Sequence[str] | None) -> dict[str, str]:
@@ -101,30 +106,41 @@ def _headers(given: Sequence[str] | None) -> dict[str, str]:
 
 def _left(inputs: Iterator[Input], journal: Journal | None) -> Iterator[Input]:
     """The inputs after those that an interrupted job has done."""
-    if journal is None or not journal.done:
+    if journal is None:
         return inputs
-    last = next(itertools.islice(inputs, journal.done - 1, None), None)
-    if last is None or last.name != journal.last:
-        raise UsageError(
-            f"{journal.path}: image {journal.done:,} was {journal.last} and is {last.name if last else 'missing'} now; "
-            "the inputs have changed: put them back, or delete the journal to begin again"
-        )
+    for number, record in enumerate(journal.records(), 1):
+        found = next(inputs, None)
+        if found is None or found.name != record["path"]:
+            now = found.name if found else "missing"
+            raise UsageError(
+                f"{journal.path}: image {number:,} was {record['path']} and is {now} now; "
+                "the inputs have changed: put them back, or delete the journal to begin again"
+            )
     return inputs
 
 
 def _classify(
     client: Client, inputs: Iterator[Input], *, top_k: int, in_flight: int | None
 ) -> Iterator[tuple[str, Outcome]]:
-    """The outcomes beside the names of their images."""
-    names: deque[str] = deque()
+    """The outcomes beside the names of their images, in the order of the inputs."""
+    taken: deque[tuple[str, InvalidImageError | None]] = deque()
 
     def sources() -> Iterator[ImageSource]:
         for name, source in inputs:
-            names.append(name)
-            yield source
+            if isinstance(source, InvalidImageError):
+                taken.append((name, source))
+            else:
+                taken.append((name, None))
+                yield source
+
+    def faults() -> Iterator[tuple[str, InvalidImageError]]:
+        while taken and (fault := taken[0][1]) is not None:
+            yield taken.popleft()[0], fault
 
     for outcome in client.classify_many(sources(), top_k=top_k, on_error="return", in_flight=in_flight):
-        yield names.popleft(), outcome
+        yield from faults()
+        yield taken.popleft()[0], outcome
+    yield from faults()
 
 
 class _Progress:

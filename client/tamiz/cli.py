@@ -86,7 +86,12 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: exit 0, 1 for work that failed, 2 for usage, with one line and no traceback."""
+    """Run the command line: exit 0, 1 for work that failed, 2 for usage, with one line and no traceback.
+
+    3 is for work that is done, but for images that cannot be read.
+    """
+    # OpenCV would print a line for each broken image, which the image's error tells already.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:

@@ -117,7 +117,7 @@ class Client(Calls):
             SpecError: the model has no spec that this client can follow.
             UsageError: a setting makes no sense, or the client is closed.
         """
-        pipeline.check(in_flight, batch_size, on_error, top_k)
+        pipeline.check(images, in_flight, batch_size, on_error, top_k)
         lane = self._lane_of(in_flight)
 
         most = max(_MOST_THREADS, in_flight or 0)
@@ -209,7 +209,7 @@ class AsyncClient(Calls):
         batch_size: int | None = None,
     ) -> AsyncGenerator[Outcome]:
         """Classify images, lazily and in order; see `Client.classify_many`."""
-        pipeline.check(in_flight, batch_size, on_error, top_k)
+        pipeline.check(images, in_flight, batch_size, on_error, top_k)
         if self._latest is None:
             await self.refresh()
         lane = self._lane_of(in_flight)

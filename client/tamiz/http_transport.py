@@ -118,7 +118,9 @@ async def _translate(call: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
     except TimeoutError as exc:
         raise HttpCallError(code.DEADLINE_EXCEEDED, "Deadline Exceeded") from exc
     except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
-        raise HttpCallError(code.UNAUTHENTICATED, str(exc)) from exc
+        raise HttpCallError(code.UNAVAILABLE, f"handshake failed: {exc}") from exc
+    except aiohttp.ClientResponseError as exc:
+        raise HttpCallError(code.UNAVAILABLE, "what answers does not speak HTTP") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise HttpCallError(code.UNAVAILABLE, str(exc) or type(exc).__name__) from exc
     except (ValueError, LookupError, TypeError, json_format.ParseError) as exc:

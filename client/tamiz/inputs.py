@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import UsageError
+from .errors import InvalidImageError, UsageError
 from .image_header import MAX_FILE_BYTES
 from .preprocessing import SUFFIXES, ImageSource
 
@@ -28,11 +28,12 @@ class Input(NamedTuple):
 
     Attributes:
         name: a path; for a member of a tar file, the path of the tar file followed by the member's.
-        source: the path, or the member's bytes.
+        source: the path, or the member's bytes; or why there is none, where a tar file, a list or a folder turns out
+            to be broken. What it would have given else is not there; the job goes on behind it.
     """
 
     name: str
-    source: ImageSource
+    source: ImageSource | InvalidImageError
 
 
 def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
@@ -44,14 +45,16 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
             on each line, relative to the list's folder.
 
     Raises:
-        UsageError: a path is not there, or there are no images, before anything is yielded; or a list or a tar file
-            is broken, when the fault is reached.
+        UsageError: a path is not there, there are no images, or the first of them is a fault; before anything is
+            yielded.
     """
     named = [os.fspath(path) for path in paths]
     readers = [_reader(path) for path in named]
     images = (image for read in readers for image in read())
     if (first := next(images, None)) is None:
         raise UsageError(f"no images in {', '.join(named)}; name image files or folders that hold some")
+    if isinstance(first.source, InvalidImageError):
+        raise UsageError(str(first.source))
     return itertools.chain([first], images)
 
 
@@ -65,13 +68,18 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The image files behind some paths, as `find_inputs` finds them.
 
     Raises:
-        UsageError: a path is not there, it is a tar file, or there are no images.
+        UsageError: a path is not there, it is a tar file, a list or a folder is broken, or there are no images.
     """
     named = [os.fspath(path) for path in paths]
     for path in named:
         if path.lower().endswith(_TARS):
             raise UsageError(f"{path}: a tar file; unpack it first, or give it to `tamiz classify`")
-    return [Path(image.name) for image in find_inputs(named)]
+    images = []
+    for name, source in find_inputs(named):
+        if isinstance(source, InvalidImageError):
+            raise UsageError(str(source))
+        images.append(Path(name))
+    return images
 
 
 def _reader(path: str) -> Callable[[], Iterator[Input]]:
@@ -87,11 +95,11 @@ def _reader(path: str) -> Callable[[], Iterator[Input]]:
         return lambda: (Input(name, name) for name in sorted(glob.iglob(path, recursive=True)) if _is_image(name))
     lower = path.lower()
     if stat.S_ISDIR(mode):
-        return lambda: (Input(name, name) for name in _files(path))
+        return lambda: _files(path)
     if lower.endswith(_TARS):
         return lambda: _members(path)
     if lower.endswith((".csv", ".txt")):
-        return lambda: (Input(name, name) for name in _listed(path))
+        return lambda: _listed(path)
     return lambda: iter([Input(path, path)])
 
 
@@ -107,7 +115,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+def _fault(path: str, reason: object) -> Input:
+    return Input(path, InvalidImageError(f"{path}: {reason}"))
+
+
+def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Input]:
     """All image files below a folder, each folder's in the order of their names."""
     try:
         status = os.stat(folder)
@@ -117,12 +129,13 @@ def _files(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iter
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
     except OSError as exc:
-        raise UsageError(f"{folder}: {exc.strerror}") from exc
+        yield _fault(folder, exc.strerror)
+        return
     for entry in ordered:
         if _is_folder(entry):
             yield from _files(entry.path, above | {here})
         elif _is_image(entry.name):
-            yield entry.path
+            yield Input(entry.path, entry.path)
 
 
 def _members(path: str) -> Iterator[Input]:
@@ -136,10 +149,10 @@ def _members(path: str) -> Iterator[Input]:
                 # The library would keep all that it has read.
                 archive.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
-        raise UsageError(f"{path}: a broken tar file: {exc}") from exc
+        yield _fault(path, f"a broken tar file: {exc}")
 
 
-def _listed(path: str) -> Iterator[str]:
+def _listed(path: str) -> Iterator[Input]:
     folder = os.path.dirname(path)
     try:
         # With or without the byte order mark that spreadsheets write.
@@ -149,11 +162,16 @@ def _listed(path: str) -> Iterator[str]:
             else:
                 rows = csv.DictReader(file, strict=True)
                 if "path" not in (rows.fieldnames or ()):
-                    raise UsageError(f"{path}: no column path in its first line, {','.join(rows.fieldnames or ())!r}")
+                    yield _fault(path, f"no column path in its first line, {','.join(rows.fieldnames or ())!r}")
+                    return
                 names = (row["path"] or "" for row in rows)
-            yield from (os.path.join(folder, name) for name in names if name)
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise UsageError(f"{path}: {exc}") from exc
+            for name in filter(None, names):
+                image = os.path.join(folder, name)
+                yield Input(image, image)
+    except OSError as exc:
+        yield _fault(path, exc.strerror)
+    except (UnicodeDecodeError, csv.Error) as exc:
+        yield _fault(path, exc)
 
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

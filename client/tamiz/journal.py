@@ -26,6 +26,11 @@ _SYNC_EVERY_S = 1.0
 """At most the work of so long is done again when the machine fails."""
 
 
+def journal_of(out: Path) -> Path:
+    """Where the journal of an output file is."""
+    return out.with_name(f"{out.name}.journal")
+
+
 class Journal:
     """The journal of one output file, as a context manager; `remove` ends it when the output is written.
 
@@ -40,10 +45,9 @@ class Journal:
     """
 
     def __init__(self, out: Path, job: dict[str, Any], *, resume: bool) -> None:
-        self.path = out.with_name(f"{out.name}.journal")
+        self.path = journal_of(out)
         self.done = 0
         self.errors = 0
-        self.last: str | None = None
         if not resume and self.path.exists():
             raise UsageError(
                 f"{self.path} holds an unfinished job; go on with it by --resume, or delete it to begin again"
@@ -114,7 +118,8 @@ class Journal:
             end = 0
         elif json.loads(first) != job:
             earlier = {name: value for name, value in json.loads(first).items() if job.get(name) != value}
-            raise UsageError(f"{self.path} is of another job, with {earlier}; delete it to begin again")
+            told = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in earlier.items())
+            raise UsageError(f"{self.path} is of another job, with {told}; delete it to begin again")
         else:
             for line in self._file:
                 if not line.endswith(b"\n"):
@@ -134,4 +139,3 @@ class Journal:
     def _count(self, record: Record) -> None:
         self.done += 1
         self.errors += record["error"] is not None
-        self.last = record["path"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import queue
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
@@ -20,12 +21,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def check(in_flight: int | None, batch_size: int | None, on_error: str, top_k: int) -> None:
+def check(images: object, in_flight: int | None, batch_size: int | None, on_error: str, top_k: int) -> None:
     """Refuse settings that make no sense, before anything begins.
 
     Raises:
         UsageError: which, and what to give.
     """
+    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike):
+        raise UsageError("images: a single one; give a list of them, or call classify")
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in_flight: {in_flight}; give 1 or more")
     if batch_size is not None and batch_size < 1:

@@ -24,7 +24,7 @@ from .image_header import MAX_FILE_BYTES, Header, read_header
 from .spec import Preprocessing
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Pixels
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
 """A path, the bytes of an image file, or pixels: uint8 ``[height, width, 3]`` RGB or ``[height, width]`` grey."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -113,9 +113,12 @@ def resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     return np.ascontiguousarray(pixels.reshape(preprocessing.shape))
 
 
-def _read(image: str | os.PathLike[str] | bytes) -> tuple[str, bytes]:
-    if isinstance(image, bytes):
-        name, content = f"{len(image)} bytes", image
+def _read(image: ImageSource) -> tuple[str, bytes]:
+    if isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
+        name = f"{len(content)} bytes"
+    elif not isinstance(image, str | os.PathLike):
+        raise InvalidImageError(f"{type(image).__name__}: an image is a path, the bytes of a file, or a uint8 array")
     else:
         path = Path(image)
         name = str(path)

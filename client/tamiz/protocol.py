@@ -194,10 +194,10 @@ def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: in
         kind, message = InvalidRequestError, f"{what}: {url}: {text}"
     elif code is grpc.StatusCode.NOT_FOUND or "is not at ready state" in text:
         kind, message = ModelNotFoundError, f"{what} is not on {url}: {text}"
-    elif "protocol is restricted" in text or code in _REFUSED:
-        kind, message = AccessError, f"{what}: {url} wants a key: {text}"
-    elif "handshake failed" in text:
+    elif "handshake failed" in text or "verification check failed" in text:
         kind, message = AccessError, f"{what}: no encrypted connection to {url}: {text}"
+    elif "protocol is restricted" in text or code in _REFUSED:
+        kind, message = AccessError, f"{what}: {url} wants a key, or another than it was given: {text}"
     elif "larger than max" in text:
         kind, message = InvalidRequestError, f"{what}: a message to or from {url} is too large: {text}"
     elif "Exceeds maximum queue size" in text or code is grpc.StatusCode.RESOURCE_EXHAUSTED:

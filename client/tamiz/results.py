@@ -26,6 +26,9 @@ COLUMNS = ("path", "label", "score", "version", "error")
 Record: TypeAlias = dict[str, Any]
 """One result: the keys of `COLUMNS`, ``top`` where more than one label was asked for, ``labels`` for multilabel."""
 
+UNREADABLE = 3
+"""Exit status of a command that did all of its work, but for images that cannot be read."""
+
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_GROUP = 16_384
 

@@ -59,11 +59,11 @@ class Stats:
 
     Attributes:
         calls: to the model: one for each `classify`, one for each batch of `classify_many`.
-        requests: for inference that were sent, those sent again among them.
+        requests: that were sent, for inference and for the spec of a version; those sent again among them.
         images: that were answered.
-        overloaded: requests sent again because a queue was full.
-        lost: requests sent again because the server was not there, or was lost, or did not answer in time.
-        gone: requests sent again, with the images prepared again, because the version was no longer live.
+        overloaded: retries because a queue was full.
+        lost: retries because the server was not there, or was lost, or did not answer in time.
+        gone: retries, with the images prepared again, because the version was no longer live.
     """
 
     calls: int = 0
@@ -75,7 +75,7 @@ class Stats:
 
     @property
     def retries(self) -> int:
-        """Requests sent again, for whatever cause."""
+        """Attempts after one that failed, for whatever cause."""
         return self.overloaded + self.lost + self.gone
 
     @property

@@ -85,6 +85,9 @@ class Tls:
     key: str | Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("ca", "certificate", "key"):
+            if not isinstance(getattr(self, name), str | Path | None):
+                raise UsageError(f"tls.{name}: a {type(getattr(self, name)).__name__}; give the path of a PEM file")
         if (self.certificate is None) != (self.key is None):
             raise UsageError("tls: a client's certificate and its key belong together; give both or neither")
 
@@ -101,19 +104,20 @@ class Tls:
             raise UsageError(f"tls.{name}: {path}: {exc.strerror}") from exc
 
     def context(self) -> ssl.SSLContext:
-        """What ``https`` needs of it.
+        """What ``https`` needs of it; ``grpcs`` has it checked, since gRPC tells of a bad file only on a terminal.
 
         Raises:
-            UsageError: a file cannot be read, or is not PEM.
+            UsageError: a file cannot be read, or is not PEM, or the key is not the certificate's.
         """
         for name in ("ca", "certificate", "key"):
             self.read(name)
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
+                # Without a password OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self.certificate, self.key, password="")
         except ssl.SSLError as exc:
-            raise UsageError(f"tls: {exc.reason or exc}; give PEM files") from exc
+            raise UsageError(f"tls: {exc.reason or exc}; give PEM files, the key without a password") from exc
         return context
 
 
@@ -156,7 +160,7 @@ def parse_url(url: str, tls: Tls | None = None) -> Address:
         return Address("grpcs" if tls else "grpc", (f"dns:///{target}",))
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise UsageError(f"url: {url!r}; write grpc://host:port")
+        raise UsageError(f"url: {url!r}; write {'dns:///name:port' if scheme == 'dns' else 'grpc://host:port'}")
     if tls and not scheme.endswith("s"):
         raise UsageError(f"url: {url!r} is not encrypted and certificates are given; write {scheme}s://")
     return Address(scheme, _targets(url, rest.removesuffix("/"), _SCHEMES[scheme]))
@@ -168,7 +172,9 @@ def _targets(url: str, hosts: str, port: int) -> tuple[str, ...]:
         found = _HOST.fullmatch(host)
         number = int(found["port"] or port) if found else 0
         if found is None or not 0 < number < 65536:
-            raise UsageError(f"url: {url!r}; write grpc://host:port, or grpc://host:port,host:port for several")
+            raise UsageError(
+                f"url: {host!r} of {url!r} is no host:port; write grpc://host:port, or grpc://host:port,host:port"
+            )
         targets.append(f"{found['host']}:{number}")
     if len(set(targets)) < len(targets) or (url.startswith("dns:") and len(targets) > 1):
         raise UsageError(f"url: {url!r}; name each server once, and one name after dns:///")
@@ -198,6 +204,8 @@ def open_transport(
         from .http_transport import HttpTransport
 
         return HttpTransport(target, (tls or Tls()).context() if scheme == "https" else None, headers)
+    if tls is not None:
+        tls.context()
     return GrpcTransport(target, tls or Tls() if scheme == "grpcs" else None, headers)
 
 
@@ -244,11 +252,13 @@ def read_headers(headers: Headers) -> Mapping[str, str]:
         UsageError: a name or a value is none that gRPC and HTTP can carry; the value is not told.
     """
     read = (headers() if callable(headers) else headers) or {}
+    if not isinstance(read, Mapping):
+        raise UsageError(f"headers: a {type(read).__name__}; give a dict of names and values, or a function that does")
     for name, value in read.items():
-        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
-            raise UsageError(
-                f"headers: {name!r}; give a name of letters, digits and -_. and a value of printable ASCII"
-            )
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise UsageError(f"headers: {name!r}; a name is of letters, digits and -_.")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise UsageError(f"headers: the value of {name!r} is not a string of printable ASCII")
     return read
 
 

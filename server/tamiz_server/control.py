@@ -97,11 +97,16 @@ class Control:
 
 @contextmanager
 def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
-    """The control of the server at a URL; None where no URL was given, which leaves it to the disk alone."""
+    """The control of the server at a URL; None where no URL was given, which leaves it to the disk alone.
+
+    Raises:
+        ServerError: the server is not there or wants a key, before anything is changed on disk.
+    """
     if url is None:
         yield None
         return
     with Control(url, key) as control:
+        control.models()
         yield control
 
 

@@ -283,7 +283,7 @@ class Triton:
             while not (
                 _server_name(stub) == self._server.name
                 and self._server.name in _get(self.ports.http, "/v2")
-                and "nv_inference" in _get(self.ports.metrics, "/metrics")
+                and "# HELP nv_" in _get(self.ports.metrics, "/metrics")
             ):
                 if self._server.process.poll() is not None:
                     reason = _reason(self.log)

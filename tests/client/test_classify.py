@@ -47,7 +47,7 @@ def test_a_broken_image_is_a_row_with_its_error_and_the_others_go_on(
     (folder / "5.png").write_bytes(b"broken")
     out = folder / "out.jsonl"
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out)
-    assert done.returncode == 1
+    assert done.returncode == 3
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert list(records[0]) == ["path", "label", "score", "version", "error"]
     assert "5.png: not an image" in records[5]["error"]
@@ -176,7 +176,7 @@ def test_a_job_killed_again_and_again_ends_with_each_row_once(
                     break
         job.wait()
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 3, done.stderr
     assert kills >= 3
     assert not list(tmp_path.glob(".*"))
     rows = read(out)
@@ -213,7 +213,7 @@ def test_a_job_whose_server_goes_away_keeps_its_rows_and_says_how_to_go_on(
     assert "error: no server answers" in done.stderr
     # The same model on another server.
     finished = tamiz(*arguments, served.triton.url, "--resume")
-    assert finished.returncode == 1, finished.stderr
+    assert finished.returncode == 3, finished.stderr
     assert [row["path"] for row in read(out)] == [f"{many}/{number:05}.png" for number in range(2000)]
 
 
@@ -225,7 +225,7 @@ def test_an_unreadable_image_may_have_a_name_that_is_not_utf_8(
     Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/\xff.png")).write_bytes(b"broken")
     out = ["--out", tmp_path / f"out{suffix}"] if suffix else []
     done = tamiz("classify", tmp_path / "images", "--model", "grey", "--url", served.triton.url, *out)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert not done.stderr
     assert "1 images, 1 of them unreadable" in done.stdout
     assert list(tmp_path.glob("out*")) == [tmp_path / f"out{suffix}"] * bool(suffix)
@@ -234,13 +234,47 @@ def test_an_unreadable_image_may_have_a_name_that_is_not_utf_8(
         assert "\ufffd.png" in row["error"]
 
 
+def test_a_job_that_is_done_is_not_done_again_by_resume(
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, served: Served, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    arguments = ["--model", "grey", "--url", served.triton.url, "--out", out]
+    (folder / "5.png").write_bytes(b"broken")
+    assert tamiz("classify", folder, *arguments, "--resume").returncode == 3
+    rows = out.read_bytes()
+    again = tamiz("classify", folder / "3.png", *arguments, "--resume")
+    assert again.returncode == 0
+    assert "out.csv is complete: nothing to resume" in again.stderr
+    assert out.read_bytes() == rows
+    assert tamiz("classify", folder / "3.png", *arguments).returncode == 0
+    assert len(read(out)) == 1
+
+
+def test_a_broken_tar_file_is_a_row_and_the_job_goes_on_behind_it(
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, many: Path, served: Served, tmp_path: Path
+) -> None:
+    broken, out = tmp_path / "broken.tar", tmp_path / "out.jsonl"
+    # Cut off behind the header of its 30th member.
+    broken.write_bytes(many.read_bytes()[: 29 * 1024 + 520])
+    arguments = [folder / "1.png", broken, folder, broken, "--model", "grey", "--url", served.triton.url, "--out", out]
+    done = tamiz("classify", *arguments)
+    assert done.returncode == 3, done.stderr
+    rows = read(out)
+    faults = [place for place, row in enumerate(rows) if row["path"] == str(broken)]
+    assert faults == [30, 30 + 10 + 30]
+    assert len(rows) == 71
+    assert "broken.tar: a broken tar file: " in str(rows[30]["error"])
+
+
 def test_a_job_whose_inputs_changed_is_not_gone_on_with(
     tamiz: Callable[..., object], folder: Path, served: Served, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     job = {"model": "grey", "inputs": [str(folder)], "top_k": 1, "multilabel": False}
     with Journal(out, job, resume=False) as journal:
-        journal.append({"path": f"{folder}/gone.png", "label": "x", "score": 1.0, "version": 1, "error": None})
+        # One image was taken away since, and another put in its place: the second is the same.
+        for name in ("gone.png", "1.png"):
+            journal.append({"path": f"{folder}/{name}", "label": "x", "score": 1.0, "version": 1, "error": None})
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--resume")
     assert done.returncode == 2
     assert "image 1 was" in done.stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import threading
 import time
@@ -280,9 +281,28 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(setting
     client = Client("grpc://127.0.0.1:9", model="grey")
     with pytest.raises(errors.UsageError, match=next(iter(settings))):
         client.classify_many([], **settings)
-    for timeout_s in (0, -1, float("inf"), float("nan")):
+    for one in ("a.png", b"content", Path("a.png")):
+        with pytest.raises(errors.UsageError, match="images: a single one"):
+            client.classify_many(one)
+    for timeout_s in (0, -1, float("inf"), float("nan"), None, "5"):
         with pytest.raises(errors.UsageError, match="timeout_s"):
             Client(model="grey", timeout_s=timeout_s)
+    for model in ("", None):
+        with pytest.raises(errors.UsageError, match="model: .*; give its name"):
+            Client(model=model)
+    for tls in ("ca.pem", True):
+        with pytest.raises(errors.UsageError, match="tls: a .*; give a tamiz.Tls"):
+            Client("grpcs://127.0.0.1:9", model="grey", tls=tls)
+
+
+def test_the_bytes_of_a_file_may_be_any_that_python_has_and_nothing_else_is_an_image(served: Served) -> None:
+    content = cv2.imencode(".png", even(3))[1].tobytes()
+    images = [content, bytearray(content), memoryview(content), None, 7, io.BytesIO(content)]
+    with served.client("grey") as client:
+        outcomes = list(client.classify_many(images, on_error="return"))
+    assert [outcome.index for outcome in outcomes[:3]] == [3, 3, 3]
+    for outcome, kind in zip(outcomes[3:], ("NoneType", "int", "BytesIO"), strict=True):
+        assert str(outcome) == f"{kind}: an image is a path, the bytes of a file, or a uint8 array"
 
 
 def test_top_k_beyond_the_labels_gives_all_of_them(served: Served) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tamiz.errors import UsageError
+from tamiz.errors import InvalidImageError, UsageError
 from tamiz.inputs import count_inputs, find_images, find_inputs
 
 
@@ -109,14 +109,25 @@ def test_what_is_not_there_or_broken_is_told(make, reason: str, folder: Path) ->
         names(make(folder))
 
 
-def test_a_tar_file_cut_off_is_told_where_it_ends(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "all.tar.gz"
+def test_what_turns_out_to_be_broken_is_an_input_with_the_reason_and_the_rest_follows(
+    folder: Path, tmp_path: Path
+) -> None:
+    cut_off, listed = tmp_path / "all.tar.gz", tmp_path / "list.csv"
     (folder / "large.png").write_bytes(os.urandom(100_000))
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(cut_off, "w:gz") as archive:
         archive.add(folder, "images")
-    path.write_bytes(path.read_bytes()[:50_000])
-    with pytest.raises(UsageError, match="broken tar file"):
-        names(path)
+    cut_off.write_bytes(cut_off.read_bytes()[:50_000])
+    listed.write_bytes(b"path\nimages/a.JPG\n" + b"images/b.png\n" * 10_000 + b"\xff\xfe\n")
+    (tmp_path / "columns.csv").write_text("file,label\na.png,b\n")
+    paths = [folder / "a.JPG", cut_off, listed, tmp_path / "columns.csv", folder / "b.png"]
+    found = list(find_inputs(paths))
+    faults = [(image.name, str(image.source)) for image in found if isinstance(image.source, InvalidImageError)]
+    assert [name for name, _ in faults] == [str(path) for path in paths[1:4]]
+    for (_, reason), expected in zip(faults, ("broken tar file", "utf-8", "no column path"), strict=True):
+        assert expected in reason
+    assert found[-1].name == str(folder / "b.png")
+    with pytest.raises(UsageError, match="utf-8"):
+        find_images([listed])
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -22,7 +22,7 @@ def test_what_was_added_is_there_for_the_next_one_in_order(tmp_path: Path) -> No
         for number in range(5):
             journal.append(record(number))
     with Journal(out, JOB, resume=True) as journal:
-        assert (journal.done, journal.errors, journal.last) == (5, 0, "\udcff4.png")
+        assert (journal.done, journal.errors) == (5, 0)
         journal.append(record(5) | {"error": "broken"})
         assert list(journal.records())[4:] == [record(4), record(5) | {"error": "broken"}]
         assert journal.errors == 1
@@ -76,7 +76,7 @@ def test_a_journal_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     Journal(tmp_path / "out.csv", JOB, resume=False).__exit__(None, None, None)
     with pytest.raises(UsageError, match="unfinished job; go on with it by --resume"):
         Journal(tmp_path / "out.csv", JOB, resume=False)
-    with pytest.raises(UsageError, match="another job, with {'top_k': 1}"):
+    with pytest.raises(UsageError, match="another job, with top_k 1;"):
         Journal(tmp_path / "out.csv", JOB | {"top_k": 2}, resume=True)
 
 

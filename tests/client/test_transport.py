@@ -43,6 +43,8 @@ def test_certificates_make_a_name_encrypted() -> None:
         "grpc://a:x",
         "grpc://a:1,",
         "grpc://a:1,a:1",
+        "grpc://a:1,grpc://b:1",
+        "dns://a:1",
         "grpc://a b",
         "grpc://user@a",
         "dns:///a:1,b:1",

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import TAMIZ, Served
-from graphs import make_spec, write_grey_graph
+from graphs import even, make_spec, write_grey_graph
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tamiz import Client, RepositoryError, TritonError
+from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError
 from tamiz_server import triton as module
 from tamiz_server.config import ServingSettings, format_config, new_config
 from tamiz_server.control import Control
@@ -37,7 +38,7 @@ def repository(tmp_path: Path) -> Path:
 
 def leftovers() -> set[str]:
     shared = {str(path) for path in Path("/dev/shm").glob("tamiz-triton-*")}
-    return shared | {str(path) for path in Path("/tmp").glob("tamiz-triton-*")}
+    return shared | {str(path) for path in Path(tempfile.gettempdir()).glob("tamiz-triton-*")}
 
 
 def gone(pids: list[int]) -> bool:
@@ -66,6 +67,22 @@ def png_of(grey: int) -> bytes:
     import numpy as np
 
     return cv2.imencode(".png", np.full((28, 28), grey, np.uint8))[1].tobytes()
+
+
+def test_a_repository_without_a_model_is_served_and_the_first_one_comes_later(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "model_repository")
+    repository.path.mkdir()
+    spec = make_spec(["a", "b"])
+    with (
+        Triton(repository.path, start_timeout_s=30) as triton,
+        Control(triton.url, triton.key) as control,
+        Client(triton.url, model="first") as client,
+    ):
+        with pytest.raises(ModelNotFoundError):
+            client.classify(even(0))
+        repository.publish("first", write_grey_graph(tmp_path / "first.onnx", spec), spec)
+        control.load("first")
+        assert client.classify(even(0)).version == 1
 
 
 def test_it_listens_on_the_loopback_only(served: Served) -> None:

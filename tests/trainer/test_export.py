@@ -141,6 +141,9 @@ def test_the_commands_export_and_publish_into_a_running_server(
 
     where = ["--model", name, "--repository", served.repository.path]
     server = ["--url", served.triton.url, "--key", served.triton.key]
+    refused = tamiz("publish", run.path / "model.onnx", *where, *server[:-1], "wrong")
+    assert (refused.returncode, refused.stderr.count("wants a key, or another")) == (1, 1)
+    assert name not in served.repository.models(), "nothing is published that could not be loaded"
     first = tamiz("publish", run.path / "model.onnx", *where, *server)
     assert first.returncode == 0, first.stderr
     with served.client(name) as client:

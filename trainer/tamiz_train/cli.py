@@ -22,7 +22,7 @@ from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, UsageError
 from tamiz.files import write_whole
 from tamiz.inputs import find_images
-from tamiz.results import check_output, print_table, to_record, write_records
+from tamiz.results import UNREADABLE, check_output, print_table, to_record, write_records
 from tamiz.transport import DEFAULT_URL
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change, open_control
@@ -181,7 +181,7 @@ def predict(
         print(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
         print_table(records, Console(width=None if sys.stdout.isatty() else 160))
-    return 1 if errors else 0
+    return UNREADABLE if errors else 0
 
 
 def data_check(
@@ -255,7 +255,7 @@ def explain(
     errors = sum(record["error"] is not None for record in records)
     if as_json:
         print(json.dumps({"run": str(found.path), "images": len(paths), "errors": errors, "results": records}))
-    return 1 if errors else 0
+    return UNREADABLE if errors else 0
 
 
 def export(run: RunArgument, as_json: JsonOption = False) -> None:
