@@ -32,7 +32,7 @@ class Classify:
         images = ray.data.read_binary_files("s3://bucket/scans", include_paths=True)
         images.map_batches(
             Classify, fn_constructor_kwargs={"url": "grpc://a:8001,b:8001", "model": "clothing"},
-            compute=ray.data.ActorPoolStrategy(size=4), batch_size=256,
+            compute=ray.data.ActorPoolStrategy(size=4), num_cpus=0.5, batch_size=256,
         ).drop_columns(["bytes"]).write_parquet("s3://bucket/labels")
     """
 
