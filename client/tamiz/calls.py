@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2
@@ -146,7 +146,7 @@ class Calls:
         key: str | None = None,
         shared_memory: bool = False,
     ) -> None:
-        if not isinstance(timeout_s, int | float) or not 0 < timeout_s < threading.TIMEOUT_MAX:
+        if not isinstance(timeout_s, SupportsFloat) or not 0 < timeout_s < threading.TIMEOUT_MAX:
             raise UsageError(f"timeout_s: {timeout_s!r}; give seconds greater than 0, and not without end")
         if not isinstance(model, str) or not model:
             raise UsageError(f"model: {model!r}; give its name")
@@ -154,7 +154,7 @@ class Calls:
             raise UsageError(f"tls: a {type(tls).__name__}; give a tamiz.Tls(ca=…)")
         self.url = url
         self.model = model
-        self.timeout_s = timeout_s
+        self.timeout_s = float(timeout_s)
         self._address = parse_url(url, tls)
         self._headers = headers
         if not callable(headers):

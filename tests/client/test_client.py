@@ -284,7 +284,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(setting
     for one in ("a.png", b"content", Path("a.png")):
         with pytest.raises(errors.UsageError, match="images: a single one"):
             client.classify_many(one)
-    for timeout_s in (0, -1, float("inf"), float("nan"), None, "5"):
+    for timeout_s in (0, -1, float("inf"), float("nan"), None, "5", np.float32(0)):
         with pytest.raises(errors.UsageError, match="timeout_s"):
             Client(model="grey", timeout_s=timeout_s)
     for model in ("", None):
