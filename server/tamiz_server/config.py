@@ -32,18 +32,23 @@ class ServingSettings(BaseModel):
 
     Attributes:
         max_batch_size: most images in one request, and in one run of the model.
-        max_queue_delay_us: how long a request waits for others to share its run, in microseconds.
+        max_queue_delay_us: how long a request waits for others to share its run, in microseconds. With 0 those share
+            one that wait for an instance anyway. With more, Triton 2.51 may stop using an instance until the model is
+            loaded again: each time that it joins two batches it counts a free instance too few
+            (triton-inference-server/server#8870, mended in core#509).
         max_queue_size: requests that wait; further ones are refused at once.
         queue_timeout_ms: a request that waits longer is refused.
-        instances: copies of the model, each with its own threads. With a single one, the dynamic batcher of Triton
-            2.51 now and then misses that it became free, and requests wait for 500 ms.
+        instances: copies of the model, each with its own threads; best one more than runs that keep the processors
+            busy. Where the queue is bounded, Triton 2.51 gives an instance that became free its next batch when a
+            further request arrives, so one or another is always idle for a while; with a single one, requests now
+            and then wait for 500 ms.
         threads: for one run of the model (``intra_op_thread_count``); 0 lets ONNX Runtime choose.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_batch_size: Count = 16
-    max_queue_delay_us: Annotated[int, Field(ge=0)] = 500
+    max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
     max_queue_size: Count = 512
     queue_timeout_ms: Count = 5_000
     instances: Count = 2
