@@ -39,9 +39,8 @@ class ServingSettings(BaseModel):
         max_queue_size: requests that wait; further ones are refused at once.
         queue_timeout_ms: a request that waits longer is refused.
         instances: copies of the model, each with its own threads; best one more than runs that keep the processors
-            busy. Where the queue is bounded, Triton 2.51 gives an instance that became free its next batch when a
-            further request arrives, so one or another is always idle for a while; with a single one, requests now
-            and then wait for 500 ms.
+            busy. Triton 2.51, where its queue is bounded, now and then misses that an instance became free, and lets
+            it idle until another one does, a request comes, or 500 ms are over.
         threads: for one run of the model (``intra_op_thread_count``); 0 lets ONNX Runtime choose.
     """
 

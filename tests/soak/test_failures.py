@@ -99,8 +99,8 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
     So slow a server, that what it can bear is its own affair and not that of the processors, which it shares with this.
     """
-    capacity, seconds = 60.0, 30.0
-    settings = ServingSettings(max_batch_size=1, max_queue_size=12, max_queue_delay_us=0)
+    capacity, seconds, instances = 60.0, 30.0, 3
+    settings = ServingSettings(max_batch_size=1, max_queue_size=12, instances=instances)
     answers: Counter[str] = Counter()
     took: list[float] = []
     lock = threading.Lock()
@@ -116,7 +116,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
             took.append(time.perf_counter() - began)
 
     with (
-        Fleet(tmp_path, 1, seconds=2 / capacity, settings=settings) as fleet,
+        Fleet(tmp_path, 1, seconds=instances / capacity, settings=settings) as fleet,
         Client(fleet.url, model=MODEL, timeout_s=1.0) as client,
         ThreadPoolExecutor(200) as pool,
     ):
@@ -146,7 +146,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Path) -> None:
-    settings = ServingSettings(max_batch_size=1, max_queue_size=6, max_queue_delay_us=0)
+    settings = ServingSettings(max_batch_size=1, max_queue_size=6)
     ended = threading.Event()
     with (
         Fleet(tmp_path, 1, seconds=0.008, settings=settings) as fleet,
