@@ -146,7 +146,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Path) -> None:
-    settings = ServingSettings(max_batch_size=1, max_queue_size=6)
+    settings = ServingSettings(max_batch_size=1, max_queue_size=6, instances=3)
     ended = threading.Event()
     with (
         Fleet(tmp_path, 1, seconds=0.008, settings=settings) as fleet,
