@@ -99,6 +99,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
     So slow a server, that what it can bear is its own affair and not that of the processors, which it shares with this.
     """
+    # Of two instances that share the processors with this, Triton loses sight often enough to cost a tenth.
     capacity, seconds, instances = 60.0, 30.0, 3
     settings = ServingSettings(max_batch_size=1, max_queue_size=12, instances=instances)
     answers: Counter[str] = Counter()
@@ -146,7 +147,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Path) -> None:
-    settings = ServingSettings(max_batch_size=1, max_queue_size=6, instances=3)
+    settings = ServingSettings(max_batch_size=1, max_queue_size=6)
     ended = threading.Event()
     with (
         Fleet(tmp_path, 1, seconds=0.008, settings=settings) as fleet,
