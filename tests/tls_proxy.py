@@ -71,6 +71,8 @@ class TlsProxy:
             self._context.load_verify_locations(authority.path)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._closed = False
         self._sockets: list[socket.socket] = [self._listener]
         self._threads: list[threading.Thread] = []
 
@@ -81,40 +83,43 @@ class TlsProxy:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for open_socket in self._sockets:
-            with contextlib.suppress(OSError):
-                open_socket.shutdown(socket.SHUT_RDWR)
-            open_socket.close()
+        with self._lock:
+            self._closed = True
+            for open_socket in self._sockets:
+                with contextlib.suppress(OSError):
+                    open_socket.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
+        for open_socket in self._sockets:
+            open_socket.close()
 
     def _start(self, function: object, *arguments: object) -> None:
         thread = threading.Thread(target=function, args=arguments, daemon=True)
         thread.start()
         self._threads.append(thread)
 
+    def _keep(self, open_socket: socket.socket) -> None:
+        """Have it closed at the end, which may be now."""
+        with self._lock:
+            self._sockets.append(open_socket)
+            if self._closed:
+                raise OSError("closed")
+
     def _accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 plain, _ = self._listener.accept()
-            except OSError:
-                return
-            self._start(self._serve, plain)
+                self._start(self._serve, plain)
 
     def _serve(self, plain: socket.socket) -> None:
-        try:
-            near = self._context.wrap_socket(plain, server_side=True)
-        except OSError:
-            plain.close()
-            return
-        try:
+        with contextlib.suppress(OSError), plain:
+            near = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            self._keep(near)
+            near.do_handshake()
             far = socket.create_connection(("127.0.0.1", self._target))
-        except OSError:
-            near.close()
-            return
-        self._sockets += [near, far]
-        self._start(self._pump, near, far)
-        self._pump(far, near)
+            self._keep(far)
+            self._start(self._pump, near, far)
+            self._pump(far, near)
 
     @staticmethod
     def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -252,7 +252,6 @@ class Calls:
 
     def _read_served(self, endpoint: Endpoint, attempts: _Attempts) -> Flow[ServedVersion]:
         request = service_pb2.ModelConfigRequest(name=self.model)
-        self._counter.count(requests=1)
         reply = yield from self._call(endpoint, "ModelConfig", request, attempts)
         self._latest = endpoint.served = read_served_version(reply.config)
         return endpoint.served
@@ -329,7 +328,6 @@ class Calls:
         places = [place for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
         for start in range(0, len(places), served.max_batch_size):
             part = places[start : start + served.max_batch_size]
-            self._counter.count(requests=1)
             with self._endpoints.asked(endpoint):
                 reply = yield from self._ask(endpoint, served, [outcomes[place] for place in part], attempts)
             positions = [position + place for place in part]

@@ -175,6 +175,7 @@ class Client(Calls):
     def _perform(self, step: Step) -> Any:
         match step:
             case Rpc(endpoint, method, request, timeout_s):
+                self._counter.count(requests=1)
                 return endpoint.transport.call(method, request, timeout_s)
             case Work(function, args):
                 return function(*args)
@@ -274,6 +275,7 @@ class AsyncClient(Calls):
     async def _perform(self, step: Step) -> Any:
         match step:
             case Rpc(endpoint, method, request, timeout_s):
+                self._counter.count(requests=1)
                 return await _reply(endpoint.transport.begin(method, request, timeout_s))
             case Work(function, args):
                 return await asyncio.get_running_loop().run_in_executor(self._workers, function, *args)

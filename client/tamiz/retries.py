@@ -59,7 +59,7 @@ class Stats:
 
     Attributes:
         calls: to the model: one for each `classify`, one for each batch of `classify_many`.
-        requests: that were sent, for inference and for the spec of a version; those sent again among them.
+        requests: that were sent for these calls, of whatever kind; those sent again among them.
         images: that were answered.
         overloaded: retries because a queue was full.
         lost: retries because the server was not there, or was lost, or did not answer in time.

@@ -99,9 +99,9 @@ def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_w
             assert time.monotonic() - began < 0.5
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError):
-                list(client.classify_many(map(even, range(200)), batch_size=1))
+                list(client.classify_many(map(even, range(200)), batch_size=1, in_flight=1))
             assert time.monotonic() - began < 1.8, "not a time-out for each window of requests"
-            # Of those that took the places of the first that failed.
+            # Of the one that took the place of the first, which failed.
             time.sleep(0.2)
             sent = client.stats.requests
             time.sleep(1.2)
