@@ -134,10 +134,11 @@ def write_lookup(served: Served, model: str, settings: dict[str, str] | None = N
     load(served, model, config)
 
 
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_size": "2"}])
 def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
-    served: Served, model: str, triton: InferenceServerClient
+    settings: dict[str, str], served: Served, model: str, triton: InferenceServerClient
 ) -> None:
-    write_lookup(served, model)
+    write_lookup(served, model, settings)
     answers: dict[int, object] = {}
     wanted = [0, 1, 99, 2, 3]
 
@@ -170,6 +171,7 @@ def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
     [
         ({"execution_mode": "2"}, "execution_mode: expected 0 or 1, got 2"),
         ({"intra_op_thread_count": "many"}, "intra_op_thread_count: expected a whole number, got 'many'"),
+        ({"micro_batch_size": "-1"}, "micro_batch_size: expected 0 or more, got -1"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(
@@ -183,6 +185,44 @@ def test_the_native_backends_settings_are_taken(served: Served, model: str, trit
     threads = {"intra_op_thread_count": "1", "inter_op_thread_count": "1", "execution_mode": "1"}
     write_lookup(served, model, threads)
     assert triton.infer(model, [tensor("index", np.array([[2]]), "INT64")]).as_numpy("value").item() == 20
+
+
+@pytest.mark.parametrize(
+    ("micro_batch_size", "parts"),
+    [
+        (None, [8] * 8),
+        ("0", [8] * 8),
+        ("3", [3] * 6 + [2] * 2),
+        ("8", [8] * 8),
+        ("9", [8] * 8),
+    ],
+)
+def test_a_batch_is_computed_in_parts_of_the_micro_batch_size(
+    micro_batch_size: str | None, parts: list[int], served: Served, model: str, triton: InferenceServerClient
+) -> None:
+    """By a graph that gives each row the number of rows it was computed with."""
+    save_graph(
+        graph_path(served, model),
+        [
+            helper.make_node("Shape", ["row"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["rows"]),
+            helper.make_node("Expand", ["rows", "shape"], ["together"]),
+            helper.make_node("Identity", ["row"], ["same"]),
+        ],
+        [helper.make_tensor_value_info("row", TensorProto.INT64, ["batch", 1])],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 1]) for name in ("together", "same")],
+        {"first": np.array([0], np.int64)},
+    )
+    config = make_config(8)
+    config.input.add(name="row", data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    for name in ("together", "same"):
+        config.output.add(name=name, data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    if micro_batch_size is not None:
+        config.parameters["micro_batch_size"].string_value = micro_batch_size
+    load(served, model, config)
+    reply = triton.infer(model, [tensor("row", np.arange(8).reshape(8, 1), "INT64")])
+    assert reply.as_numpy("together").ravel().tolist() == parts
+    assert reply.as_numpy("same").ravel().tolist() == list(range(8))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def make_config(**settings: int) -> model_config_pb2.ModelConfig:
 
 
 def test_the_text_parses_back_to_the_same_message() -> None:
-    config = make_config(instances=2, threads=1)
+    config = make_config(instances=2, threads=1, micro_batch_size=2)
+    assert config.parameters["micro_batch_size"].string_value == "2"
     assert parse_config(format_config(config), "config.pbtxt") == config
 
 
