@@ -191,7 +191,7 @@ def limit_settings(max_batch_size: int) -> list[Setting]:
     cores = len(os.sched_getaffinity(0))
     runs = {2**power for power in range(cores.bit_length())} | {cores}
     threads = sorted({(2, cores), (cores + 1, 1)} | {(count, max(1, cores // count)) for count in runs})
-    batches = sorted({1, 8, 32, max_batch_size})
+    batches = sorted({1, 2, 8, 32, max_batch_size})
     return [Setting(workers, intra, batch) for workers, intra in threads for batch in batches]
 
 
