@@ -87,7 +87,8 @@ class TlsProxy:
             self._closed = True
             for open_socket in self._sockets:
                 with contextlib.suppress(OSError):
-                    open_socket.shutdown(socket.SHUT_RDWR)
+                    # Not that of SSLSocket, which takes away what a thread at its handshake works with.
+                    socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
         for open_socket in self._sockets:
