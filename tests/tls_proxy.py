@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -59,10 +60,18 @@ class Authority:
 
 
 class TlsProxy:
-    """Listens on a free port of loopback, ends TLS and forwards to another port; a context manager."""
+    """Listens on a free port of loopback, ends TLS and forwards to another port; a context manager.
 
-    def __init__(self, port: int, authority: Authority, *, mutual: bool = False) -> None:
+    Args:
+        port: to forward to.
+        authority: signs the certificate.
+        mutual: the client must have a certificate of the same authority.
+        pause: seconds before a connection is taken up, as of a far or busy server.
+    """
+
+    def __init__(self, port: int, authority: Authority, *, mutual: bool = False, pause: float = 0.0) -> None:
         self._target = port
+        self._pause = pause
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*authority.sign("server"))
         self._context.set_alpn_protocols(["h2", "http/1.1"])
@@ -116,6 +125,7 @@ class TlsProxy:
         with contextlib.suppress(OSError), plain:
             near = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
             self._keep(near)
+            time.sleep(self._pause)
             near.do_handshake()
             far = socket.create_connection(("127.0.0.1", self._target))
             self._keep(far)

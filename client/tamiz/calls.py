@@ -21,7 +21,7 @@ from typing import Any, SupportsFloat, TypeAlias, TypeVar
 import grpc
 from tritonclient.grpc import service_pb2
 
-from .endpoints import Endpoint, Endpoints
+from .endpoints import PROBE_TIMEOUT_S, Endpoint, Endpoints
 from .errors import (
     DeadlineError,
     InvalidImageError,
@@ -383,8 +383,8 @@ class Calls:
     ) -> Flow[Any]:
         left = self._left(attempts)
         if self._endpoints.another_ready(endpoint):
-            # A server that hangs leaves time to ask another one.
-            left /= 2
+            # A server that hangs leaves time to ask another one; of one that never answered, little is expected.
+            left = left / 2 if endpoint.answered else min(left / 2, PROBE_TIMEOUT_S)
         try:
             reply = yield Rpc(endpoint, method, request, left)
         except Exception as exc:

@@ -41,8 +41,8 @@ class Client(Calls):
             gRPC cannot pass (extra ``http``).
         model: its name in the servers' repositories.
         timeout_s: seconds for a whole call, retries included; one of several servers that gives no answer in half of
-            what is left is given up for another. In `classify_many` it holds for each request, not for the time that
-            one waits for the others.
+            what is left, or that never gave one and does not in a second, is given up for another. In
+            `classify_many` it holds for each request, not for the time that one waits for the others.
         headers: of every call, such as a key; or a function that gives them for each call, as tracing wants.
         tls: certificates for ``grpcs``, ``https`` and ``dns``.
         key: of the server's restricted protocols, which only ``shared_memory`` needs.

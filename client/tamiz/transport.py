@@ -29,6 +29,9 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 KEEPALIVE_S = 60
 """A connection with a call under way is probed after so many silent seconds."""
 
+CONNECT_TIMEOUT_S = 5
+"""An attempt to connect may take so long: for TLS over an ocean, with a lost packet, or to a machine under load."""
+
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]] | None
 """Headers of every call, or a function that gives them for each call, as tracing wants."""
 
@@ -272,8 +275,9 @@ def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: T
         ("grpc.keepalive_timeout_ms", 20_000),
         # A server that comes back is found within a second, where gRPC's own pause grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # By its name a pause, in truth what one attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_S * 1000),
         # Channels of one process would share a connection, and with it a server's limit on calls under way.
         ("grpc.use_local_subchannel_pool", 1),
     ]

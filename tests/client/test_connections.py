@@ -110,6 +110,16 @@ def test_an_encrypted_connection_is_made_with_the_authority_that_signed(
         assert time.monotonic() - began < 3
 
 
+def test_a_connection_that_is_long_in_the_making_is_waited_for(scheme: str, port: int, authority: Authority) -> None:
+    """As over an ocean, or to a machine that has much to do."""
+    with (
+        TlsProxy(port, authority, pause=1.5) as proxy,
+        Client(f"{scheme}://127.0.0.1:{proxy.port}", model="grey", tls=Tls(ca=authority.path)) as client,
+    ):
+        assert client.classify(even(6)).index == 6
+        assert client.stats.retries == 0
+
+
 def test_a_server_that_wants_certificates_gets_the_clients_own(scheme: str, port: int, authority: Authority) -> None:
     with TlsProxy(port, authority, mutual=True) as proxy:
         url = f"{scheme}://127.0.0.1:{proxy.port}"

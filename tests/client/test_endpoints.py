@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -113,6 +114,17 @@ def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fle
             began = time.monotonic()
             assert [client.classify(even(index)).index for index in range(20)] == [index % 10 for index in range(20)]
             assert time.monotonic() - began < 3
+
+
+def test_a_server_that_was_never_there_is_soon_left_for_another(fleet: Fleet) -> None:
+    # The kernel takes the connection, and nobody ever speaks.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"grpc://127.0.0.1:{silent.getsockname()[1]},{fleet.servers[0].url.removeprefix('grpc://')}"
+        with Client(url, model=MODEL) as client:
+            began = time.monotonic()
+            assert [client.classify(even(index)).index for index in range(20)] == [index % 10 for index in range(20)]
+            assert time.monotonic() - began < 4
+            assert client.stats.lost > 0
 
 
 def test_servers_that_all_hang_cost_no_more_than_the_time_of_the_call(fleet: Fleet) -> None:
