@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from . import forks
 from .errors import UsageError
 from .protocol import InferRequest
 
@@ -228,11 +229,20 @@ class GrpcTransport:
 
     def call(self, method: str, request: Any, timeout_s: float) -> Any:
         """See `Transport`."""
-        return getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata())
+        metadata = self._metadata()
+        with forks.calls:
+            return getattr(self._stub, method)(request, timeout=timeout_s, metadata=metadata)
 
     def begin(self, method: str, request: Any, timeout_s: float) -> CallFuture:
         """See `Transport`."""
-        future: CallFuture = getattr(self._stub, method).future(request, timeout=timeout_s, metadata=self._metadata())
+        metadata = self._metadata()
+        forks.calls.begin()
+        try:
+            future: CallFuture = getattr(self._stub, method).future(request, timeout=timeout_s, metadata=metadata)
+        except BaseException:
+            forks.calls.end()
+            raise
+        future.add_done_callback(forks.calls.end)
         return future
 
     def close(self) -> None:

@@ -64,7 +64,9 @@ def test_processes_that_are_spawned_get_their_own_answers(served: Served) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(served: Served, scheme: str) -> None:
+def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(
+    served: Served, scheme: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     url = served.triton.url if scheme == "grpc" else f"http://127.0.0.1:{served.triton.ports.http}"
     ended, wrong = threading.Event(), []
     with Client(url, model="grey", timeout_s=30) as client:
@@ -88,3 +90,4 @@ def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(s
         assert os.getpid() not in {process for process, _ in answers}
         assert set(wrong) == {0}
         assert client.classify(even(8)).index == 8, "the parent's connection is as it was"
+    assert "skipping fork() handlers" not in capfd.readouterr().err, "gRPC was ready for each fork"
