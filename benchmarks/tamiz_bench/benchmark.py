@@ -24,6 +24,9 @@ from .turns import ratio, take_turns
 
 IN_FLIGHT = (1, 2, 4, 8, 16)
 
+_FINALISTS = 3
+_FINAL_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Report:
@@ -147,27 +150,32 @@ def find_limit(
 ) -> tuple[Limit, list[tuple[Setting, Measurement]]]:
     """The in-process limit by the setting that does best, warmed up; and each setting with what it gave.
 
+    One short trial each leaves the best few, which then take turns, so that one moment when the machine is slow does
+    not choose a limit that is easy to reach.
+
     Args:
         graph: the ONNX file.
         spec: its contract.
         images: files.
         largest: batch that the server takes.
-        seconds: that each setting is tried.
+        seconds: of each turn; a trial takes half of it.
         say: gets a line of text for a person for each setting.
     """
     tried = []
     for setting in limit_settings(largest):
         candidate = Limit(graph, spec, setting)
-        candidate.measure(images, min(0.3, seconds))
-        measured = candidate.measure(images, seconds)
+        candidate.measure(images, min(0.3, seconds / 4))
+        measured = candidate.measure(images, seconds / 2)
         tried.append((setting, measured))
-        say(
-            f"limit, {setting.threads} threads × {setting.intra_op_threads}, batch {setting.batch_size}: "
-            f"{measured.images_per_s:,.0f} images/s"
-        )
-    best = Limit(graph, spec, max(tried, key=lambda row: row[1].images_per_s)[0])
-    best.measure(images, min(0.3, seconds))
-    return best, tried
+        say(f"limit, {setting}: {measured.images_per_s:,.0f} images/s")
+    best = sorted(tried, key=lambda row: row[1].images_per_s, reverse=True)[:_FINALISTS]
+    limits = {f"limit, {setting}": Limit(graph, spec, setting) for setting, _ in best}
+
+    def turn(limit: Limit) -> Callable[[], float]:
+        return lambda: limit.measure(images, seconds).images_per_s
+
+    speeds = take_turns({name: turn(limit) for name, limit in limits.items()}, _FINAL_ROUNDS, "images/s", say)
+    return limits[max(speeds, key=lambda name: statistics.median(speeds[name]))], tried
 
 
 def describe_machine() -> dict[str, Any]:

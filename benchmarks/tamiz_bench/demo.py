@@ -66,7 +66,7 @@ def demo(
                 repository / MODEL / str(version) / "model.onnx",
                 images,
                 seconds=0.5,
-                rounds=5,
+                rounds=3,
                 in_flight=(1, 4, 8),
             )
     folder = Path("reports") / MODEL

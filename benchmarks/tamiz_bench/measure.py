@@ -55,6 +55,9 @@ class Setting:
     intra_op_threads: int
     batch_size: int
 
+    def __str__(self) -> str:
+        return f"{self.threads} threads × {self.intra_op_threads}, batch {self.batch_size}"
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Served
 
-from tamiz_bench.measure import Limit, Load, Setting, measure_served
+from tamiz_bench.benchmark import find_limit
+from tamiz_bench.measure import Limit, Load, Measurement, Setting, measure_served
 
 
 @pytest.fixture
@@ -36,6 +38,28 @@ def test_the_limit_is_measured_over_the_time_given(setting: Setting, served: Ser
     assert 0.3 <= measured.seconds < 3
     assert measured.images > 0
     assert measured.images % setting.batch_size == 0
+
+
+def test_a_setting_that_did_well_once_is_not_the_limit(
+    served: Served, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = served.repository.live("grey")
+    graph = served.repository.path / "grey" / "1" / "model.onnx"
+    lucky, best = Setting(1, 2, 1), Setting(2, 1, 2)
+    asked: Counter[Setting] = Counter()
+
+    def measure(limit: Limit, images: list[Path], seconds: float) -> Measurement:
+        asked[limit.setting] += 1
+        # The first time is to warm up, the second the trial.
+        luck = limit.setting == lucky and asked[lucky] == 2
+        return Measurement(300 if luck else 200 if limit.setting == best else 100, 1.0, 1, 1, 1)
+
+    monkeypatch.setattr(Limit, "measure", measure)
+    lines: list[str] = []
+    limit, tried = find_limit(graph, version.spec, images, 8, 0.1, lines.append)
+    assert limit.setting == best
+    assert dict(tried)[lucky].images == 300
+    assert f"limit, {lucky}: 300 images/s" in lines
 
 
 def test_the_command_reports_served_beside_the_limit(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,39 @@ from tamiz_train.recipe import load_recipe
 from tamiz_train.run import Run
 
 
-def test_the_demo_ends_with_all_predictions_equal_and_a_second_one_is_version_2(
-    tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+@dataclass
+class First:
+    """A first demo, and its folder."""
+
+    folder: Path
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def first(tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> First:
+    folder = tmp_path_factory.mktemp("demo")
+    return First(folder, tamiz("demo", cwd=folder))
+
+
+def reported_version(folder: Path) -> int:
+    return json.loads((folder / "reports" / "digits" / "report.json").read_text())["version"]
+
+
+def test_the_demo_ends_with_all_predictions_equal(first: First) -> None:
+    assert first.done.returncode == 0, first.done.stderr
+    assert "predictions that agree        360 of 360" in first.done.stdout
+    assert "digits version 1" in first.done.stdout
+
+
+def test_a_second_demo_is_version_2_and_fails_loudly_where_served_predictions_differ(
+    first: First, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for version in (1, 2):
-        done = tamiz("demo", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "predictions that agree        360 of 360" in done.stdout
-        assert f"digits version {version}" in done.stdout
-    assert Repository(tmp_path / "model_repository").live("digits").version == 2
-    report = json.loads((tmp_path / "reports" / "digits" / "report.json").read_text())
-    assert report["version"] == 2
-
-
-def test_a_demo_whose_served_predictions_differ_fails_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = Run.predict
-    monkeypatch.chdir(tmp_path)
+    assert reported_version(first.folder) == 1
+    monkeypatch.chdir(first.folder)
     monkeypatch.setattr(Run, "predict", lambda run, images: list(reversed(predict(run, images))))
-    short = [f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "train.epochs=1"]
+    short = [f"tracking.uri=sqlite:///{first.folder / 'mlflow.db'}", "train.epochs=1"]
     monkeypatch.setattr("tamiz_bench.demo.load_recipe", lambda name: load_recipe(name, short))
     with pytest.raises(DemoError, match="served predictions differ from the trainer's"):
         demo(Path("model_repository"))
+    assert Repository(Path("model_repository")).live("digits").version == reported_version(first.folder) == 2
