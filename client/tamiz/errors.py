@@ -74,7 +74,7 @@ class ServerError(TamizError):
 
 
 class UnavailableError(ServerError):
-    """No server answers at the address."""
+    """No server answers at the address, or it lost the process that computes."""
 
 
 class OverloadedError(ServerError):

@@ -204,6 +204,9 @@ def error_from_rpc(exc: grpc.RpcError, *, url: str, model: str = "", version: in
         kind, message = OverloadedError, f"{what}: the queue of {url} is full: {text}"
     elif code is grpc.StatusCode.UNAVAILABLE and "Request timeout expired" in text:
         kind, message = OverloadedError, f"{what}: the request waited too long in the queue of {url}: {text}"
+    elif "Stub process" in text and "is not healthy" in text:
+        # Of the Python backend: the process of one instance died, or stood still for a second; others may compute.
+        kind, message = UnavailableError, f"{what}: a process of {url} is lost: {text}"
     elif code is grpc.StatusCode.UNAVAILABLE:
         kind, message = UnavailableError, f"no server answers at {url}: {text}"
     elif code in _WRONG:

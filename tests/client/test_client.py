@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from conftest import Served
 from fleet import stalled
@@ -96,11 +97,11 @@ def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_w
         with stalled(served.triton):
             began = time.monotonic()
             outcomes.close()
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 0.9
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError):
                 list(client.classify_many(map(even, range(200)), batch_size=1, in_flight=1))
-            assert time.monotonic() - began < 1.8, "not a time-out for each window of requests"
+            assert time.monotonic() - began < 1.9, "not a time-out for each window of requests"
             # Of the one that took the place of the first, which failed.
             time.sleep(0.2)
             sent = client.stats.requests
@@ -251,13 +252,13 @@ def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_la
 
 
 def test_a_stalled_server_is_a_deadline_error_in_time(served: Served) -> None:
-    with served.client("grey", timeout_s=0.4) as client:
+    with served.client("grey", timeout_s=1) as client:
         client.refresh()
         with stalled(served.triton):
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError) as caught:
                 client.classify(even(1))
-            assert time.monotonic() - began < 0.7
+            assert time.monotonic() - began < 1.9
         assert isinstance(caught.value, TimeoutError)
         client.timeout_s = 10
         assert client.classify(even(1)).index == 1
@@ -330,3 +331,18 @@ def test_an_image_sent_as_pixels_and_as_png_is_the_same(served: Served) -> None:
     content = cv2.imencode(".png", pixels)[1].tobytes()
     with served.client("grey") as client:
         assert client.classify(pixels, top_k=10) == client.classify(content, top_k=10)
+
+
+def test_an_instance_whose_process_died_costs_no_call(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec([str(index) for index in range(10)]), settings=ServingSettings(instances=2))
+    with served.client(name, timeout_s=20) as client:
+        assert client.classify(even(1)).index == 1
+        process, _ = (
+            child
+            for child in psutil.Process(served.triton.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE and f"/{name}/" in " ".join(child.cmdline())
+        )
+        process.kill()
+        assert [client.classify(even(index)).index for index in range(6)] == list(range(6))
+        assert client.stats.lost > 0

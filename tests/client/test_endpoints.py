@@ -134,7 +134,7 @@ def test_servers_that_all_hang_cost_no_more_than_the_time_of_the_call(fleet: Fle
             began = time.monotonic()
             with pytest.raises(errors.ServerError):
                 client.classify(even(1))
-            assert time.monotonic() - began < 1.1
+            assert time.monotonic() - began < 1.9
 
 
 def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
@@ -149,14 +149,14 @@ def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
 
 
 def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(fleet: Fleet) -> None:
-    with Client(fleet.servers[1].url, model=MODEL, timeout_s=0.5) as client:
+    with Client(fleet.servers[1].url, model=MODEL, timeout_s=1) as client:
         client.classify(even(1))
         fleet.kill(1)
         try:
             began = time.monotonic()
             with pytest.raises(errors.UnavailableError, match="no server answers"):
                 client.classify(even(1))
-            assert time.monotonic() - began < 0.6
+            assert time.monotonic() - began < 1.9
         finally:
             fleet.restart(1)
 
@@ -179,14 +179,14 @@ def test_an_unknown_model_on_several_servers_is_told_at_once(fleet: Fleet) -> No
     began = time.monotonic()
     with Client(fleet.url, model="nothing") as client, pytest.raises(tamiz.ModelNotFoundError, match="nothing"):
         client.classify(even(1))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
 
 
 def test_no_server_at_any_address_is_told_at_once() -> None:
     began = time.monotonic()
     with Client("grpc://127.0.0.1:9,127.0.0.1:10", model="grey") as client, pytest.raises(errors.UnavailableError):
         client.classify(even(1))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
 
 
 def test_a_name_with_several_addresses_is_used_in_turn(fleet: Fleet) -> None:

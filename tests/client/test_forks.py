@@ -18,12 +18,13 @@ def later(seconds: float, function) -> threading.Timer:
     return timer
 
 
-def test_a_fork_waits_for_the_calls_under_way() -> None:
+def test_a_fork_waits_for_the_calls_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "WAIT_S", 60)
     calls, began = forks._CallsUnderWay(), time.monotonic()
     calls.begin()
     timer = later(0.2, calls.end)
     calls.before_fork()
-    assert 0.15 < time.monotonic() - began < forks.WAIT_S
+    assert 0.15 < time.monotonic() - began < 30
     calls.after_fork()
     timer.join()
 
@@ -48,7 +49,7 @@ def test_a_call_that_takes_long_does_not_keep_a_fork_for_ever() -> None:
     calls, began = forks._CallsUnderWay(), time.monotonic()
     with calls:
         calls.before_fork()
-        assert forks.WAIT_S * 0.9 < time.monotonic() - began < forks.WAIT_S * 2
+        assert forks.WAIT_S * 0.9 < time.monotonic() - began < forks.WAIT_S * 5
         # As when a client becomes garbage in the thread that forks.
         with calls:
             calls.after_fork()

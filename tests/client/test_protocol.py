@@ -152,6 +152,7 @@ def test_a_configuration_without_a_fitting_spec_is_refused(message: model_config
         ("INVALID_ARGUMENT", "unexpected shape for input 'image'", errors.InvalidRequestError),
         ("UNAUTHENTICATED", "", errors.AccessError),
         ("INTERNAL", "onnx runtime error", errors.InferenceError),
+        ("INTERNAL", "Stub process 'x_0_1' is not healthy.", errors.UnavailableError),
     ],
 )
 def test_each_status_of_triton_is_the_error_that_it_means(code: str, details: str, kind: type[Exception]) -> None:
