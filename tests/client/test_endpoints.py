@@ -4,13 +4,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import Served
-from fleet import MODEL, Fleet, stalled
+from fleet import MODEL, Fleet, stalled, until
 from graphs import even, make_spec, write_grey_graph
 
 import tamiz
@@ -18,13 +18,6 @@ from tamiz import Client, errors
 from tamiz.endpoints import Endpoints
 from tamiz.transport import open_transport, parse_url
 from tamiz_server.control import Control
-
-
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import Served
-from fleet import stalled
+from fleet import stalled, until
 from graphs import even
 
 from tamiz import AsyncClient, Client, errors, forks
@@ -66,7 +66,4 @@ async def test_every_call_ends_whatever_comes_of_it(served: Served) -> None:
             cancelled.cancel()
             with pytest.raises(errors.DeadlineError):
                 await client.classify(even(1))
-    end = time.monotonic() + 5
-    while forks.calls._calls:
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+    until(lambda: not forks.calls._calls, 5)
