@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tamiz import ModelSpec, Normalisation, Preprocessing
-from tamiz.protocol import INPUT, OUTPUT
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME
 
 
 def make_spec(labels: list[str], height: int = 28, width: int = 28, colour: str = "L", **options: object) -> ModelSpec:
@@ -40,7 +40,7 @@ def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Pat
     classes = len(spec.labels)
     centres = np.linspace(0, 255, classes, dtype=np.float32)[None]
     nodes = [
-        helper.make_node("Cast", [INPUT], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["pixels"], ["flat"]),
         helper.make_node("ReduceMean", ["flat", "axis"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["mean", "centres"], ["difference"]),
@@ -81,9 +81,9 @@ def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Pat
             "zeros": np.zeros((256, 256), np.float32),
         }
         last = "delayed"
-    nodes.append(helper.make_node("Identity", [last], [OUTPUT]))
-    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *spec.preprocessing.shape])]
-    outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes])]
+    nodes.append(helper.make_node("Identity", [last], [OUTPUT_NAME]))
+    inputs = [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", *spec.preprocessing.shape])]
+    outputs = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", classes])]
     return save_graph(path, nodes, inputs, outputs, constants)
 
 

@@ -24,8 +24,7 @@ from hdrh.histogram import HdrHistogram
 
 from tamiz import Client
 from tamiz.preprocessing import prepare
-from tamiz.protocol import INPUT, OUTPUT
-from tamiz.spec import ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 from .plain_client import PlainClient
 
@@ -154,7 +153,7 @@ class Limit:
 
     def _classify(self, batch: list[Path]) -> npt.NDArray[np.int64]:
         pixels = np.stack([prepare(image, self.spec.preprocessing) for image in batch])
-        (probabilities,) = self._session.run([OUTPUT], {INPUT: pixels})
+        (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels})
         return probabilities.argmax(axis=1)
 
 

@@ -17,8 +17,7 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import UsageError
-from tamiz.protocol import INPUT, OUTPUT
-from tamiz.spec import ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from tamiz_server.config import format_config
 from tamiz_server.repository import Repository
 
@@ -43,10 +42,12 @@ class PlainClient:
         image = Image.open(path).convert(self.mode).resize(self.size, Image.Resampling.BILINEAR)
         pixels = np.asarray(image, np.float32).reshape(self.size[1], self.size[0], -1) / 255
         batch = ((pixels - self.mean) / self.std).transpose(2, 0, 1)[np.newaxis]
-        infer_input = grpcclient.InferInput(INPUT, list(batch.shape), "FP32")
+        infer_input = grpcclient.InferInput(INPUT_NAME, list(batch.shape), "FP32")
         infer_input.set_data_from_numpy(batch)
-        result = self.client.infer(self.model, inputs=[infer_input], outputs=[grpcclient.InferRequestedOutput(OUTPUT)])
-        return self.labels[int(result.as_numpy(OUTPUT)[0].argmax())]
+        result = self.client.infer(
+            self.model, inputs=[infer_input], outputs=[grpcclient.InferRequestedOutput(OUTPUT_NAME)]
+        )
+        return self.labels[int(result.as_numpy(OUTPUT_NAME)[0].argmax())]
 
     def close(self) -> None:
         """Close the connection."""
@@ -72,11 +73,11 @@ def copy_with_float_model(repository: Repository, model: str, folder: Path) -> P
     config = repository.config(model)
     config.name = model + SUFFIX
     shape = [spec.channels, spec.height, spec.width]
-    for dims in (config.input[0].dims, *(warmup.inputs[INPUT].dims for warmup in config.model_warmup)):
+    for dims in (config.input[0].dims, *(warmup.inputs[INPUT_NAME].dims for warmup in config.model_warmup)):
         dims[:] = shape
     config.input[0].data_type = model_config_pb2.TYPE_FP32
     for warmup in config.model_warmup:
-        warmup.inputs[INPUT].data_type = model_config_pb2.TYPE_FP32
+        warmup.inputs[INPUT_NAME].data_type = model_config_pb2.TYPE_FP32
     home = folder / config.name / str(version)
     home.mkdir(parents=True)
     (home.parent / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
@@ -91,7 +92,7 @@ def take_float(model: onnx.ModelProto) -> onnx.ModelProto:
     Changed in place and returned.
     """
     graph = model.graph
-    kept, ready = [], INPUT
+    kept, ready = [], INPUT_NAME
     for node in graph.node:
         if node.op_type in _PREPARING and node.input[0] == ready:
             ready = node.output[0]
@@ -102,9 +103,9 @@ def take_float(model: onnx.ModelProto) -> onnx.ModelProto:
     )
     for node in kept:
         # The size of the batch, too, is read off the input.
-        node.input[:] = [INPUT if name == ready else name for name in node.input]
+        node.input[:] = [INPUT_NAME if name == ready else name for name in node.input]
     del graph.node[:], graph.input[:]
     graph.node.extend(kept)
-    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, channels, height, width]))
+    graph.input.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [batch, channels, height, width]))
     onnx.checker.check_model(model)
     return model

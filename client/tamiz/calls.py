@@ -34,8 +34,9 @@ from .errors import (
 )
 from .prediction import Prediction
 from .preprocessing import ImageSource, Pixels, prepare
-from .protocol import ServedVersion, error_from_rpc, infer_request, read_reply, read_served_version
+from .protocol import error_from_rpc, infer_request, read_reply
 from .retries import Counter, RetryBudget, Stats, pause
+from .served_version import ServedVersion, read_served_version
 from .shared_memory import PREFIX, Region, SharedMemory, is_leftover
 from .spec import ModelSpec, Preprocessing
 from .transport import DEFAULT_URL, Headers, Tls, Transport, open_transport, parse_url, read_headers

@@ -19,7 +19,7 @@ from .calls import CORES, Calls, Flow, Outcome, Pause, Rpc, Step, Turn, Work
 from .errors import UsageError
 from .prediction import Prediction
 from .preprocessing import ImageSource
-from .protocol import ServedVersion
+from .served_version import ServedVersion
 from .transport import CallFuture
 
 T = TypeVar("T")

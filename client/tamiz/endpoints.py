@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tritonclient.grpc import service_pb2
 
-from .protocol import ServedVersion
+from .served_version import ServedVersion
 from .transport import Address, CallFuture, Transport
 
 PROBE_EVERY_S = 0.5

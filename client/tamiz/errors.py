@@ -3,26 +3,30 @@
 ::
 
     TamizError
-    ├─ UsageError                 a value given on the command line or in a recipe is wrong
-    │   └─ RecipeError            every problem of a recipe, reported together
-    ├─ InvalidImageError          unreadable, too large or unsupported; raised before it is sent
+    ├─ UsageError                 an argument, an option or a setting is wrong
+    │   └─ RecipeError            a recipe is wrong; all of its problems in one message
+    ├─ ClosedError                the client was closed
+    ├─ InvalidImageError          an image is unreadable, too large or unsupported; it was not sent
     ├─ SpecError                  the spec is missing, malformed, too new, or does not fit the server
+    ├─ OutputError                a file cannot be written: disk full, permission denied, another process writes it
+    ├─ SharedMemoryError          shared memory is missing on this machine, or full
     ├─ ServerError                .model .version .url
-    │   ├─ UnavailableError       no server there
+    │   ├─ UnavailableError       no server answers at the address
     │   ├─ OverloadedError        the server's queue is full
-    │   ├─ DeadlineError          no answer within the time given
-    │   ├─ ModelNotFoundError     no such model or version on that server, or it is not ready
-    │   ├─ InvalidRequestError    the server refused the request; sending it again cannot help
-    │   ├─ AccessError            a key or a certificate is missing or wrong
+    │   ├─ DeadlineError          no answer within the timeout
+    │   ├─ ModelNotFoundError     the server has no such model or version, or it is not ready
+    │   ├─ InvalidRequestError    the server rejected the request; a retry cannot help
+    │   ├─ AccessError            access denied: a key or a certificate is missing or wrong
     │   └─ InferenceError         the model failed on the server
     ├─ RunError                   a training run is missing, incomplete or failed
-    ├─ ExportError                an exported graph does not do what the trained model does
-    ├─ RepositoryError            a model repository, model or version is missing, broken or not writable
+    ├─ ExportError                an exported graph does not compute what the trained model computes
+    ├─ TrackingError              the tracking server or its store cannot be used
+    ├─ RepositoryError            a model repository, a model or a version is missing, damaged or not writable
     ├─ TritonError                the embedded Triton cannot be found, started or kept running
-    └─ MissingExtraError          a part of Tamiz that is not installed; says what to type
+    └─ MissingExtraError          an optional part of Tamiz is not installed; the message has the command to type
 
-``tamiz.protocol.error_from_rpc`` makes a ServerError of what gRPC raised. The command line prints
-the message as one line: ``UsageError`` ends it with exit status 2, all others with 1.
+Each transport (`tamiz.transports`) turns the errors of its library into a ServerError in one place. The command line
+prints the message as one line and exits with the code of `tamiz.console.ExitCode`.
 """
 
 from __future__ import annotations
@@ -36,18 +40,22 @@ class TamizError(Exception):
 
 
 class UsageError(TamizError):
-    """A value given on the command line or in a recipe is wrong."""
+    """An argument, an option or a setting is wrong."""
 
 
 class RecipeError(UsageError):
     """A recipe is wrong; the message holds every problem found in it."""
 
 
+class ClosedError(TamizError):
+    """The client was used after it was closed."""
+
+
 class InvalidImageError(TamizError, ValueError):
-    """An image is unreadable, too large or of an unsupported kind.
+    """An image is unreadable, too large or of an unsupported format.
 
     Attributes:
-        position: of the image among those given to `classify_many`, from 0.
+        position: index of the image among those given to `classify_many`, from 0.
     """
 
     position: int = 0
@@ -57,13 +65,21 @@ class SpecError(TamizError):
     """A model's spec is missing, malformed, too new, or does not fit the server."""
 
 
+class OutputError(TamizError):
+    """A file cannot be written: the disk is full, permission is denied, or another process is writing it."""
+
+
+class SharedMemoryError(TamizError):
+    """Shared memory is missing on this machine, or full."""
+
+
 class ServerError(TamizError):
-    """A server did not do what it was asked.
+    """A request to a server failed.
 
     Attributes:
-        model: name of the model asked for.
-        version: the version asked for; None where the call named none.
-        url: the server that was asked.
+        model: name of the requested model; empty where the request named none.
+        version: the requested version; None where the request named none.
+        url: URL of the server.
     """
 
     def __init__(self, message: str, *, model: str = "", version: int | None = None, url: str = "") -> None:
@@ -74,15 +90,15 @@ class ServerError(TamizError):
 
 
 class UnavailableError(ServerError):
-    """No server answers at the address, or it lost the process that computes."""
+    """No server answers at the address, or the server lost the process that runs the model."""
 
 
 class OverloadedError(ServerError):
-    """The server's queue is full: it refuses rather than hoards."""
+    """The server's queue is full."""
 
 
 class DeadlineError(ServerError, TimeoutError):
-    """No answer came within the time given."""
+    """No answer came within the timeout."""
 
 
 class ModelNotFoundError(ServerError):
@@ -90,11 +106,11 @@ class ModelNotFoundError(ServerError):
 
 
 class InvalidRequestError(ServerError):
-    """The server refused the request; sending it again cannot help."""
+    """The server rejected the request; a retry cannot help."""
 
 
 class AccessError(ServerError):
-    """The server wants a key or a certificate that was not given or is wrong."""
+    """Access denied: a key or a certificate is missing or wrong."""
 
 
 class InferenceError(ServerError):
@@ -106,11 +122,15 @@ class RunError(TamizError):
 
 
 class ExportError(TamizError):
-    """An exported graph does not do what the trained model does."""
+    """An exported graph does not compute what the trained model computes."""
+
+
+class TrackingError(TamizError):
+    """The tracking server, or the store behind it, cannot be used."""
 
 
 class RepositoryError(TamizError):
-    """A model repository, model or version is missing, broken or not writable."""
+    """A model repository, a model or a version is missing, damaged or not writable."""
 
 
 class TritonError(TamizError):
@@ -118,17 +138,36 @@ class TritonError(TamizError):
 
 
 class MissingExtraError(TamizError):
-    """A part of Tamiz needs packages that are not installed."""
+    """An optional part of Tamiz needs packages that are not installed."""
 
     def __init__(self, extra: str, missing: str) -> None:
         super().__init__(f'{missing} is not installed; type: pip install "tamiz[{extra}]"')
         self.extra = extra
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return MissingExtraError, (self.extra, self.missing)
 
 
-def nearest(wrong: str, right: Iterable[str]) -> str:
-    """The end of a message about a wrong name: the nearest right one, or the right ones when they are few."""
-    names = sorted(right)
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the closest known name, or all of them when they are few."""
+    names = sorted(known)
     close = difflib.get_close_matches(wrong, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+
+
+def first_line(exc: BaseException) -> str:
+    """The first line of an exception's message; the name of its class where the message is empty."""
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+
+
+def one_line(exc: BaseException) -> str:
+    """An exception's whole message on one line; the name of its class where the message is empty."""
+    return " ".join(str(exc).split()) or type(exc).__name__
+
+
+def os_reason(exc: BaseException) -> str:
+    """Why a call of the operating system failed, such as ``No space left on device``, without the file's name."""
+    return getattr(exc, "strerror", None) or one_line(exc)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
-from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.grpc import service_pb2
 
 from .errors import (
     AccessError,
@@ -21,62 +21,12 @@ from .errors import (
     ModelNotFoundError,
     OverloadedError,
     ServerError,
-    SpecError,
     UnavailableError,
 )
 from .prediction import Prediction, interpret
 from .preprocessing import Pixels
-from .spec import ModelSpec
-
-INPUT = "image"
-OUTPUT = "probabilities"
-SPEC_PARAMETER = "tamiz.spec."
-"""Key of a version's spec among the ``parameters`` of config.pbtxt, followed by the version."""
-
-
-@dataclass(frozen=True)
-class ServedVersion:
-    """One live version of a model on a server, as a client must know it.
-
-    Attributes:
-        model: its name.
-        version: its number.
-        spec: its contract.
-        max_batch_size: most images in one request.
-    """
-
-    model: str
-    version: int
-    spec: ModelSpec
-    max_batch_size: int
-
-
-def live_versions(config: model_config_pb2.ModelConfig) -> list[int]:
-    """The versions that a model configuration makes live, lowest first; empty where it names none."""
-    return sorted(config.version_policy.specific.versions)
-
-
-def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
-    """Find the live version and its spec in a model's configuration.
-
-    Raises:
-        SpecError: the model was not published by Tamiz, or its spec cannot be read or does not fit the input.
-    """
-    live = live_versions(config)
-    if not live:
-        raise SpecError(f"model {config.name}: its configuration names no live version; publish it with tamiz")
-    version = live[-1]
-    key = f"{SPEC_PARAMETER}{version}"
-    if key not in config.parameters:
-        raise SpecError(f"model {config.name}: no spec for version {version} in its configuration ({key})")
-    spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
-    dims = {tensor.name: tuple(tensor.dims) for tensor in config.input}
-    if dims.get(INPUT) != spec.preprocessing.shape:
-        raise SpecError(
-            f"model {config.name} version {version}: the spec gives {INPUT} {list(spec.preprocessing.shape)}, "
-            f"the server takes { ({name: list(shape) for name, shape in dims.items()}) }"
-        )
-    return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
+from .served_version import ServedVersion
+from .spec import INPUT_NAME, OUTPUT_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +63,9 @@ def infer_request(served: ServedVersion, images: Sequence[Pixels], *, region: st
         region: of shared memory, in which the images stand from its beginning; the request names it in their place.
     """
     header = service_pb2.ModelInferRequest(model_name=served.model, model_version=str(served.version))
-    tensor = header.inputs.add(name=INPUT, datatype="UINT8")
+    tensor = header.inputs.add(name=INPUT_NAME, datatype="UINT8")
     tensor.shape.extend((len(images), *served.spec.preprocessing.shape))
-    header.outputs.add(name=OUTPUT)
+    header.outputs.add(name=OUTPUT_NAME)
     if region is None:
         return InferRequest(header, images)
     tensor.parameters["shared_memory_region"].string_param = region
@@ -161,7 +111,7 @@ def read_reply(
     if not fits:
         outputs = ", ".join(f"{out.name} {out.datatype} {list(out.shape)}" for out in reply.outputs)
         raise InferenceError(
-            f"model {served.model}: asked version {served.version} for {OUTPUT} FP32 {list(shape)}, "
+            f"model {served.model}: asked version {served.version} for {OUTPUT_NAME} FP32 {list(shape)}, "
             f"version {reply.model_version} answered {outputs or 'nothing'}",
             model=served.model,
             version=served.version,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .client import Client
-from .errors import UsageError, nearest
+from .errors import UsageError, suggest
 from .results import to_record
 
 
@@ -49,7 +49,7 @@ class Classify:
                 ``DataContext`` says otherwise (``actor_task_retry_on_errors``, ``max_errored_blocks``).
         """
         if self.column not in batch:
-            raise UsageError(f"column: {self.column!r}{nearest(self.column, batch)}")
+            raise UsageError(f"column: {self.column!r}{suggest(self.column, batch)}")
         outcomes = self.client.classify_many(iter(batch[self.column]), on_error="return")
         multilabel = self.client.spec.task == "multilabel"
         records = [to_record("", outcome, multilabel=multilabel) for outcome in outcomes]

@@ -15,7 +15,19 @@ from .errors import SpecError
 
 SCHEMA_VERSION = 1
 PREPROCESSING_REVISION = 2
-"""The newest, which new models get; each is defined in `tamiz.preprocessing`."""
+"""The newest revision, which new models get; `tamiz.preprocessing` defines each."""
+
+INPUT_NAME = "image"
+"""Name of the graph's input, uint8 ``[batch, height, width, channels]``."""
+
+OUTPUT_NAME = "probabilities"
+"""Name of the graph's output, float32 ``[batch, classes]``."""
+
+SPEC_PARAMETER = "tamiz.spec."
+"""Key of a version's spec among the ``parameters`` of config.pbtxt, followed by the version number."""
+
+SPEC_METADATA = "tamiz.spec"
+"""Key of the spec in the ``metadata_props`` of an ONNX file."""
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tamiz.errors import RepositoryError
-from tamiz.protocol import live_versions
+from tamiz.served_version import live_versions
 
 from .control import Control, change, open_control
 from .repository import Repository

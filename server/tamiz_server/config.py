@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import RepositoryError
-from tamiz.protocol import INPUT, OUTPUT, SPEC_PARAMETER
-from tamiz.spec import ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
 
 LAST_VERSION = "tamiz.last_version"
 """Key of the highest number that was ever given, so that none is given twice, also after a version was deleted."""
@@ -107,14 +106,14 @@ def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) ->
     config.version_policy.specific.versions.append(promotions[-1])
     # Dimensions belong to the model, not to the version, so they are those of the live version.
     del config.input[:], config.output[:], config.model_warmup[:]
-    config.input.add(name=INPUT, data_type=model_config_pb2.TYPE_UINT8, dims=spec.preprocessing.shape)
-    config.output.add(name=OUTPUT, data_type=model_config_pb2.TYPE_FP32, dims=[len(spec.labels)])
+    config.input.add(name=INPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=spec.preprocessing.shape)
+    config.output.add(name=OUTPUT_NAME, data_type=model_config_pb2.TYPE_FP32, dims=[len(spec.labels)])
     # The first run of a session is slow, and the first of its largest batch again.
     for batch_size in sorted({1, config.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
-        warmup.inputs[INPUT].data_type = model_config_pb2.TYPE_UINT8
-        warmup.inputs[INPUT].dims.extend(spec.preprocessing.shape)
-        warmup.inputs[INPUT].zero_data = True
+        warmup.inputs[INPUT_NAME].data_type = model_config_pb2.TYPE_UINT8
+        warmup.inputs[INPUT_NAME].dims.extend(spec.preprocessing.shape)
+        warmup.inputs[INPUT_NAME].zero_data = True
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
 
 

@@ -13,7 +13,8 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError, UsageError
-from tamiz.protocol import error_from_rpc, live_versions
+from tamiz.protocol import error_from_rpc
+from tamiz.served_version import live_versions
 from tamiz.transport import open_transport, parse_url
 
 from .repository import Change, Repository

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.errors import RepositoryError, SpecError, nearest
-from tamiz.protocol import live_versions
+from tamiz.errors import RepositoryError, SpecError, suggest
+from tamiz.served_version import live_versions
 from tamiz.spec import ModelSpec
 
 from .config import (
@@ -100,7 +100,7 @@ class Repository:
         """
         path = self.path / model / "config.pbtxt"
         if not path.is_file():
-            raise RepositoryError(f"no model {model!r} in {self.path}{nearest(model, self.models())}")
+            raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:

@@ -37,7 +37,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tamiz.errors import MissingExtraError, TamizError, TritonError
-from tamiz.protocol import live_versions
+from tamiz.served_version import live_versions
 from tamiz.transport import open_channel
 
 from .repository import Repository

@@ -7,13 +7,8 @@ from graphs import make_spec
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from tamiz import SpecError, errors
-from tamiz.protocol import (
-    ServedVersion,
-    error_from_rpc,
-    infer_request,
-    read_reply,
-    read_served_version,
-)
+from tamiz.protocol import error_from_rpc, infer_request, read_reply
+from tamiz.served_version import ServedVersion, read_served_version
 
 SPEC = make_spec(["cat", "dog"], height=2, width=3)
 SERVED = ServedVersion("pets", 7, SPEC, 8)

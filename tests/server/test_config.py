@@ -5,7 +5,7 @@ from graphs import make_spec
 from tritonclient.grpc import model_config_pb2
 
 from tamiz import RepositoryError
-from tamiz.protocol import live_versions
+from tamiz.served_version import live_versions
 from tamiz_server.config import (
     ServingSettings,
     add_version,

@@ -12,7 +12,7 @@ import pytest
 from graphs import make_spec, write_grey_graph
 
 from tamiz import ModelSpec, RepositoryError
-from tamiz.protocol import live_versions
+from tamiz.served_version import live_versions
 from tamiz_server.repository import Repository, sha256
 
 SPEC = make_spec(["a", "b"])

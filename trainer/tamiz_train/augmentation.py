@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tamiz.errors import RecipeError, nearest
+from tamiz.errors import RecipeError, suggest
 
 # Albumentations asks the package index for a newer release when it is imported; training needs no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -86,7 +86,7 @@ def _named(name: str) -> list[dict[str, dict[str, Any]]]:
         return []
     if name not in known:
         raise RecipeError(
-            f"augmentation: no set {name!r}{nearest(name, [NONE, *known])}; there are none, {', '.join(known)}"
+            f"augmentation: no set {name!r}{suggest(name, [NONE, *known])}; there are none, {', '.join(known)}"
         )
     return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
@@ -98,7 +98,7 @@ def _create(name: str, arguments: dict[str, Any]) -> A.BasicTransform | A.BaseCo
         if isinstance(value, type) and issubclass(value, A.BasicTransform | A.BaseCompose) and not key.startswith("Ba")
     }
     if name not in known:
-        raise ValueError(f"no transform {name!r}{nearest(name, known)}")
+        raise ValueError(f"no transform {name!r}{suggest(name, known)}")
     if "transforms" in arguments:
         # OneOf, SomeOf, Sequential and the like hold others.
         inner = [_create(*pair) for entry in arguments["transforms"] for pair in entry.items()]

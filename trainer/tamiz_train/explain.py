@@ -25,7 +25,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torchvision.ops import Permute
 
-from tamiz.errors import InvalidImageError, RunError, UsageError, nearest
+from tamiz.errors import InvalidImageError, RunError, UsageError, suggest
 from tamiz.files import write_whole
 from tamiz.preprocessing import Pixels, prepare
 from tamiz.spec import ModelSpec
@@ -76,7 +76,7 @@ def explain(
         UsageError: an overlay cannot be written.
     """
     if label is not None and label not in run.spec.labels:
-        raise UsageError(f"{run.path} has no label {label!r}{nearest(label, run.spec.labels)}")
+        raise UsageError(f"{run.path} has no label {label!r}{suggest(label, run.spec.labels)}")
     classifier = run.load_model()
     layer = find_layer(classifier, run.spec)
     if layer is None:

@@ -26,8 +26,7 @@ from torch.utils.data import DataLoader
 import tamiz
 from tamiz.errors import ExportError
 from tamiz.files import staged, write_whole
-from tamiz.protocol import INPUT, OUTPUT
-from tamiz.spec import ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec
 from tamiz_server.repository import sha256
 
 from .data import Batch, Split, create_loader, load_data
@@ -39,7 +38,6 @@ TOLERANCE = 1e-4
 """Largest difference of two probabilities: float32 sums in another order, not another computation."""
 
 PARITY_IMAGES = 256
-SPEC_METADATA = "tamiz.spec"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Split)
                 continue
             with torch.inference_mode():
                 expected = classifier.probabilities(classifier(batch.images)).numpy()
-            (actual,) = session.run([OUTPUT], {INPUT: batch.images.numpy()})
+            (actual,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch.images.numpy()})
             difference = np.abs(actual - expected).max()
             # A NaN is further away than anything.
             largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
@@ -143,7 +141,7 @@ def read_spec(graph: Path) -> ModelSpec:
     spec = ModelSpec.from_json(metadata[SPEC_METADATA], source=str(graph))
     try:
         session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        (probabilities,) = session.run([OUTPUT], {INPUT: np.zeros((2, *spec.preprocessing.shape), np.uint8)})
+        (probabilities,) = session.run([OUTPUT_NAME], {INPUT_NAME: np.zeros((2, *spec.preprocessing.shape), np.uint8)})
     except Exception as exc:
         # ONNX Runtime raises classes of its own for each way in which a graph can be wrong.
         raise ExportError(f"{graph}: does not run as its spec says: {' '.join(str(exc).split())}") from exc
@@ -197,8 +195,8 @@ def _write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
             program = torch.onnx.export(
                 _Served(classifier).eval(),
                 (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
                 dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
                 dynamo=True,
                 external_data=False,

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tamiz.errors import RecipeError, nearest
+from tamiz.errors import RecipeError, suggest
 from tamiz.spec import ModelSpec, Preprocessing
 
 from .settings import HeadSettings, ModelSettings
@@ -144,7 +144,7 @@ def check_name(settings: ModelSettings) -> None:
         RecipeError: with the nearest name.
     """
     if settings.name not in _OWN and not timm.is_model(settings.name):
-        hint = nearest(settings.name, [*_OWN, *timm.list_models()])
+        hint = suggest(settings.name, [*_OWN, *timm.list_models()])
         raise RecipeError(f"model.name: no model {settings.name!r}{hint}")
 
 

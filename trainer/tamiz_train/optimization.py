@@ -10,7 +10,7 @@ import timm.scheduler
 import torch
 from torch import nn
 
-from tamiz.errors import RecipeError, nearest
+from tamiz.errors import RecipeError, suggest
 
 from .models import Classifier
 from .settings import OptimizerSettings, ScheduleSettings
@@ -121,9 +121,9 @@ def create_schedule(
 
 def _known(key: str, name: str, options: dict[str, Any], known: dict[str, type[Any]], timm_knows: Any) -> type[Any]:
     if name not in known:
-        hint = nearest(name, [*known, *timm_knows])
+        hint = suggest(name, [*known, *timm_knows])
         raise RecipeError(f"{key}.name: neither torch nor timm has {name!r}{hint}")
     taken = inspect.signature(known[name]).parameters
     if wrong := [option for option in options if option not in taken]:
-        raise RecipeError(f"{key}.options: {name} takes no {wrong[0]!r}{nearest(wrong[0], taken)}")
+        raise RecipeError(f"{key}.options: {name} takes no {wrong[0]!r}{suggest(wrong[0], taken)}")
     return known[name]

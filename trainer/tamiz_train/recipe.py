@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from tamiz.errors import RecipeError, nearest
+from tamiz.errors import RecipeError, suggest
 from tamiz.spec import Normalisation, Preprocessing
 from tamiz_server.config import ServingSettings
 
@@ -147,7 +147,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, st
         if not name.startswith("TAMIZ_") or (not separator and section not in values):
             continue
         if section not in Recipe.model_fields:
-            hint = nearest(section, Recipe.model_fields)
+            hint = suggest(section, Recipe.model_fields)
             raise RecipeError(f"environment variable {name}: a recipe has no section {section!r}{hint}")
         found.append((name, name.removeprefix("TAMIZ_").lower().replace("__", "."), value))
     return found
@@ -161,7 +161,7 @@ def _find(name: str | os.PathLike[str]) -> tuple[str, str]:
         except (OSError, UnicodeDecodeError) as exc:
             raise RecipeError(f"recipe {path}: {getattr(exc, 'strerror', None) or exc}") from exc
     if str(name) not in shipped_recipes():
-        hint = nearest(str(name), shipped_recipes())
+        hint = suggest(str(name), shipped_recipes())
         raise RecipeError(f"no recipe {str(name)!r}{hint}; a recipe of your own is the path of a .yaml file")
     resource = resources.files("tamiz_train") / "recipes" / f"{name}.yaml"
     return str(name), resource.read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def _describe(exc: ValidationError, document: dict[str, Any]) -> str:
         path = _path(error["loc"], document, error["type"])
         key = ".".join(path) or "recipe"
         if error["type"] == "extra_forbidden":
-            problem = f"unknown key {key}{nearest(path[-1], _keys_beside(path, document))}"
+            problem = f"unknown key {key}{suggest(path[-1], _keys_beside(path, document))}"
         elif error["type"] == "missing":
             problem = f"{key} is missing"
         else:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tamiz.errors import RecipeError, nearest
+from tamiz.errors import RecipeError, suggest
 
 from ..settings import CsvData
 from .split import SPLITS, Source, Split, in_order
@@ -98,7 +98,7 @@ def _check_header(path: Path, header: list[str]) -> str:
     problems = []
     for name in header:
         if name not in COLUMNS and difflib.get_close_matches(name, COLUMNS):
-            problems.append(f"unknown column {name!r}{nearest(name, COLUMNS)}")
+            problems.append(f"unknown column {name!r}{suggest(name, COLUMNS)}")
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         problems.append(f"columns given twice: {', '.join(repeated)}")
     if "path" not in header or ("label" in header) == ("labels" in header):

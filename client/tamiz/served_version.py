@@ -1,0 +1,55 @@
+"""The live version of a model on a server, as its configuration (Triton's ModelConfig) describes it to a client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tritonclient.grpc import model_config_pb2
+
+from .errors import SpecError
+from .spec import INPUT_NAME, SPEC_PARAMETER, ModelSpec
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One live version of a model on a server.
+
+    Attributes:
+        model: name of the model.
+        version: number of the version.
+        spec: labels, preprocessing and thresholds of the version.
+        max_batch_size: the largest number of images in one request.
+    """
+
+    model: str
+    version: int
+    spec: ModelSpec
+    max_batch_size: int
+
+
+def live_versions(config: model_config_pb2.ModelConfig) -> list[int]:
+    """The versions that a model configuration makes live, lowest first; empty when it names none."""
+    return sorted(config.version_policy.specific.versions)
+
+
+def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
+    """Find the live version and its spec in a model's configuration.
+
+    Raises:
+        SpecError: the model was not published by Tamiz, or its spec cannot be read or does not fit the input.
+    """
+    live = live_versions(config)
+    if not live:
+        raise SpecError(f"model {config.name}: its configuration names no live version; publish it with tamiz")
+    version = live[-1]
+    key = f"{SPEC_PARAMETER}{version}"
+    if key not in config.parameters:
+        raise SpecError(f"model {config.name}: no spec for version {version} in its configuration ({key})")
+    spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in config.input}
+    if shapes.get(INPUT_NAME) != spec.preprocessing.shape:
+        raise SpecError(
+            f"model {config.name} version {version}: the spec gives {INPUT_NAME} {list(spec.preprocessing.shape)}, "
+            f"the server takes { ({name: list(shape) for name, shape in shapes.items()}) }"
+        )
+    return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
