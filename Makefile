@@ -8,7 +8,7 @@ TAMIZ_DATA ?= $(wildcard ../shared/data)
 export TAMIZ_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-client bench-train soak acceptance constraints clean
+.PHONY: help setup demo test lint format docs linkcheck hooks bench bench-client bench-train soak acceptance constraints clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,bench,cpu,dev,docs]'
 	$(BIN)/python -m tamiz_server.triton
 	@touch $@
 
@@ -50,6 +50,16 @@ bench-client: $(STAMP)  ## Measure the client against a plain tritonclient scrip
 bench-train: $(STAMP)  ## Measure training against a plain PyTorch loop and a loop without data
 	$(BIN)/tamiz bench-train
 
+docs: $(STAMP)  ## Build the documentation into docs/_build/html; every warning and broken internal link is an error
+	$(BIN)/sphinx-build -W -n --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+linkcheck: $(STAMP)  ## Check the documentation's links to other sites; needs a network
+	$(BIN)/sphinx-build -n -q -b linkcheck -d docs/_build/doctrees docs docs/_build/linkcheck
+
+hooks: $(STAMP)  ## Have git run ruff before each commit
+	$(BIN)/pre-commit install
+
 soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
 	$(BIN)/pytest -m soak --timeout 3600
 
@@ -58,11 +68,11 @@ acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minut
 
 constraints:  ## Renew constraints.txt from the newest releases that fit together
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
-	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
+	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,bench,cpu,dev,docs]'
 	$(VENV).new/bin/pip freeze --exclude-editable > $(VENV).new/freeze.txt
 	grep -E '^[A-Za-z0-9_.-]+==' $(VENV).new/freeze.txt > $(VENV).new/constraints.txt
 	mv $(VENV).new/constraints.txt constraints.txt
 	rm -rf $(VENV).new
 
 clean:  ## Remove what the commands wrote here, runs too, but not .venv and no images but the demo's
-	rm -rf runs mlruns mlflow.db data/digits reports explanations samples.png triton.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs mlruns mlflow.db data/digits reports explanations samples.png triton.log .pytest_cache docs/_build .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,59 @@
+"""A Sphinx extension that writes the reference from the code, so that no part of it is a hand-written copy.
+
+A page asks for a part by a comment on a line of its own, which the part replaces when the page is read::
+
+    <!-- generated: commands -->
+    <!-- generated: recipe -->
+    <!-- generated: api tamiz -->
+    <!-- generated: attributes tamiz.console:ExitCode -->
+
+Each part is Markdown made by one function of this package, which tests can call without Sphinx.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from . import api, attributes, commands, recipe
+
+PARTS: dict[str, Callable[..., str]] = {
+    "api": api.api_reference,
+    "attributes": attributes.attributes_reference,
+    "commands": commands.commands_reference,
+    "recipe": recipe.recipe_reference,
+}
+_MARK = re.compile(r"^<!-- generated: (?P<part>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.connect("source-read", _fill_in)
+    app.connect("env-get-outdated", _always_read_again)
+    app.connect("missing-reference", _leave_as_code)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def fill_in(text: str) -> str:
+    """A page's Markdown with each comment replaced by its generated part."""
+
+    def generate(found: re.Match[str]) -> str:
+        arguments = [found["argument"]] if found["argument"] else []
+        return PARTS[found["part"]](*arguments)
+
+    return _MARK.sub(generate, text)
+
+
+def _fill_in(app: Any, page: str, source: list[str]) -> None:
+    source[0] = fill_in(source[0])
+
+
+def _always_read_again(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    # The code may have changed where the page has not.
+    return [page for page in env.found_docs if _MARK.search(env.doc2path(page).read_text(encoding="utf-8"))]
+
+
+def _leave_as_code(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """A name in single backticks that the reference does not have: a command, a file, a private name."""
+    return content if node.get("reftype") == "obj" else None
