@@ -6,6 +6,7 @@ A page asks for a part by a comment on a line of its own, which the part replace
     <!-- generated: recipe -->
     <!-- generated: api tamiz -->
     <!-- generated: attributes tamiz.console:ExitCode -->
+    <!-- generated: modules tamiz -->
 
 Each part is Markdown made by one function of this package, which tests can call without Sphinx.
 """
@@ -16,12 +17,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import api, attributes, commands, recipe
+from . import api, attributes, commands, modules, recipe
 
 PARTS: dict[str, Callable[..., str]] = {
     "api": api.api_reference,
     "attributes": attributes.attributes_reference,
     "commands": commands.commands_reference,
+    "modules": modules.modules_reference,
     "recipe": recipe.recipe_reference,
 }
 _MARK = re.compile(r"^<!-- generated: (?P<part>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
