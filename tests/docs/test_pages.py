@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tamiz_reference.commands import all_commands
+
+from tamiz_train import load_recipe
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("docs/**/*.md")} - set(ROOT.glob("docs/_build/**")))
+_FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]+)")
+
+pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    for found in _FENCE.finditer(page.read_text(encoding="utf-8")):
+        if found["language"].strip() in languages:
+            yield found["body"]
+
+
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block)
+
+
+def test_every_yaml_recipe_is_valid(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "yaml"):
+        document = yaml.safe_load(block)
+        if "name" in document:
+            path = tmp_path / "recipe.yaml"
+            path.write_text(block, encoding="utf-8")
+            assert load_recipe(path).name == document["name"]
+
+
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for found in _LINK.finditer(page.read_text(encoding="utf-8")):
+        assert (page.parent / found["target"]).exists(), found["target"]
+
+
+def test_every_command_line_uses_commands_and_options_that_exist(page: Path) -> None:
+    commands = dict(all_commands())
+    for block in blocks(page, "", "bash", "console"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or words[0] != "tamiz":
+                continue
+            path = max((name for name in commands if f"{' '.join(words)} ".startswith(f"{name} ")), key=len)
+            known = {option for parameter in commands[path].params for option in parameter.opts}
+            for word in words:
+                assert not word.startswith("--") or word.partition("=")[0] in {*known, "--help"}, line
+
+
