@@ -24,9 +24,11 @@ suppress_warnings: list[str] = []
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True, "undoc-members": False, "exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+# The types are in the signatures.
+napoleon_attr_annotations = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"

@@ -7,6 +7,7 @@ A page asks for a part by a comment on a line of its own, which the part replace
     <!-- generated: api tamiz -->
     <!-- generated: attributes tamiz.console:ExitCode -->
     <!-- generated: modules tamiz -->
+    <!-- generated: prose tamiz.errors -->
 
 Each part is Markdown made by one function of this package, which tests can call without Sphinx.
 """
@@ -17,13 +18,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import api, attributes, commands, modules, recipe
+from pydantic import BaseModel
+
+from . import api, attributes, commands, docstrings, modules, recipe
 
 PARTS: dict[str, Callable[..., str]] = {
     "api": api.api_reference,
     "attributes": attributes.attributes_reference,
     "commands": commands.commands_reference,
     "modules": modules.modules_reference,
+    "prose": docstrings.module_prose,
     "recipe": recipe.recipe_reference,
 }
 _MARK = re.compile(r"^<!-- generated: (?P<part>\w+)(?: (?P<argument>\S+))? -->$", re.MULTILINE)
@@ -34,6 +38,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", _fill_in)
     app.connect("env-get-outdated", _always_read_again)
     app.connect("missing-reference", _leave_as_code)
+    app.connect("autodoc-process-signature", _hide_signature_of_models)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -59,3 +64,10 @@ def _always_read_again(app: Any, env: Any, added: set[str], changed: set[str], r
 def _leave_as_code(app: Any, env: Any, node: Any, content: Any) -> Any:
     """A name in single backticks that the reference does not have: a command, a file, a private name."""
     return content if node.get("reftype") == "obj" else None
+
+
+def _hide_signature_of_models(
+    app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str, None] | None:
+    """Pydantic models are written as YAML or JSON; their attributes are listed, so the signature says nothing more."""
+    return ("", None) if isinstance(value, type) and issubclass(value, BaseModel) else None

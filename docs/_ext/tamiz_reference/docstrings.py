@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from importlib import import_module
 
 _SECTIONS = ("Args", "Attributes", "Example", "Raises", "Returns", "Yields")
 _ENTRY = re.compile(r"(?P<name>\w+): (?P<text>.*)", re.DOTALL)
@@ -14,6 +15,15 @@ def prose(owner: object) -> str:
     """The docstring before its first section, as Markdown: a literal block becomes a fenced one."""
     text = _sections(owner).get("", "")
     return re.sub(r"::\n\n((?:    .*\n?|\n)+)", _fenced, text + "\n").strip()
+
+
+def module_prose(name: str) -> str:
+    """The docstring of a module, as Markdown.
+
+    Args:
+        name: name of an importable module.
+    """
+    return prose(import_module(name))
 
 
 def entries(owner: object) -> dict[str, str]:
