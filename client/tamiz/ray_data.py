@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .bulk.results import to_record
 from .client import Client
 from .errors import UsageError, suggest
-from .results import to_record
 
 
 class Classify:
