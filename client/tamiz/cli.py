@@ -111,20 +111,24 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
 )
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None, *, commands: Sequence[LazyCommand | LazyGroup] = COMMANDS) -> NoReturn:
     """Run the command line and exit with a code of `ExitCode`.
 
     An error is one line on standard error; ``--debug``, before or after the command, shows its traceback instead.
+
+    Args:
+        arguments: the arguments without the program's name; None for those of the process.
+        commands: the commands that are available.
     """
     # OpenCV would print a line for each unreadable image, beside the error that the image gets.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    command = make_command()
+    command = make_command(commands)
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
         # A shell asks for completions; typer answers and exits.
         command.main(prog_name=PROGRAM)
-    arguments, debug = _take_debug(sys.argv[1:])
+    rest, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _run(command, arguments)
+        status = _run(command, rest)
     except typer.TyperException as exc:
         if debug:
             raise
@@ -143,12 +147,12 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def make_command() -> Any:
-    """The command ``tamiz`` with all of its commands, none of them imported."""
+def make_command(commands: Sequence[LazyCommand | LazyGroup] = COMMANDS) -> Any:
+    """The command ``tamiz`` with its commands, none of which is imported yet."""
     application = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
     application.callback()(_options)
     root: Any = typer.main.get_command(application)
-    for command in COMMANDS:
+    for command in commands:
         root.add_command(command)
     return root
 

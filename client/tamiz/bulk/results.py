@@ -23,7 +23,7 @@ from ..prediction import Prediction
 
 COLUMNS = ("path", "label", "score", "version", "error")
 Record: TypeAlias = dict[str, Any]
-"""One result: the keys of `COLUMNS`, ``top`` when more than one label was requested, ``labels`` for a multilabel model."""
+"""One result: the keys of `COLUMNS`, ``top`` when several labels were requested, ``labels`` for a multilabel model."""
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_GROUP = 16_384
