@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tamiz import Client
+from tamiz.bulk.inputs import find_images
+from tamiz.bulk.results import check_output, print_records, to_record, write_records
+from tamiz.console import ExitCode
 from tamiz.errors import InvalidImageError, RecipeError, UsageError
 from tamiz.files import write_whole
-from tamiz.inputs import find_images
-from tamiz.results import UNREADABLE, check_output, print_table, to_record, write_records
 from tamiz.transport import DEFAULT_URL
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change, open_control
@@ -180,8 +181,8 @@ def predict(
     elif out:
         print(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
-        print_table(records, Console(width=None if sys.stdout.isatty() else 160))
-    return UNREADABLE if errors else 0
+        print_records(records)
+    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
 
 
 def data_check(
@@ -255,7 +256,7 @@ def explain(
     errors = sum(record["error"] is not None for record in records)
     if as_json:
         print(json.dumps({"run": str(found.path), "images": len(paths), "errors": errors, "results": records}))
-    return UNREADABLE if errors else 0
+    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
 
 
 def export(run: RunArgument, as_json: JsonOption = False) -> None:
