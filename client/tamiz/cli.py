@@ -11,7 +11,7 @@ import typer
 
 from . import __version__
 from .console import ExitCode
-from .errors import TamizError, UsageError
+from .errors import MissingExtraError, TamizError, UsageError
 from .lazy_commands import LazyCommand, LazyGroup
 
 PROGRAM = "tamiz"
@@ -124,8 +124,7 @@ def main(arguments: Sequence[str] | None = None, *, commands: Sequence[LazyComma
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     command = make_command(commands)
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
-        # A shell asks for completions; typer answers and exits.
-        command.main(prog_name=PROGRAM)
+        _complete(command)
     rest, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
     try:
         status = _run(command, rest)
@@ -161,6 +160,16 @@ def _print_version(requested: bool) -> None:
     if requested:
         print(f"{PROGRAM} {__version__}")
         raise typer.Exit
+
+
+def _complete(command: Any) -> NoReturn:
+    """Answer a shell that asks for completions."""
+    try:
+        command.main(prog_name=PROGRAM)
+    except MissingExtraError:
+        # A command whose extra is missing has no completions; a message would be printed into the line being typed.
+        sys.exit(ExitCode.FAILED)
+    sys.exit(ExitCode.DONE)
 
 
 def _options(

@@ -232,6 +232,20 @@ def test_zsh_completes_commands_subcommands_and_options() -> None:
     assert '"--top-k":' in complete("classify", "--top", shell="zsh")
 
 
+def test_completing_a_command_without_its_extra_prints_nothing(
+    commands: list[LazyCommand | LazyGroup], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "_TAMIZ_COMPLETE": "complete_bash",
+        "COMP_WORDS": "tamiz missing --",
+        "COMP_CWORD": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main([], commands=commands)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_bash_runs_the_completion_that_the_command_shows() -> None:
     script = (
         'eval "$(tamiz --show-completion bash)"; COMP_WORDS=(tamiz mod); COMP_CWORD=1; _tamiz_completion tamiz; '

@@ -19,7 +19,7 @@ def png(index: int) -> bytes:
     return cv2.imencode(".png", np.full((28, 28), grey_level(index, 10), np.uint8))[1].tobytes()
 
 
-def test_a_batch_gets_its_labels_and_a_broken_image_its_error(served: Served) -> None:
+def test_a_batch_gets_labels_and_an_unreadable_image_gets_its_error(served: Served) -> None:
     classify = Classify(url=served.triton.url, model="grey")
     batch = {"bytes": np.array([png(3), b"broken", png(5)], object), "name": np.array(["a", "b", "c"])}
     done = classify(batch)
@@ -31,7 +31,7 @@ def test_a_batch_gets_its_labels_and_a_broken_image_its_error(served: Served) ->
     assert done["name"].tolist() == ["a", "b", "c"]
 
 
-def test_a_model_of_several_labels_gives_those_over_their_thresholds(served: Served) -> None:
+def test_a_multilabel_model_adds_the_labels_at_or_above_their_thresholds(served: Served) -> None:
     name = served.new_name()
     labels = [f"grey {index}" for index in range(10)]
     served.publish(name, make_spec(labels, task="multilabel", thresholds=(0.2,) * 10))
@@ -59,8 +59,8 @@ labelled.write_parquet("labels")
 
 
 @pytest.mark.soak
-def test_two_workers_of_ray_classify_a_data_set(served: Served, tmp_path: Path) -> None:
-    # In a process of its own: Ray leaves processes and warnings of its own in the one that it runs in.
+def test_two_ray_workers_classify_a_data_set(served: Served, tmp_path: Path) -> None:
+    # In a separate process, because Ray leaves processes and warnings behind in its own.
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", _JOB, served.triton.url],
@@ -71,7 +71,7 @@ def test_two_workers_of_ray_classify_a_data_set(served: Served, tmp_path: Path) 
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    # One table, though an image of a single block is broken.
+    # One table, although one block has an unreadable image.
     answers = {row["number"]: row for row in pq.read_table(tmp_path / "labels").to_pylist()}
     assert "not an image" in answers.pop(7)["error"]
     assert {number: row["label"] for number, row in answers.items()} == {
