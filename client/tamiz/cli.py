@@ -162,16 +162,6 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-def _complete(command: Any) -> NoReturn:
-    """Answer a shell that asks for completions."""
-    try:
-        command.main(prog_name=PROGRAM)
-    except MissingExtraError:
-        # A command whose extra is missing has no completions; a message would be printed into the line being typed.
-        sys.exit(ExitCode.FAILED)
-    sys.exit(ExitCode.DONE)
-
-
 def _options(
     version: Annotated[
         bool,
@@ -180,6 +170,16 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train an image classifier, serve it with NVIDIA Triton, classify at scale."""
+
+
+def _complete(command: Any) -> NoReturn:
+    """Answer a shell that asks for completions."""
+    try:
+        command.main(prog_name=PROGRAM)
+    except MissingExtraError:
+        # A command whose extra is missing has no completions; a message would be printed into the line being typed.
+        sys.exit(ExitCode.FAILED)
+    sys.exit(ExitCode.DONE)
 
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
