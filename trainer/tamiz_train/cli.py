@@ -24,7 +24,7 @@ from tamiz.bulk.results import check_output, print_records, to_record, write_rec
 from tamiz.console import ExitCode
 from tamiz.errors import InvalidImageError, RecipeError, UsageError
 from tamiz.files import write_whole
-from tamiz.transport import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change, open_control
 from tamiz_server.repository import Repository

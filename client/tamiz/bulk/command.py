@@ -13,7 +13,7 @@ from ..client import Client
 from ..console import ExitCode, print_json
 from ..errors import UsageError
 from ..options import JsonOption, ModelOption, UrlOption
-from ..transport import DEFAULT_URL, Tls
+from ..transports import DEFAULT_URL, Tls
 from .inputs import find_inputs
 from .job import Job, run_job
 from .journal import journal_path
