@@ -57,7 +57,10 @@ class Classify:
         """
         if self.column not in batch:
             raise UsageError(f"unknown column: {self.column!r}{suggest(self.column, batch)}")
-        outcomes = self.client.classify_many(iter(batch[self.column]), on_error="return")
+        outcomes = list(self.client.classify_many(iter(batch[self.column]), on_error="return"))
+        if not outcomes:
+            # No image was classified, so the client may not have read the spec, which decides the columns.
+            self.client.refresh()
         multilabel = self.client.spec.task == "multilabel"
         records = [to_record("", outcome, multilabel=multilabel) for outcome in outcomes]
 

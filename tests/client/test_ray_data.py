@@ -12,6 +12,7 @@ import pytest
 from conftest import Served
 from graphs import grey_level, make_spec
 
+from tamiz import UsageError
 from tamiz.ray_data import Classify
 
 
@@ -40,6 +41,18 @@ def test_a_multilabel_model_adds_the_labels_at_or_above_their_thresholds(served:
     assert done["labels"][1] == ""
 
 
+def test_an_empty_batch_gets_the_same_columns(served: Served) -> None:
+    done = Classify(url=served.triton.url, model="grey")({"bytes": np.array([], object)})
+    assert {name: len(column) for name, column in done.items()} == dict.fromkeys(
+        ("bytes", "label", "score", "version", "error"), 0
+    )
+
+
+def test_an_unknown_column_is_rejected_with_the_closest_name(served: Served) -> None:
+    with pytest.raises(UsageError, match="unknown column: 'bytes'; did you mean 'byte'"):
+        Classify(url=served.triton.url, model="grey")({"byte": np.array([png(1)], object)})
+
+
 _JOB = """
 import sys
 import ray
@@ -65,7 +78,7 @@ def test_two_ray_workers_classify_a_data_set(served: Served, tmp_path: Path) -> 
     done = subprocess.run(
         [sys.executable, "-c", _JOB, served.triton.url],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tests}:{tests / 'client'}"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [tests, tests / "client", *sys.path]))},
         capture_output=True,
         text=True,
         timeout=300,
