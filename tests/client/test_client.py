@@ -31,6 +31,23 @@ def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
         assert client.max_batch_size == 16
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_properties_never_touch_the_network(kind: type[Client] | type[AsyncClient]) -> None:
+    client = kind("grpc://127.0.0.1:9", model="grey")
+    for name in ("spec", "live_version", "max_batch_size"):
+        with pytest.raises(errors.UsageError, match=r"nothing was read about model grey yet; .* call refresh\(\)"):
+            getattr(client, name)
+    assert client.stats.requests == 0
+
+
+def test_entering_a_client_reads_the_spec_or_fails(served: Served) -> None:
+    with served.client("grey") as client:
+        assert client.spec.labels[3] == "grey 3"
+        assert client.stats.requests == 1
+    with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9", model="grey"):
+        pytest.fail("there is no server")
+
+
 def test_a_path_bytes_and_pixels_get_the_label_of_the_image(served: Served, even_image: Callable[..., Path]) -> None:
     path = even_image(7)
     with served.client("grey") as client:
