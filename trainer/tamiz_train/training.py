@@ -21,6 +21,7 @@ from .evaluation import evaluate, tune_thresholds
 from .fitting import errors_of_training, fit, parameters
 from .models import Classifier, check_name, create_model
 from .module import create_loss, monitored
+from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
 from .recipe import Recipe
 from .run import Run
@@ -177,6 +178,8 @@ def _finish(run: Run, prepared: Prepared, broken: set[str], tracker: Tracker, sa
     }
     run.finish(classifier, spec, metrics)
     tracker.finish(run, figures)
+    if recipe.tracking.log_model:
+        tracker.log_model(export(run).path)
     for message in sorted(broken):
         say(f"left out: {message}")
     if broken:
