@@ -62,8 +62,8 @@ def load_checkpoint_weights(classifier: Classifier, path: Path) -> None:
 class Checkpoints(Checkpoint):
     """Saves the checkpoints after each epoch.
 
-    It is a `Checkpoint`, because Lightning calls those after all other callbacks. The history decides which epoch is the
-    best, so that this is also right for a run that was moved while it was interrupted.
+    It is a `Checkpoint`, because Lightning calls those after all other callbacks. The history decides which epoch is
+    the best, so that this is also right for a run that was moved while it was interrupted.
 
     Args:
         folder: the folder of the checkpoints.

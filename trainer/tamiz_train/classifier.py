@@ -65,8 +65,8 @@ class Classifier(nn.Module):
         A block of a timm model is a stage, as timm groups the layers; a block of `networks` is a layer.
         """
         head = head_name(self.network) + "."
-        if hasattr(self.network, "group_matcher"):
-            groups = timm.models.group_parameters(self.network, self.network.group_matcher(coarse=True))
+        if (group_matcher := getattr(self.network, "group_matcher", None)) is not None:
+            groups = timm.models.group_parameters(self.network, group_matcher(coarse=True))
             named = [groups[index] for index in sorted(groups)]
         else:
             named = [

@@ -35,7 +35,9 @@ def replace_head(network: nn.Module, settings: HeadSettings, labels: int) -> Non
     name = head_name(network)
     own = network.get_submodule(name)
     if not isinstance(own, nn.Linear):
-        raise RecipeError(f"model.head: cannot replace the head, because it is {type(own).__name__}, not a linear layer")
+        raise RecipeError(
+            f"model.head: cannot replace the head, because it is {type(own).__name__}, not a linear layer"
+        )
     layers: list[nn.Module] = []
     widths = (own.in_features, *settings.hidden, labels)
     for (width_in, width_out), dropout in zip(pairwise(widths), settings.dropout, strict=True):

@@ -39,7 +39,7 @@ def build_classifier(settings: ModelSettings, spec: ModelSpec, *, initial_weight
     elif initial_weights and settings.pretrained and _pretrained_classes(network) != len(spec.labels):
         reset_linear_head(network)
     # Pixels arrive in channels-last order, in which convolutions on CPUs and tensor cores are faster.
-    return Classifier(network, spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return Classifier(network, spec).to(memory_format=torch.channels_last)
 
 
 def check_name(settings: ModelSettings) -> None:

@@ -62,13 +62,14 @@ def create_optimizer(settings: OptimizerSettings, lr: float, network: nn.Module)
         for name, kind in vars(torch.optim).items()
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != "Optimizer"
     }
+    timm_names = [str(name) for name in timm.optim.list_optimizers()]
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer: torch.optim.Optimizer
     try:
-        if settings.name in timm.optim.list_optimizers():
+        if settings.name in timm_names:
             optimizer = timm.optim.create_optimizer_v2(weights, opt=settings.name, lr=lr, **settings.options)
         else:
-            kind = _find("train.optimizer", settings.name, settings.options, known, timm.optim.list_optimizers())
+            kind = _find("train.optimizer", settings.name, settings.options, known, timm_names)
             optimizer = kind(weights, lr=lr, **settings.options)
     except (TypeError, ValueError) as exc:
         raise RecipeError(f"train.optimizer: {settings.name}: {exc}") from exc

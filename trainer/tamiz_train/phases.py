@@ -92,7 +92,9 @@ def fit(
             set_epoch(training, resumed["epoch"] + 1)
         with training_errors(run):
             trainer = _create_trainer(module, recipe.train, callbacks, loggers, processes, run)
-            trainer.fit(module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True)
+            trainer.fit(
+                module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True
+            )
         classifier.cpu()
         unreadable |= module.unreadable
     best = history.best()

@@ -22,6 +22,7 @@ from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
 from .loss import create_loss
 from .networks import build_classifier, check_name
+from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
 from .phases import FitResult, fit
 from .recipe import Recipe
@@ -218,9 +219,7 @@ def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callabl
     return run
 
 
-def _finish(
-    run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_progress: Callable[[str], None]
-) -> None:
+def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_progress: Callable[[str], None]) -> None:
     """Measure the best epoch, and save everything."""
     recipe, data, spec, classifier = setup.recipe, setup.data, setup.spec, setup.classifier
     unreadable = set(result.unreadable)
@@ -235,7 +234,7 @@ def _finish(
         if split is data.validation and recipe.thresholds == "tuned" and data.task == "multilabel":
             spec = spec.model_copy(update={"thresholds": tune_thresholds(evaluation)})
             evaluation = evaluation.with_spec(spec)
-        unreadable.update(evaluation.broken)
+        unreadable.update(evaluation.unreadable)
         measured[split.name] = evaluation.metrics
     metrics = {
         **measured,
@@ -248,6 +247,8 @@ def _finish(
     }
     run.finish(classifier.network.state_dict(), spec, metrics)
     tracker.finish(run, measured)
+    if recipe.tracking.log_model and tracker.run_id is not None:
+        tracker.log_model(export(run).path)
     for message in sorted(unreadable):
         on_progress(f"left out: {message}")
     if unreadable:

@@ -1,4 +1,4 @@
-"""Errors of training: what Lightning, PyTorch and a logger raise becomes an error of Tamiz with a message of one line."""
+"""Errors of training: those of Lightning, PyTorch and loggers become errors of Tamiz, with a message of one line."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def validation_metrics(data: Data) -> dict[str, Metric]:
-    """The metrics of a task besides the loss: accuracy; or macro F1 at a threshold of 0.5 and mean average precision."""
+    """The metrics of a task besides the loss: accuracy; or macro F1 at threshold 0.5 and mean average precision."""
     labels = len(data.labels)
     if data.task == "multiclass":
         return {"accuracy": MulticlassAccuracy(labels, average="micro")}

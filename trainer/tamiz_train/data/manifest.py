@@ -107,9 +107,7 @@ def _check_header(path: Path, header: list[str]) -> str:
     return "label" if "label" in header else "labels"
 
 
-def _parse_row(
-    line: int, fields: list[str], header: list[str], label_column: str, problems: list[str]
-) -> _Row | None:
+def _parse_row(line: int, fields: list[str], header: list[str], label_column: str, problems: list[str]) -> _Row | None:
     if len(fields) != len(header):
         problems.append(f"line {line}: {len(fields)} fields, but the header has {len(header)}")
         return None

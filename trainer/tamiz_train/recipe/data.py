@@ -31,8 +31,8 @@ class ImageData(Section):
 class FolderData(ImageData):
     """Image folders, one per class: ``<root>/<split>/<label>/…``.
 
-    The splits are the folders ``train``, ``validation`` and ``test``. If there is no folder ``train``, the class folders
-    are expected in ``root`` itself. A split that has no folder is drawn at random, stratified by class.
+    The splits are the folders ``train``, ``validation`` and ``test``. If there is no folder ``train``, the class
+    folders are expected in ``root`` itself. A split that has no folder is drawn at random, stratified by class.
 
     Attributes:
         kind: ``folder``.

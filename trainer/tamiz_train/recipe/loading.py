@@ -94,7 +94,7 @@ def _parse(text: str) -> Any:
 
 
 def _environment_overrides(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Each variable that sets a key, with the key and the value; Tamiz's own variables come last and take precedence."""
+    """Each variable that sets a key, with the key and the value; Tamiz's own come last, so they take precedence."""
     found = [(name, key, environment[name]) for name, key in ENVIRONMENT.items() if name in environment]
     # A variable named after a whole section, such as TAMIZ_DATA, sets no key and is ignored.
     values = {name for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
@@ -146,9 +146,8 @@ def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) 
     """The YAML keys in the location of an error, without the names of union members that pydantic adds to it."""
     path = []
     for part in location:
-        if isinstance(document, dict) and part in document:
-            document = document[part]
-        elif isinstance(document, list) and isinstance(part, int):
+        is_key = isinstance(document, dict) and part in document
+        if is_key or (isinstance(document, list) and isinstance(part, int)):
             document = document[part]
         elif error_type != "missing" or part is not location[-1]:
             continue

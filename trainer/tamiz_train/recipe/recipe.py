@@ -26,8 +26,8 @@ class Recipe(Section):
             ``<runs_dir>/<name>``, and it is the default name of the published model.
         data: The images and their labels. The key ``kind`` selects the kind of data: see `FolderData`, `CsvData`,
             `VocData` and `TorchvisionData`.
-        preprocessing: How each image is brought to the size of the network's input. It is published with each version of
-            the model, so that clients prepare images in the same way.
+        preprocessing: How each image is brought to the size of the network's input. It is published with each version
+            of the model, so that clients prepare images in the same way.
         normalisation: The mean and standard deviation of each channel, by which the network normalises its input. Pixel
             values are scaled to 0 to 1 first.
         augmentation: The augmentation of training images: a list of Albumentations transforms, each given by its name

@@ -49,8 +49,8 @@ class PhaseSettings(Section):
     Attributes:
         epochs: The number of epochs of this phase.
         lr: The learning rate of this phase, above 0.
-        trainable: The part of the network that is trained: ``all`` (the default), ``head``, or a number, which means the
-            head and that many of the last blocks. The rest is frozen, including its batch normalisation statistics.
+        trainable: The part of the network that is trained: ``all`` (the default), ``head``, or a number, which means
+            the head and that many of the last blocks. The rest is frozen, including its batch normalisation statistics.
     """
 
     epochs: PositiveInt
@@ -68,8 +68,8 @@ class TrainSettings(Section):
         accumulate: The number of batches whose gradients are accumulated for one optimizer step. Default: 1.
         optimizer: The optimizer; see `OptimizerSettings`. The learning rate of a phase replaces ``optimizer.lr``.
         schedule: The learning rate schedule; see `ScheduleSettings`. Default: null, a constant learning rate.
-        warmup_epochs: The number of epochs, fractions allowed, over which the learning rate rises linearly from 0 at the
-            start of each phase, whatever the schedule. Default: 0.
+        warmup_epochs: The number of epochs, fractions allowed, over which the learning rate rises linearly from 0 at
+            the start of each phase, whatever the schedule. Default: 0.
         label_smoothing: The label smoothing of the cross-entropy loss, from 0 to below 1; multiclass only. Default: 0.
         class_weights: ``balanced`` weights each class in the loss by the inverse of its frequency (multilabel: weights
             the positives of a label by the ratio of negatives to positives). Default: null, no weights.
@@ -82,7 +82,8 @@ class TrainSettings(Section):
         monitor: The validation metric that selects the best epoch, and that early stopping and ReduceLROnPlateau watch.
             Multiclass: ``accuracy`` (the default) or ``loss``. Multilabel: ``loss`` (the default), ``f1`` (macro) or
             ``map`` (mean average precision).
-        early_stopping_patience: The number of epochs without improvement after which a phase ends. Default: null, never.
+        early_stopping_patience: The number of epochs without improvement after which a phase ends. Default: null,
+            which never ends it early.
         checkpoint_every: The interval, in epochs, at which weights are saved in addition to those of the best epoch.
             Default: null, only those of the best epoch.
         shuffle: Whether the training images are shuffled before each epoch. Default: true.
