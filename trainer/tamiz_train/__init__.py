@@ -71,7 +71,7 @@ _MODULES = {
     "resume": "training",
     "train": "training",
 }
-"""The module of each public name. No module may have the name of a function, or importing it would hide the function."""
+"""Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 
 
 def __getattr__(name: str) -> Any:
