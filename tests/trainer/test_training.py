@@ -11,7 +11,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from tamiz import RecipeError, RunError
+from tamiz import RecipeError, RunError, TrackingError
 from tamiz.preprocessing import decode
 from tamiz_train.cpu import keep_strided_depthwise_in_float32
 from tamiz_train.data import load_data
@@ -150,7 +150,7 @@ def test_mlflow_keeps_parameters_metrics_by_epoch_and_files(
 def test_a_tracking_store_that_cannot_be_used_is_told(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     uri = f"sqlite:///{tmp_path}/file/mlflow.db"
-    with pytest.raises(RecipeError, match=f"tracking.uri: {uri} cannot be used"):
+    with pytest.raises(TrackingError, match=f"tracking.uri: {uri} cannot be used"):
         train(tiny_recipe(f"tracking.uri={uri}"))
 
 
@@ -252,7 +252,7 @@ def test_the_commands_train_evaluate_and_predict(
         (["train", "digits"], 2, "data.root: there is no folder data/digits"),
         (["train", "digits", "--set", "train.epoch=1"], 2, "unknown key train.epoch; did you mean 'epochs'?"),
         (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
-        (["train"], 2, "give a recipe to train by, or --resume RUN"),
+        (["train"], 2, "give either a recipe to train, or --resume RUN"),
         (["train", "--resume", "runs/none"], 1, "no run runs/none: no recipe.yaml"),
         (["train", "--resume", "runs/none", "--set", "train.epochs=1"], 2, "leave out --set and --check"),
         (["train", "--check", "digits", "--set", "augmentation=standart"], 2, "there is no folder data/digits"),
