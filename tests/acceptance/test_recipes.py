@@ -174,7 +174,7 @@ def test_cifar10_is_learnt_from_jpeg_copies_with_local_weights(
     data: Path, say: Callable[[str], None], tmp_path: Path
 ) -> None:
     folder = untar(data, "cifar10", tmp_path)
-    images = f"{{kind: folder, root: {folder}, validation_from: test, validation_share: 0.5, subset_size: 10000}}"
+    images = f"{{kind: folder, root: {folder}, validation_from: test, validation_fraction: 0.5, subset_size: 10000}}"
     # With the published rate of 1e-4 MobileNetV2 is far from done after three epochs.
     rate = ["train.optimizer.lr=0.0005", "train.schedule={name: OneCycleLR, options: {max_lr: 0.0005}}"]
     options = [f"data={images}", *local_weights(data), *rate, "train.batch_size=32", "train.label_smoothing=0.1"]
@@ -195,7 +195,7 @@ def test_mobilevit_itself_trains_from_scratch_and_is_served(
             (few / split / label.name).mkdir(parents=True)
             for path in sorted(label.iterdir())[:count]:
                 (few / split / label.name / path.name).symlink_to(path)
-    images = f"{{kind: folder, root: {few}, validation_from: test, validation_share: 0.5}}"
+    images = f"{{kind: folder, root: {few}, validation_from: test, validation_fraction: 0.5}}"
     options = [f"data={images}", "model.pretrained=false", "train.epochs=1", "train.batch_size=32"]
     run = run_recipe("cifar10", options, tmp_path, say)
     assert run.recipe.model.name == "mobilevit_s"
@@ -235,7 +235,7 @@ def test_voc2007_learns_several_labels_an_image_from_a_manifest(
 ) -> None:
     folder = untar(data, "coco128", tmp_path)
     options = [
-        f"data={{kind: csv, root: {folder}, validation_from: train, test_share: 0.2}}",
+        f"data={{kind: csv, root: {folder}, validation_from: train, test_fraction: 0.2}}",
         *local_weights(data),
         "train.phases=[{epochs: 6, lr: 0.003, trainable: head}, {epochs: 3, lr: 0.0003, trainable: 2}]",
         "thresholds=tuned",

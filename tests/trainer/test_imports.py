@@ -32,7 +32,8 @@ def run_python(code: str) -> None:
     [
         "tamiz_train",
         "tamiz_train.recipe",
-        "tamiz_train.settings",
+        "tamiz_train.data",
+        "tamiz_train.data.check",
         "tamiz_train.metrics",
         "tamiz_train.run",
         "tamiz_train.commands.train",

@@ -17,8 +17,8 @@ from tamiz_train.classifier import Classifier
 from tamiz_train.graph import read_spec
 from tamiz_train.networks import build_classifier
 from tamiz_train.onnx_export import export, write_graph
+from tamiz_train.recipe import ModelSettings
 from tamiz_train.run import Run
-from tamiz_train.settings import ModelSettings
 from tamiz_train.weights import load_classifier
 
 
