@@ -1,4 +1,4 @@
-"""Each shipped recipe, on a handful of real images: trained, evaluated, exported, and served as it was trained."""
+"""Each shipped recipe on a few real images: trained, evaluated, published, and served."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
 from tamiz_train.evaluation import evaluate, evaluate_served, load_run_data
-from tamiz_train.export import describe, export
+from tamiz_train.publication import publish_run
 from tamiz_train.recipe import load_recipe, shipped_recipes
 from tamiz_train.training import train
+from tamiz_train.weights import load_classifier
 
 
 def photographs(count: int, size: int = 96) -> list[np.ndarray]:
-    """Parts of the two photographs that scikit-learn carries: a temple and a flower, in turns."""
+    """Random crops of the two photographs of scikit-learn, a temple and a flower, alternating."""
     random = np.random.default_rng(0)
     parts = []
     for index in range(count):
@@ -74,7 +75,7 @@ def write_voc_photographs(root: Path) -> list[str]:
 def write_cifar(root: Path) -> list[str]:
     folders = write_folders(root)[0].partition("=")[2]
     shutil.rmtree(root / "validation")
-    data = f"{{kind: folder, root: {folders}, validation_from: test, validation_share: 0.5, subset_size: 8}}"
+    data = f"{{kind: folder, root: {folders}, validation_from: test, validation_fraction: 0.5, subset_size: 8}}"
     return [f"data={data}", "augmentation=[{HorizontalFlip: {p: 0.5}}]"]
 
 
@@ -83,12 +84,12 @@ def write_mnist(name: str) -> Callable[[Path], list[str]]:
         digits = load_digits()
         images = [cv2.resize((image * 15).astype(np.uint8), (28, 28)) for image in digits.images[:300]]
         write_idx(root / name, np.stack(images), digits.target[:300].astype(np.uint8), train=200)
-        return [f"data.root={root}", "data.validation_share=0.2"]
+        return [f"data.root={root}", "data.validation_fraction=0.2"]
 
     return write
 
 
-# How each recipe is made small: its images, and what else keeps two steps short.
+# For each recipe, the function that writes its images, and overrides that make training short.
 SMALL: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "cifar10": (write_cifar, ["preprocessing.height=64", "preprocessing.width=64", "train.batch_size=4"]),
     "clothing": (write_folders, ["preprocessing.height=64", "preprocessing.width=64", "train.batch_size=8"]),
@@ -104,12 +105,12 @@ SMALL: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
 }
 
 
-def test_every_shipped_recipe_is_tried() -> None:
+def test_every_shipped_recipe_is_tested() -> None:
     assert sorted(SMALL) == shipped_recipes()
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_a_recipe_trains_two_steps_and_serves_what_it_trained(name: str, served: Served, tmp_path: Path) -> None:
+def test_the_served_model_of_a_recipe_predicts_what_the_run_predicts(name: str, served: Served, tmp_path: Path) -> None:
     write, options = SMALL[name]
     epochs = (
         "train.phases=[{epochs: 1, lr: 0.0005, trainable: head}, {epochs: 1, lr: 0.00005, trainable: 2}]"
@@ -117,20 +118,18 @@ def test_a_recipe_trains_two_steps_and_serves_what_it_trained(name: str, served:
         else "train.epochs=1"
     )
     weights = ["model.pretrained=false", "model.weights=null"]
-    common = [epochs, *weights, "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}", "train.precision=32-true"]
+    common = [epochs, *weights, "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}"]
+    common += ["train.precision=32-true", "serving.instances=1"]
     run = train(load_recipe(name, [*options, *write(tmp_path / "data"), *common]))
     assert run.recipe.name == name
     data = load_run_data(run)
-    measured = evaluate(run.load_model(), data.test, run.spec)
+    measured = evaluate(load_classifier(run), data.test, run.spec)
     assert measured.images == len(data.test)
     assert measured.metrics == pytest.approx(run.metrics["test"], rel=1e-4, abs=1e-4)
     assert run.spec.task == ("multilabel" if name == "voc2007" else "multiclass")
 
-    exported = export(run)
     model = served.new_name()
-    settings = run.recipe.serving.model_copy(update={"instances": 1})
-    served.repository.publish(model, exported.path, run.spec, manifest=describe(run, exported), settings=settings)
-    served.control.load(model)
+    publish_run(run, served.repository, model=model, control=served.control)
     with Client(served.triton.url, model=model, timeout_s=30) as client:
         answered = evaluate_served(client, data.test, run.spec)
         prediction = client.classify(data.test.images[0])

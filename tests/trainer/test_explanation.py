@@ -9,12 +9,16 @@ import pytest
 import torch
 from graphs import make_spec
 
-from tamiz import InvalidImageError, ModelSpec, RunError
+from tamiz import InvalidImageError, ModelSpec, OutputError, RunError
 from tamiz.errors import UsageError
-from tamiz_train.explain import Explanation, explain, find_layer
-from tamiz_train.models import Classifier, create_model
+from tamiz_train import explanation as module
+from tamiz_train.classifier import Classifier
+from tamiz_train.explanation import Explanation, explain, find_layer
+from tamiz_train.inference import predict
+from tamiz_train.networks import build_classifier
 from tamiz_train.recipe import load_recipe
 from tamiz_train.run import Run
+from tamiz_train.weights import load_classifier
 
 LIGHT = ["bright", "dark"]
 WIDE = make_spec(LIGHT, 32, 64)
@@ -22,7 +26,7 @@ WIDE = make_spec(LIGHT, 32, 64)
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    """Makes a run of a network as it is before training, or as `change` leaves it."""
+    """Makes a run of an untrained network, changed by `change`."""
 
     def make(
         name: str, spec: ModelSpec, options: str = "{}", change: Callable[[torch.nn.Module], None] | None = None
@@ -30,11 +34,11 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         overrides = [f"model.name={name}", f"model.options={options}", f"runs_dir={tmp_path / 'runs'}"]
         recipe = load_recipe("digits", overrides)
         torch.manual_seed(0)
-        classifier = create_model(recipe.model, spec)
+        classifier = build_classifier(recipe.model, spec)
         if change:
-            change(classifier.backbone)
-        run = Run.begin(recipe)
-        run.finish(classifier, spec, {})
+            change(classifier.network)
+        run = Run.create(recipe)
+        run.finish(classifier.network.state_dict(), spec, {})
         return run
 
     return make
@@ -42,14 +46,14 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def light_run(make_run: Callable[..., Run]) -> Callable[..., Run]:
-    """Makes a run of a LeNet-5 whose logits are the mean light and the mean darkness of an image."""
+    """Makes a run of a LeNet-5 whose logits are the mean brightness and the mean darkness of an image."""
 
-    def sense_light(backbone: torch.nn.Module) -> None:
-        first, second, hidden, passing, last = (backbone[place] for place in (0, 3, 7, 9, 11))
+    def sense_light(network: torch.nn.Sequential) -> None:
+        first, second, hidden, passing, last = (network[place] for place in (0, 3, 7, 9, 11))
         with torch.no_grad():
-            for weight in backbone.parameters():
+            for weight in network.parameters():
                 weight.zero_()
-            # One map of x and one of 1 - x, of which each logit is the mean.
+            # One map holds x and one holds 1 - x; each logit is the mean of one map.
             first.weight[0, 0, 2, 2], first.weight[1, 0, 2, 2], first.bias[1] = 1, -1, 1
             pixels = hidden.in_features // 16
             for label in range(2):
@@ -75,7 +79,7 @@ def write_image(path: Path, pixels: np.ndarray) -> Path:
 
 
 def warmth(path: Path) -> np.ndarray:
-    """Red less blue of an overlay of a grey image: what only the heat adds."""
+    """Red minus blue of an overlay of a grey image, which only the heat map adds."""
     overlay = cv2.imread(str(path)).astype(int)
     return overlay[..., 2] - overlay[..., 0]
 
@@ -90,7 +94,7 @@ def warmth(path: Path) -> np.ndarray:
         ("mobilevit_s", "RGB", "final_conv"),
     ],
 )
-def test_the_overlay_is_of_the_last_feature_map(
+def test_the_heat_map_is_computed_from_the_last_feature_map(
     name: str, colour: str, layer: str, make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make_run(name, make_spec(["a", "b", "c"], 64, 96, colour))
@@ -101,18 +105,18 @@ def test_the_overlay_is_of_the_last_feature_map(
     assert 0 < explanation.score <= 1
     assert explanation.path == tmp_path / "new" / "out" / "noise-b.cam.png"
     overlay = cv2.imread(str(explanation.path), cv2.IMREAD_UNCHANGED)
-    # 64×96, enlarged by a whole number until the shorter side has 224 pixels.
+    # 64×96, enlarged by a whole number until the shorter side has at least 224 pixels.
     assert overlay.shape == (256, 384, 3)
     assert [file.name for file in explanation.path.parent.iterdir()] == ["noise-b.cam.png"]
 
 
-def test_a_map_that_shrank_to_one_pixel_is_passed_over(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_feature_map_of_one_pixel_is_skipped(make_run: Callable[..., Run], tmp_path: Path) -> None:
     spec = make_spec(["a", "b"], 32, 32, "RGB")
-    # Of 32×32, layer3 leaves 2×2 and layer4 one pixel.
-    assert find_layer(make_run("resnet18", spec).load_model(), spec) == "layer3"
+    # For an image of 32×32, the output of layer3 is 2×2, and that of layer4 one pixel.
+    assert find_layer(load_classifier(make_run("resnet18", spec)), spec) == "layer3"
 
 
-def test_the_heat_lies_where_the_label_is(light_run: Callable[..., Run], corner: Path, tmp_path: Path) -> None:
+def test_the_heat_map_is_warm_where_the_label_is(light_run: Callable[..., Run], corner: Path, tmp_path: Path) -> None:
     run = light_run()
     for label, sign in (("bright", 1), ("dark", -1)):
         ((_, explanation),) = explain(run, [corner], tmp_path / "out", label=label)
@@ -123,9 +127,9 @@ def test_the_heat_lies_where_the_label_is(light_run: Callable[..., Run], corner:
         assert max(warm[56, 112], warm[168, 112], warm[168, 336]) < 0
 
 
-def test_the_most_probable_label_is_explained_where_none_is_named(run: Run, digits: Path, tmp_path: Path) -> None:
+def test_the_top_prediction_is_explained_by_default(run: Run, digits: Path, tmp_path: Path) -> None:
     images = sorted((digits / "test").rglob("*.png"))[::60]
-    predictions = run.predict(images)
+    predictions = predict(run, images)
     assert len({prediction.label for prediction in predictions}) > 1
     for (_, explanation), prediction in zip(explain(run, images, tmp_path / "out"), predictions, strict=True):
         assert explanation.label == prediction.label
@@ -137,35 +141,35 @@ def test_the_most_probable_label_is_explained_where_none_is_named(run: Run, digi
     [({}, 1 / (1 + np.e)), ({"task": "multilabel", "thresholds": (0.5, 0.5)}, 0.5)],
     ids=["multiclass", "multilabel"],
 )
-def test_the_score_is_a_probability_of_the_task(
+def test_the_score_is_the_probability_of_the_label(
     options: dict[str, object], score: float, light_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = light_run(make_spec(LIGHT, 32, 64, **options))
-    # Logits 0 and 1.
+    # The logits are 0 (bright) and 1 (dark).
     black = write_image(tmp_path / "black.png", np.zeros((32, 64), np.uint8))
     ((_, explanation),) = explain(run, [black], tmp_path, label="bright")
     assert explanation.score == pytest.approx(score, abs=1e-6)
 
 
-def test_images_are_read_one_by_one_and_a_broken_one_has_its_error_in_its_place(
+def test_images_are_read_one_by_one_and_an_unreadable_image_gives_its_error(
     light_run: Callable[..., Run], corner: Path, tmp_path: Path
 ) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"broken")
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"damaged")
     out = tmp_path / "out"
-    outcomes = explain(light_run(), [corner, broken, tmp_path / "none.png", corner], out)
+    outcomes = explain(light_run(), [corner, damaged, tmp_path / "none.png", corner], out)
     assert list(out.iterdir()) == []
     assert isinstance(next(outcomes)[1], Explanation)
     assert len(list(out.iterdir())) == 1
     (first, error), (second, missing), (_, last) = outcomes
-    assert (first, second) == (broken, tmp_path / "none.png")
+    assert (first, second) == (damaged, tmp_path / "none.png")
     assert isinstance(error, InvalidImageError)
     assert isinstance(missing, InvalidImageError)
     assert "not an image" in str(error)
     assert isinstance(last, Explanation)
 
 
-def test_images_of_one_stem_get_overlays_of_their_own(light_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_overlays_of_images_with_the_same_stem_are_numbered(light_run: Callable[..., Run], tmp_path: Path) -> None:
     run = light_run(make_spec(["in/doors", "../out"], 32, 64))
     levels = (0, 100, 200)
     images = [write_image(tmp_path / str(level) / "x.png", np.full((32, 64), level, np.uint8)) for level in levels]
@@ -180,7 +184,7 @@ def test_images_of_one_stem_get_overlays_of_their_own(light_run: Callable[..., R
     assert explanation.path.resolve().parent == out.resolve()
 
 
-def test_a_label_that_the_run_has_not_is_refused_with_the_nearest(
+def test_an_unknown_label_is_an_error_that_suggests_the_closest_one(
     light_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="has no label 'brigt'; did you mean 'bright'?"):
@@ -200,16 +204,16 @@ def test_a_label_that_the_run_has_not_is_refused_with_the_nearest(
         ),
     ],
 )
-def test_a_network_without_feature_maps_is_refused(
+def test_a_network_without_feature_maps_cannot_be_explained(
     name: str, size: int, options: str, make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make_run(name, make_spec(LIGHT, size, size, "RGB"), options)
-    with pytest.raises(RunError, match=f"{name} gives its head no feature map") as caught:
+    with pytest.raises(RunError, match=f"Grad-CAM needs a feature map .*, which {name} does not have") as caught:
         explain(run, [], tmp_path / "out")
     assert "\n" not in str(caught.value)
 
 
-def test_a_layer_that_runs_twice_is_not_chosen() -> None:
+def test_a_layer_that_runs_twice_is_skipped() -> None:
     class Shared(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -222,26 +226,26 @@ def test_a_layer_that_runs_twice_is_not_chosen() -> None:
     assert find_layer(Classifier(Shared(), WIDE), WIDE) == "second"
 
 
-def test_no_hook_stays_on_the_model(
+def test_no_hook_remains_on_the_network(
     light_run: Callable[..., Run], corner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = light_run()
-    model = run.load_model()
-    monkeypatch.setattr(Run, "load_model", lambda self: model)
+    model = load_classifier(run)
+    monkeypatch.setattr(module, "load_classifier", lambda run: model)
     outcomes = explain(run, [corner, corner], tmp_path / "out")
     for _ in range(3):
         assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
         next(outcomes, None)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_half_written_stays(
+def test_a_folder_or_an_overlay_that_cannot_be_written_is_an_output_error(
     light_run: Callable[..., Run], corner: Path, tmp_path: Path
 ) -> None:
     run = light_run()
-    with pytest.raises(RunError, match="cannot make the folder .*corner.png/out: Not a directory"):
+    with pytest.raises(OutputError, match="cannot create the folder .*corner.png/out: Not a directory"):
         explain(run, [corner], corner / "out")
     taken = tmp_path / "out" / "corner-dark.cam.png"
     taken.mkdir(parents=True)
-    with pytest.raises(UsageError, match="corner-dark.cam.png: cannot be written: Is a directory"):
+    with pytest.raises(OutputError, match="corner-dark.cam.png: cannot be written: Is a directory"):
         list(explain(run, [corner], tmp_path / "out", label="dark"))
     assert list((tmp_path / "out").iterdir()) == [taken]
