@@ -14,7 +14,7 @@ from tamiz import Client
 from tamiz.console import print_json, print_table
 from tamiz.errors import TrackingError, UsageError
 from tamiz.options import JsonOption, UrlOption
-from tamiz.transport import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL
 
 from ..run import Run
 
