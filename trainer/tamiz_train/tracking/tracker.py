@@ -27,7 +27,8 @@ class Tracker:
 
     def __init__(self, mlflow: MlflowRun | None = None, tensorboard: Logger | None = None) -> None:
         self._mlflow = mlflow
-        self.loggers = [logger for logger in (mlflow and mlflow.logger, tensorboard) if logger is not None]
+        loggers = (mlflow.logger if mlflow else None, tensorboard)
+        self.loggers: list[Logger] = [logger for logger in loggers if logger is not None]
 
     @classmethod
     @contextmanager
