@@ -153,11 +153,6 @@ class Evaluation:
             "calibration": [asdict(bin) for bin in self.calibration],
         }
 
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """Former name of `unreadable`; to be deleted."""
-        return self.unreadable
-
     def _multiclass_mistakes(self) -> list[Mistake]:
         labels, predicted = self.spec.labels, predict_labels(self.probabilities, self.spec)
         return [

@@ -158,8 +158,6 @@ class Run:
         """
         from safetensors.torch import save_file
 
-        if not isinstance(weights, Mapping):  # former signature, to be deleted
-            weights = weights.backbone.state_dict()
         with staged(self.path / "model.safetensors") as part:
             save_file({name: weight.contiguous() for name, weight in weights.items()}, part)
         write_whole(self.path / "spec.json", spec.to_json())
@@ -201,21 +199,8 @@ class Run:
         except OSError as exc:
             raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc
 
-    # Former names, for code that is not adapted yet; to be deleted.
-
-    find_begun = find_unfinished
-    begin = create
-    remember = record_data
-    changed = changed_splits
-
-    def load_model(self) -> Any:
-        """Use `weights.load_classifier`."""
-        from .weights import load_classifier
-
-        return load_classifier(self)
-
-    def predict(self, images: Any, *, top_k: int = 1) -> Any:
-        """Use `inference.predict`."""
+    def predict(self, images: Any) -> Any:
+        """Former name of `inference.predict`, for callers that are not adapted yet; to be deleted."""
         from .inference import predict
 
-        return predict(self, images, top_k=top_k)
+        return predict(self, images)
