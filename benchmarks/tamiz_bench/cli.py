@@ -14,7 +14,7 @@ from rich.console import Console
 from tamiz import Client
 from tamiz.errors import UsageError
 from tamiz.inputs import find_images
-from tamiz.transport import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 

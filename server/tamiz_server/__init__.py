@@ -19,8 +19,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tamiz.transports.requests import ModelState
+
     from .config import ServingSettings
-    from .control import Control, ModelState
+    from .control import Control
     from .ports import Ports
     from .promotion import promote, rollback
     from .repository import ConfigChange, Repository

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import grpc
-from tritonclient.grpc import service_pb2
-
 from tamiz.errors import UsageError
-from tamiz.protocol import error_from_rpc
-from tamiz.transport import open_transport, parse_url
+from tamiz.transports import open_transport, parse_url
+from tamiz.transports.requests import ModelState, RepositoryIndex, RepositoryModelLoad
 
 LOAD_TIMEOUT_S = 300.0
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """State of one version of a model on a server.
-
-    Attributes:
-        model: name of the model.
-        version: number of the version; 0 if the server reports none.
-        state: Triton's name of the state: ``READY``, ``UNAVAILABLE``, ``LOADING``, ``UNLOADING`` or ``UNLOADED``.
-        reason: why the version is not ready; empty if it is.
-    """
-
-    model: str
-    version: int
-    state: str
-    reason: str
 
 
 class Control:
@@ -56,7 +35,7 @@ class Control:
         address = parse_url(url)
         if address.several or not address.scheme.startswith("grpc"):
             raise UsageError(f"url: {url!r}: give one server over gRPC, grpc://host:port")
-        self._transport = open_transport(address.scheme, address.targets[0], key=key)
+        self._transport = open_transport(address.urls[0], key=key)
 
     def load(self, model: str) -> None:
         """Load a model, or load it again after its configuration changed; return once the change is in effect.
@@ -65,7 +44,7 @@ class Control:
             ServerError: the server cannot be reached, rejects the key, or cannot load the model. In the last case it
                 keeps serving the versions that it had loaded before.
         """
-        self._call("RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name=model), model)
+        self._transport.call(RepositoryModelLoad(model), LOAD_TIMEOUT_S)
 
     def models(self) -> list[ModelState]:
         """List the versions in the server's model repository, with their states.
@@ -73,17 +52,7 @@ class Control:
         Raises:
             ServerError: the server cannot be reached or rejects the key.
         """
-        reply = self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), "")
-        return [
-            ModelState(entry.name, int(entry.version or 0), entry.state or "UNLOADED", entry.reason)
-            for entry in reply.models
-        ]
-
-    def _call(self, method: str, request: Any, model: str) -> Any:
-        try:
-            return self._transport.call(method, request, LOAD_TIMEOUT_S)
-        except grpc.RpcError as exc:
-            raise error_from_rpc(exc, url=self.url, model=model) from exc
+        return self._transport.call(RepositoryIndex(), LOAD_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection."""

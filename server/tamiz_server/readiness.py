@@ -12,7 +12,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tamiz.errors import TritonError
-from tamiz.transport import open_channel
+from tamiz.transports import open_channel
 
 from .log import failure_reason, last_line, missing_library
 from .ports import LOOPBACK, PortInUseError, Ports

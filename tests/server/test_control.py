@@ -11,7 +11,7 @@ from tamiz_server.control import Control, open_control
 def test_a_missing_or_wrong_key_is_rejected(key: str | None, served: Served) -> None:
     with (
         Control(served.triton.url, key) as control,
-        pytest.raises(errors.AccessError, match="key"),
+        pytest.raises(errors.AccessError, match="the key is missing or wrong"),
     ):
         control.load("grey")
 
