@@ -35,25 +35,25 @@ COMMANDS = {
     "rollback": ("tamiz_server.cli:rollback", "server", "Undo the last promotion."),
     "serve": ("tamiz_server.cli:serve", "server,cpu", "Serve the model repository with the embedded Triton."),
     "classify": ("tamiz.classify:classify", "", "Classify files and folders with a served model."),
-    "bench": (
-        "tamiz_bench.cli:bench",
+    "bench served": (
+        "tamiz_bench.commands.served:served",
         "bench,server,cpu",
-        "Measure a served model against the in-process limit.",
+        "Compare a served model with the in-process limit.",
     ),
-    "bench-client": (
-        "tamiz_bench.client_speed:bench_client",
+    "bench client": (
+        "tamiz_bench.commands.client:client",
         "bench,server,cpu",
-        "Measure the client against one written from tritonclient's documentation.",
+        "Compare the client with a script written from tritonclient's documentation.",
     ),
-    "bench-preprocessing": (
-        "tamiz_bench.preprocessing_speed:bench_preprocessing",
+    "bench preprocessing": (
+        "tamiz_bench.commands.preprocessing:preprocessing",
         "bench",
-        "Measure what preparing an image costs.",
+        "Measure the time to decode and resize an image.",
     ),
-    "bench-train": (
-        "tamiz_bench.training_speed:bench_train",
+    "bench training": (
+        "tamiz_bench.commands.training:training",
         "bench,train,cpu",
-        "Measure training against a plain PyTorch loop and the limit.",
+        "Compare the trainer with a PyTorch loop and the limit.",
     ),
 }
 
@@ -66,7 +66,10 @@ app = typer.Typer(
 GROUPS = {
     "data": typer.Typer(
         no_args_is_help=True, rich_markup_mode=None, help="Look at a recipe's images before training on them."
-    )
+    ),
+    "bench": typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Measure images per second, beside the limit of the hardware."
+    ),
 }
 
 
