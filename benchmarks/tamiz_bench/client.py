@@ -48,7 +48,7 @@ class ClientReport:
         comparison: images/s of each contender by round.
         compared_labels: number of images whose labels by ``tamiz`` and by the tritonclient script were compared.
         differing_labels: number of these with different labels, since Pillow resizes with other rounding.
-        in_flight: the adaptive concurrency limit of ``tamiz`` at the end.
+        in_flight_limit: the adaptive limit of requests in flight of ``tamiz`` at the end.
     """
 
     model: str
@@ -59,7 +59,7 @@ class ClientReport:
     comparison: Comparison
     compared_labels: int
     differing_labels: int
-    in_flight: int
+    in_flight_limit: int
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document."""
@@ -74,7 +74,7 @@ class ClientReport:
             "to_limit": {name: self.comparison.ratio(name, LIMIT) for name in figures},
             "compared_labels": self.compared_labels,
             "differing_labels": self.differing_labels,
-            "in_flight": self.in_flight,
+            "in_flight_limit": self.in_flight_limit,
         }
 
 
@@ -139,7 +139,7 @@ def compare_clients(
             comparison=comparison,
             compared_labels=len(compared),
             differing_labels=differing,
-            in_flight=client.in_flight,
+            in_flight_limit=client.in_flight,
         )
 
 

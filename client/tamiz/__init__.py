@@ -1,7 +1,7 @@
 """Classify images with models that NVIDIA Triton serves.
 
-`Client` and `AsyncClient` are where to begin. What needs gRPC, OpenCV or pydantic is loaded when first used,
-so that ``import tamiz`` and ``tamiz --help`` answer at once.
+Begin with `Client` or `AsyncClient`. Everything that needs gRPC, OpenCV or pydantic is imported when it is first used,
+so that ``import tamiz`` and ``tamiz --help`` are fast.
 """
 
 from __future__ import annotations
@@ -35,22 +35,34 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .client import AsyncClient, Client
-    from .prediction import Prediction
-    from .preprocessing import prepare
-    from .retries import Stats
+    from .async_client import AsyncClient
+    from .base_client import OnError
+    from .client import Client
+    from .engine.classification import Outcome
+    from .engine.connections import EndpointState
+    from .engine.events import CallEvent, CallRetried, OnEvent, RequestAnswered, RequestFailed, RequestSent
+    from .engine.recovery import Cause
+    from .engine.stats import Stats
+    from .prediction import Prediction, Scored
+    from .preprocessing import ImageSource, Pixels, prepare
     from .spec import ModelSpec, Normalisation, Preprocessing
-    from .transport import Tls
+    from .transports import Headers, Tls
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessError",
     "AsyncClient",
+    "CallEvent",
+    "CallRetried",
+    "Cause",
     "Client",
     "ClosedError",
     "DeadlineError",
+    "EndpointState",
     "ExportError",
+    "Headers",
+    "ImageSource",
     "InferenceError",
     "InvalidImageError",
     "InvalidRequestError",
@@ -58,13 +70,21 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSpec",
     "Normalisation",
+    "OnError",
+    "OnEvent",
+    "Outcome",
     "OutputError",
     "OverloadedError",
+    "Pixels",
     "Prediction",
     "Preprocessing",
     "RecipeError",
     "RepositoryError",
+    "RequestAnswered",
+    "RequestFailed",
+    "RequestSent",
     "RunError",
+    "Scored",
     "ServerError",
     "SharedMemoryError",
     "SpecError",
@@ -79,14 +99,28 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AsyncClient": "client",
+    "AsyncClient": "async_client",
+    "CallEvent": "engine.events",
+    "CallRetried": "engine.events",
+    "Cause": "engine.recovery",
     "Client": "client",
+    "EndpointState": "engine.connections",
+    "Headers": "transports",
+    "ImageSource": "preprocessing",
     "ModelSpec": "spec",
     "Normalisation": "spec",
+    "OnError": "base_client",
+    "OnEvent": "engine.events",
+    "Outcome": "engine.classification",
+    "Pixels": "preprocessing",
     "Prediction": "prediction",
     "Preprocessing": "spec",
-    "Stats": "retries",
-    "Tls": "transport",
+    "RequestAnswered": "engine.events",
+    "RequestFailed": "engine.events",
+    "RequestSent": "engine.events",
+    "Scored": "prediction",
+    "Stats": "engine.stats",
+    "Tls": "transports",
     "prepare": "preprocessing",
 }
 

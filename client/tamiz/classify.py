@@ -15,14 +15,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .calls import Outcome
 from .client import Client
+from .engine.classification import Outcome
 from .errors import InvalidImageError, UsageError
 from .inputs import Input, count_inputs, find_inputs
 from .journal import Journal, journal_of
 from .preprocessing import ImageSource
 from .results import UNREADABLE, Record, check_output, print_table, to_record, write_records
-from .transport import DEFAULT_URL, Tls
+from .transports import DEFAULT_URL, Tls
 
 _LINE_EVERY_S = 10.0
 

@@ -5,38 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
-
-import grpc
-from tritonclient.grpc import service_pb2
 
 from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError, UsageError
-from tamiz.protocol import error_from_rpc
 from tamiz.served_version import live_versions
-from tamiz.transport import open_transport, parse_url
+from tamiz.transports import open_transport, parse_url
+from tamiz.transports.requests import ModelState, RepositoryIndex, RepositoryModelLoad
 
 from .repository import Change, Repository
 
 LOAD_TIMEOUT_S = 300.0
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """One version of a model as a server has it.
-
-    Attributes:
-        model: its name.
-        version: its number; 0 where the server tells none.
-        state: Triton's word, ``READY`` when it serves.
-        reason: why it does not.
-    """
-
-    model: str
-    version: int
-    state: str
-    reason: str
 
 
 class Control:
@@ -55,7 +33,7 @@ class Control:
         address = parse_url(url)
         if address.several or not address.scheme.startswith("grpc"):
             raise UsageError(f"url: {url!r}; a server is changed alone, through grpc://host:port")
-        self._transport = open_transport(address.scheme, address.targets[0], key=key)
+        self._transport = open_transport(address.urls[0], key=key)
 
     def load(self, model: str) -> None:
         """Load a model, or what has changed of it; returns when the change is in force.
@@ -63,7 +41,7 @@ class Control:
         Raises:
             ServerError: the server is not there, wants a key, or cannot load it; then it goes on with what it had.
         """
-        self._call("RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name=model), model)
+        self._transport.call(RepositoryModelLoad(model), LOAD_TIMEOUT_S)
 
     def models(self) -> list[ModelState]:
         """The models in the server's repository, and how they are.
@@ -71,11 +49,7 @@ class Control:
         Raises:
             ServerError: the server is not there or wants a key.
         """
-        reply = self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), "")
-        return [
-            ModelState(entry.name, int(entry.version or 0), entry.state or "UNLOADED", entry.reason)
-            for entry in reply.models
-        ]
+        return self._transport.call(RepositoryIndex(), LOAD_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,12 +62,6 @@ class Control:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _call(self, method: str, request: Any, model: str) -> Any:
-        try:
-            return self._transport.call(method, request, LOAD_TIMEOUT_S)
-        except grpc.RpcError as exc:
-            raise error_from_rpc(exc, url=self.url, model=model) from exc
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tamiz.errors import MissingExtraError, TamizError, TritonError
 from tamiz.served_version import live_versions
-from tamiz.transport import open_channel
+from tamiz.transports import open_channel
 
 from .repository import Repository
 

@@ -23,7 +23,7 @@ from tamiz.errors import InvalidImageError, RecipeError, UsageError
 from tamiz.files import write_whole
 from tamiz.inputs import find_images
 from tamiz.results import UNREADABLE, check_output, print_table, to_record, write_records
-from tamiz.transport import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import change, open_control
 from tamiz_server.repository import Repository

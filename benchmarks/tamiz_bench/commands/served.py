@@ -13,7 +13,7 @@ from tamiz.console import print_json
 from tamiz.errors import UsageError
 from tamiz.inputs import find_images
 from tamiz.options import DEFAULT_REPOSITORY, ImagesArgument, JsonOption, ModelOption, RepositoryOption
-from tamiz.transport import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 

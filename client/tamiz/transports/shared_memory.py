@@ -1,13 +1,12 @@
-"""Shared memory: images reach a server on the same machine without going through a connection.
+"""Shared memory: images reach a server on the same machine without passing through a connection.
 
-Each request under way has a region of its own, a file in /dev/shm that the server was told of. A region is locked
-for as long as its client lives (``flock``, which ends with the process however that ends), so the next client to
-start knows what a killed one left behind, and removes it; `Calls` has it removed from the servers too.
+Each request in flight has a region of its own, a file in ``/dev/shm`` that is registered with the server. A region
+stays locked while the process of its client lives (`tamiz.locks`). So the next client to start recognises the regions
+of a killed one and removes them, and `tamiz.engine.exchange` unregisters them from the servers.
 """
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import secrets
@@ -15,8 +14,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .errors import UsageError
-from .preprocessing import Pixels
+from ..errors import SharedMemoryError, os_reason
+from ..locks import lock
+from ..preprocessing import Pixels
 
 PREFIX = "tamiz-images-"
 FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is on Linux
@@ -26,46 +26,53 @@ class Region:
     """A piece of shared memory.
 
     Attributes:
-        name: by which servers know it, and of its file.
-        size: bytes.
-        known_to: URLs of the servers that were told of it.
+        name: name of the region on the servers, and of its file.
+        size: size in bytes.
+        registered_with: URLs of the servers that the region is registered with.
+
+    Raises:
+        SharedMemoryError: this machine has no shared memory, or not enough.
     """
 
     def __init__(self, size: int) -> None:
         self.name = f"{PREFIX}{secrets.token_hex(8)}"
         self.size = size
-        self.known_to: set[str] = set()
+        self.registered_with: set[str] = set()
         try:
-            # It gets its name when it is locked, so that it never looks like a leftover.
-            new = FOLDER / f"tamiz-new-{self.name}"
-            self._file = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            # The file gets its name after it is locked, so that it never looks like one that was left behind.
+            unlocked = FOLDER / f"tamiz-new-{self.name}"
+            self._file = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-                new.rename(FOLDER / self.name)
-                # Reserved now: to find out later that there is no memory would end the process (SIGBUS).
+                lock(self._file)
+                unlocked.rename(FOLDER / self.name)
+                # Reserved now: to run out of memory when writing would end the process with SIGBUS.
                 os.posix_fallocate(self._file, 0, size)
                 self._memory = mmap.mmap(self._file, size)
             except BaseException:
+                unlocked.unlink(missing_ok=True)
                 (FOLDER / self.name).unlink(missing_ok=True)
                 os.close(self._file)
                 raise
         except OSError as exc:
-            raise UsageError(f"shared_memory: {size:,} bytes in {FOLDER}: {exc.strerror}") from exc
+            raise SharedMemoryError(
+                f"shared_memory: {size:,} bytes in {FOLDER}: {os_reason(exc)}; "
+                f"enlarge {FOLDER}, or leave shared_memory out"
+            ) from exc
 
     def write(self, images: Iterable[Pixels]) -> None:
-        """Copy images in, one behind the other."""
+        """Copy images into the region, one after another."""
         end = 0
         for image in images:
             start, end = end, end + image.nbytes
             self._memory[start:end] = image.data.cast("B")
 
     def disown(self) -> None:
-        """After a fork, in the child: leave it to the parent, whose life alone the lock is to tell."""
+        """In the child of a fork: leave the region, and its lock, to the parent."""
         self._memory.close()
         os.close(self._file)
 
     def remove(self) -> None:
-        """Give the memory back, as far as no server still has it."""
+        """Delete the region; its memory is free when no server has it open any more."""
         self.disown()
         (FOLDER / self.name).unlink(missing_ok=True)
 
@@ -85,10 +92,10 @@ class SharedMemory:
         return tuple(self._regions)
 
     def lease(self, size: int) -> Region:
-        """A region of at least so many bytes that no other request uses; `give_back` ends the lease.
+        """A region of at least ``size`` bytes that no other request uses; `give_back` ends the lease.
 
         Raises:
-            UsageError: the machine has not so much shared memory.
+            SharedMemoryError: this machine has no shared memory, or not enough.
         """
         with self._lock:
             fitting = next((region for region in self._free if region.size >= size), None)
@@ -104,43 +111,39 @@ class SharedMemory:
         with self._lock:
             self._free.append(region)
 
-    def forget(self, url: str) -> None:
-        """A server is lost, and with it what it was told."""
+    def forget_server(self, url: str) -> None:
+        """Take every region as not registered with a server, which may have restarted."""
         for region in self.regions:
-            region.known_to.discard(url)
+            region.registered_with.discard(url)
 
     def disown(self) -> None:
-        """Leave all regions to the parent of a fork."""
+        """In the child of a fork: leave all regions to the parent."""
         for region in self.regions:
             region.disown()
 
     def close(self) -> None:
-        """Remove all regions."""
+        """Delete all regions."""
         while self._regions:
             self._regions.pop().remove()
 
 
 def remove_leftovers() -> None:
-    """Remove the regions of clients that were killed."""
+    """Delete the regions of clients that were killed."""
     for path in FOLDER.glob(f"{PREFIX}*"):
         if is_leftover(path.name):
             path.unlink(missing_ok=True)
 
 
 def is_leftover(name: str) -> bool:
-    """Whether no client lives any more that uses the region of that name."""
+    """Whether no living client uses the region of that name."""
     try:
         file = os.open(FOLDER / name, os.O_RDWR)
     except FileNotFoundError:
         return True
     except OSError:
-        # Another user's.
+        # It belongs to another user.
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
+        return lock(file)
     finally:
         os.close(file)

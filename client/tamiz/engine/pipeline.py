@@ -1,7 +1,7 @@
-"""Many images: into batches, several batches under way, results in order or as they come, memory bounded.
+"""The pipeline of `classify_many`: several batches at a time, results in order or as they come, in bounded memory.
 
-What is under way is bounded by the gates of a `calls.Lane`; here it is only seen to that enough batches stand at
-them, and that no more are taken from the source than that.
+The concurrency limits (`concurrency.Limits`) bound how many batches are prepared and in flight. The pipeline keeps
+enough batches waiting for them, and takes no more from the source than that.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from .errors import UsageError
+from ..errors import UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def check(images: object, in_flight: int | None, batch_size: int | None, on_error: str, top_k: int) -> None:
-    """Refuse settings that make no sense, before anything begins.
+    """Check the arguments of `classify_many` before anything begins.
 
     Raises:
-        UsageError: which, and what to give.
+        UsageError: an argument is wrong.
     """
     if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike):
-        raise UsageError("images: a single one; give a list of them, or call classify")
+        raise UsageError("images: a single image; give a list of images, or call classify")
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in_flight: {in_flight}; give 1 or more")
     if batch_size is not None and batch_size < 1:
@@ -40,7 +40,7 @@ def check(images: object, in_flight: int | None, batch_size: int | None, on_erro
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
-    """Lists of ``size`` items, the last one shorter, each with the position of its first item."""
+    """Lists of ``size`` items, the last one possibly shorter, each with the position of its first item."""
     iterator, position = iter(items), 0
     while batch := list(itertools.islice(iterator, size)):
         yield position, batch
@@ -48,7 +48,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
 
 
 async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[tuple[int, list[T]]]:
-    """`batched` over either kind of iterable."""
+    """`batched` over an iterable or an asynchronous iterable."""
     if not isinstance(items, AsyncIterable):
         for numbered in batched(items, size):
             yield numbered
@@ -66,17 +66,17 @@ async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> Asy
 def map_threads(
     function: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int], *, most: int, ordered: bool = True
 ) -> Iterator[R]:
-    """``map`` in threads. Items are taken as they are needed.
+    """``map`` in threads; items are taken as they are needed.
 
-    An error of the function is raised in the place of its result. Then, and where no more results are asked for, what
-    waits is dropped and nothing is waited for: threads end when what they are at ends.
+    An error of the function is raised instead of its result. Then, and when the caller stops early, items that no
+    thread has begun are dropped, and the threads end after their current item; nothing waits for them.
 
     Args:
-        function: of one item.
-        items: any number.
-        ahead: how many items may be taken whose results are not given yet; asked again for each.
-        most: threads.
-        ordered: give results in the order of the items, not as they come.
+        function: applied to each item.
+        items: any number of items, also endless.
+        ahead: returns how many items may be taken before their results are consumed; called again for each item.
+        most: the largest number of threads.
+        ordered: yield results in the order of the items; otherwise as they come.
     """
     waiting: deque[Future[R]] = deque()
     done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
@@ -106,7 +106,7 @@ def map_threads(
 async def map_tasks(
     function: Callable[[T], Awaitable[R]], items: AsyncIterable[T], ahead: Callable[[], int], *, ordered: bool = True
 ) -> AsyncGenerator[R]:
-    """`map_threads` with tasks in the place of threads."""
+    """`map_threads` with asyncio tasks instead of threads."""
     waiting: deque[asyncio.Task[R]] = deque()
     done: asyncio.Queue[asyncio.Task[R]] = asyncio.Queue()
 
@@ -137,7 +137,7 @@ async def map_tasks(
 
 
 def raise_or_return(outcomes: Iterable[T], on_error: str) -> Iterator[T]:
-    """The outcomes; an exception among them is raised, unless it is to be returned."""
+    """The outcomes; raises an exception among them when ``on_error`` is ``raise``."""
     for outcome in outcomes:
         if isinstance(outcome, Exception) and on_error == "raise":
             raise outcome

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tamiz.pipeline import batched, batched_async, map_tasks, map_threads
+from tamiz.engine.pipeline import batched, batched_async, map_tasks, map_threads
 
 
 def test_batches_hold_the_items_in_order_with_their_positions_and_the_last_is_shorter() -> None:

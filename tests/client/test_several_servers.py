@@ -14,9 +14,7 @@ from fleet import MODEL, Fleet, stalled, until
 from graphs import even, make_spec, write_grey_graph
 
 import tamiz
-from tamiz import Client, errors
-from tamiz.endpoints import Endpoints
-from tamiz.transport import open_transport, parse_url
+from tamiz import CallEvent, Client, RequestSent, errors
 from tamiz_server.control import Control
 
 
@@ -24,21 +22,6 @@ from tamiz_server.control import Control
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("fleet"), 2, seconds=0.002) as fleet:
         yield fleet
-
-
-def test_a_ready_server_that_just_refused_is_asked_before_one_that_is_not_ready() -> None:
-    address = parse_url("grpc://127.0.0.1:9,127.0.0.1:10")
-    endpoints = Endpoints(address, MODEL, lambda target: open_transport("grpc", target))
-    try:
-        refusing, lost = endpoints.all
-        lost.ready = False
-        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {refusing}
-        lost.ready = True
-        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {lost}
-        refusing.ready = lost.ready = False
-        assert {endpoints.pick(avoid=refusing) for _ in range(4)} == {lost}
-    finally:
-        endpoints.close()
 
 
 def test_servers_are_watched_on_when_the_headers_of_a_call_failed(fleet: Fleet) -> None:
@@ -52,31 +35,29 @@ def test_servers_are_watched_on_when_the_headers_of_a_call_failed(fleet: Fleet) 
     with Client(fleet.url, model=MODEL, headers=headers) as client:
         assert client.classify(even(3)).index == 3
         down.set()
-        until(lambda: not any(endpoint.ready for endpoint in client._endpoints.all))
+        until(lambda: not any(endpoint.ready for endpoint in client.endpoints))
         down.clear()
-        until(lambda: all(endpoint.ready for endpoint in client._endpoints.all))
+        until(lambda: all(endpoint.ready for endpoint in client.endpoints))
     until(lambda: not any(thread.name == "tamiz-probe" for thread in threading.enumerate()))
 
 
 def test_a_refresh_is_of_all_servers(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL) as client, ThreadPoolExecutor(8) as pool:
         list(pool.map(client.classify, map(even, range(40))))
-        assert all(endpoint.served for endpoint in client._endpoints.all)
+        assert all(endpoint.version for endpoint in client.endpoints)
         client.refresh()
-        assert sum(endpoint.served is None for endpoint in client._endpoints.all) == 1
+        assert sum(endpoint.version is None for endpoint in client.endpoints) == 1
         assert client.live_version == 1
 
 
 def test_each_of_several_servers_gets_its_share(fleet: Fleet) -> None:
-    with Client(fleet.url, model=MODEL) as client, ThreadPoolExecutor(8) as pool:
-        asked: Counter[str] = Counter()
-        ask = client._ask
+    asked: Counter[str] = Counter()
 
-        def counted(endpoint, *rest):
-            asked[endpoint.url] += 1
-            return ask(endpoint, *rest)
+    def count(event: CallEvent) -> None:
+        if isinstance(event, RequestSent) and event.method == "ModelInfer":
+            asked[event.url] += 1
 
-        client._ask = counted
+    with Client(fleet.url, model=MODEL, on_event=count) as client, ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda index: client.classify(even(index)).index, range(200))) == [
             index % 10 for index in range(200)
         ]
@@ -90,13 +71,13 @@ def test_a_killed_server_costs_no_call_and_gets_its_share_when_it_is_back(fleet:
         got = [next(outcomes).index for _ in range(200)]
         fleet.kill(1)
         got += [next(outcomes).index for _ in range(800)]
-        assert not client._endpoints.all[1].ready
+        assert not client.endpoints[1].ready
         fleet.restart(1)
-        until(lambda: client._endpoints.all[1].ready)
+        until(lambda: client.endpoints[1].ready)
         got += [outcome.index for outcome in outcomes]
         assert got == [index % 10 for index in range(2000)]
         assert client.stats.images == 2000
-        assert client.stats.lost > 0
+        assert client.stats.unavailable > 0
 
 
 def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fleet: Fleet) -> None:
@@ -117,7 +98,7 @@ def test_a_server_that_was_never_there_is_soon_left_for_another(fleet: Fleet) ->
             began = time.monotonic()
             assert [client.classify(even(index)).index for index in range(20)] == [index % 10 for index in range(20)]
             assert time.monotonic() - began < 4
-            assert client.stats.lost > 0
+            assert client.stats.unavailable > 0
 
 
 def test_servers_that_all_hang_cost_no_more_than_the_time_of_the_call(fleet: Fleet) -> None:
@@ -138,7 +119,7 @@ def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
         time.sleep(0.3)
         fleet.restart(1)
         assert call.result().index == 7
-        assert client.stats.lost > 0
+        assert client.stats.unavailable > 0
 
 
 def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(fleet: Fleet) -> None:
@@ -170,14 +151,14 @@ def test_servers_may_have_different_versions_live(served: Served, fleet: Fleet) 
 
 def test_an_unknown_model_on_several_servers_is_told_at_once(fleet: Fleet) -> None:
     began = time.monotonic()
-    with Client(fleet.url, model="nothing") as client, pytest.raises(tamiz.ModelNotFoundError, match="nothing"):
+    with pytest.raises(tamiz.ModelNotFoundError, match="nothing"), Client(fleet.url, model="nothing") as client:
         client.classify(even(1))
     assert time.monotonic() - began < 6
 
 
 def test_no_server_at_any_address_is_told_at_once() -> None:
     began = time.monotonic()
-    with Client("grpc://127.0.0.1:9,127.0.0.1:10", model="grey") as client, pytest.raises(errors.UnavailableError):
+    with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9,127.0.0.1:10", model="grey") as client:
         client.classify(even(1))
     assert time.monotonic() - began < 6
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tamiz.errors import UsageError
-from tamiz.transport import Address, Tls, parse_url
+from tamiz.transports import Address, Tls, parse_url
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,3 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
 def test_certificates_for_an_open_connection_are_refused() -> None:
     with pytest.raises(UsageError, match="write grpcs://"):
         parse_url("grpc://a:1", Tls())
-
-
-def test_a_certificate_without_its_key_is_refused() -> None:
-    with pytest.raises(UsageError, match="belong together"):
-        Tls(certificate="a.pem")

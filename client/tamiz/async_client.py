@@ -1,0 +1,167 @@
+"""AsyncClient: classify images with a model that Triton serves, on an asyncio event loop.
+
+`engine.classification` has what a call does; here each of its steps is carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from .base_client import BaseClient, OnError
+from .engine import pipeline
+from .engine.classification import Outcome
+from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
+from .prediction import Prediction
+from .preprocessing import ImageSource
+from .transports import CallFuture
+
+T = TypeVar("T")
+
+
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: the same arguments and calls, awaited. It may serve one event loop after another."""
+
+    async def refresh(self) -> None:
+        """Read from the server which version is live now, and use it from now on; see `Client.refresh`."""
+        await self._run(self._engine.classification.refresh())
+
+    async def classify(self, image: ImageSource, *, top_k: int = 1) -> Prediction:
+        """Classify one image; see `Client.classify`."""
+        return await self._run(self._engine.classification.classify(image, top_k))
+
+    @overload
+    def classify_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        top_k: int = 1,
+        on_error: Literal["raise"] = "raise",
+        ordered: bool = True,
+        in_flight: int | None = None,
+        batch_size: int | None = None,
+    ) -> AsyncGenerator[Prediction]: ...
+
+    @overload
+    def classify_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        top_k: int = 1,
+        on_error: OnError,
+        ordered: bool = True,
+        in_flight: int | None = None,
+        batch_size: int | None = None,
+    ) -> AsyncGenerator[Outcome]: ...
+
+    def classify_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        top_k: int = 1,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+        in_flight: int | None = None,
+        batch_size: int | None = None,
+    ) -> AsyncGenerator[Outcome]:
+        """Classify images lazily; the images may come from an asynchronous iterable too. See `Client.classify_many`."""
+        pipeline.check(images, in_flight, batch_size, on_error, top_k)
+        return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
+
+    async def close(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        await asyncio.to_thread(self._engine.close)
+
+    async def __aenter__(self) -> AsyncClient:
+        try:
+            await self.refresh()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _outcomes(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        top_k: int,
+        on_error: OnError,
+        ordered: bool,
+        in_flight: int | None,
+        batch_size: int | None,
+    ) -> AsyncGenerator[Outcome]:
+        if self._engine.classification.latest is None:
+            await self.refresh()
+        limits = self._engine.limits_for(in_flight)
+
+        async def classify_batch(batch: tuple[int, list[ImageSource]]) -> list[Outcome]:
+            position, images = batch
+            return await self._run(self._engine.classification.classify_batch(images, top_k, limits, position))
+
+        # Closed together with this generator: requests must not outlive a caller who stops early.
+        async with (
+            aclosing(pipeline.batched_async(images, batch_size or self.max_batch_size)) as batches,
+            aclosing(pipeline.map_tasks(classify_batch, batches, limits.ahead, ordered=ordered)) as results,
+        ):
+            async for batch in results:
+                for outcome in pipeline.raise_or_return(batch, on_error):
+                    yield outcome
+
+    async def _run(self, flow: Flow[T]) -> T:
+        """Carry out the steps of a flow one after another, and return what it returns."""
+        self._engine.check_open()
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = await self._carry_out(step)
+                except Exception as exc:
+                    step = flow.throw(exc)
+                else:
+                    step = flow.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            flow.close()
+
+    async def _carry_out(self, step: Step) -> Any:
+        match step:
+            case Send(transport, request, timeout_s, on_sent):
+                on_sent()
+                return await _reply(transport.begin(request, timeout_s))
+            case Compute(function, args):
+                return await asyncio.get_running_loop().run_in_executor(self._engine.workers, function, *args)
+            case Wait(future):
+                return await asyncio.wrap_future(future)
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+
+
+async def _reply(call: CallFuture[T]) -> T:
+    """Await a request in flight; when the awaiting task is cancelled, so is the request."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def wake(_: Any) -> None:
+        # The loop may be closed by the time that a request ends which nobody waits for any more.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end)
+
+    call.add_done_callback(wake)
+    try:
+        await ended
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    return call.result()

@@ -1,0 +1,37 @@
+"""The state of one call: a `classify`, one batch of `classify_many`, or a `refresh`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+from ..errors import ServerError
+from .connections import Endpoint
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Call:
+    """The state of one call, over all of its attempts.
+
+    Attributes:
+        deadline: time by the engine's clock at which the call fails.
+        bulk: whether it is a batch of `classify_many`. The concurrency limit bounds the load of those, so they retry
+            without a retry budget until the deadline.
+        number: tells the calls of a process apart in events.
+        failures: number of failed attempts.
+        last_failure: error of the last failed attempt.
+        avoid: the server of the last failed attempt.
+        gone: URL and version of each version that was found to be no longer live.
+        registered_again: URLs of the servers with which a shared-memory region was registered a second time.
+    """
+
+    deadline: float
+    bulk: bool = False
+    number: int = field(default_factory=_numbers.__next__)
+    failures: int = 0
+    last_failure: ServerError | None = None
+    avoid: Endpoint | None = None
+    gone: set[tuple[str, int]] = field(default_factory=set)
+    registered_again: set[str] = field(default_factory=set)

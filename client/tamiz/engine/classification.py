@@ -1,0 +1,295 @@
+"""Classification: what a call does from the images to their predictions, attempt by attempt.
+
+Read it from `classify` downward. What takes time is a step (`tamiz.engine.steps`) that a client carries out; what is
+sent and received is in `exchange`, and what happens after a failure is decided in `recovery`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ..errors import InvalidImageError, OverloadedError, ServerError, UsageError
+from ..prediction import Prediction
+from ..preprocessing import ImageSource, Pixels, prepare
+from ..served_version import ServedVersion
+from ..spec import Preprocessing
+from ..transports.status import RegionNotRegisteredError
+from .call import Call
+from .concurrency import Limits
+from .connections import Connections, Endpoint
+from .events import CallRetried, OnEvent, notify
+from .exchange import Exchange, read_predictions
+from .recovery import Decision, Situation, decide
+from .retries import RetryBudget, backoff
+from .stats import Counter
+from .steps import Compute, Flow, Sleep
+
+logger = logging.getLogger("tamiz")
+
+Outcome: TypeAlias = Prediction | InvalidImageError
+"""What becomes of one image: its prediction, or the reason why it cannot be read."""
+
+_Prepared: TypeAlias = list[Pixels | InvalidImageError]
+
+
+class Classification:
+    """Classifies images for one client.
+
+    Args:
+        connections: the servers.
+        exchange: sends the requests.
+        counter: counts calls, images and retries.
+        timeout_s: returns the seconds that a new call has, retries included.
+        clock: seconds, monotonic.
+        on_event: gets an event for each retry; None for nobody.
+        forget_regions: called with the URL of a server that has lost its shared-memory regions.
+
+    Attributes:
+        latest: the version that was read last, from any server; None before the first.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        exchange: Exchange,
+        counter: Counter,
+        *,
+        timeout_s: Callable[[], float],
+        clock: Callable[[], float],
+        on_event: OnEvent | None,
+        forget_regions: Callable[[str], None],
+    ) -> None:
+        self.latest: ServedVersion | None = None
+        self._connections = connections
+        self._exchange = exchange
+        self._counter = counter
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._on_event = on_event
+        self._forget_regions = forget_regions
+        self._budget = RetryBudget(clock)
+        self._no_limits = Limits.none()
+
+    def classify(self, image: ImageSource, top_k: int) -> Flow[Prediction]:
+        """Classify one image.
+
+        Raises:
+            InvalidImageError: the image cannot be read.
+            ServerError: no attempt succeeded.
+            UsageError: ``top_k`` is less than 1.
+        """
+        if top_k < 1:
+            raise UsageError(f"top_k: {top_k}; give 1 or more")
+        call = self._new_call(bulk=False)
+        (outcome,) = yield from self._classify([image], top_k, call, self._no_limits, 0)
+        if isinstance(outcome, InvalidImageError):
+            raise outcome
+        return outcome
+
+    def classify_batch(
+        self, images: Sequence[ImageSource], top_k: int, limits: Limits, position: int
+    ) -> Flow[list[Outcome]]:
+        """Classify one batch of `classify_many`.
+
+        Args:
+            images: the images of the batch.
+            top_k: how many labels `Prediction.top` holds.
+            limits: the concurrency limits that the batches share.
+            position: position of the first image in the caller's input.
+
+        Raises:
+            ServerError: no attempt succeeded.
+        """
+        yield from limits.preparing.wait()
+        return (yield from self._classify(images, top_k, self._new_call(bulk=True), limits, position))
+
+    def refresh(self) -> Flow[ServedVersion]:
+        """Read which version is live now.
+
+        Raises:
+            ServerError: no attempt succeeded.
+            SpecError: the model has no spec that this client understands.
+        """
+        call = self._new_call(bulk=False)
+        while True:
+            endpoint = self._connections.pick(call.avoid)
+            try:
+                served = yield from self._read_version(endpoint, call)
+            except ServerError as exc:
+                yield from self._recover(exc, endpoint, call, None)
+                continue
+            for other in self._connections.endpoints:
+                if other is not endpoint:
+                    # Its version is read again before its next request.
+                    other.served = None
+            return served
+
+    def _new_call(self, *, bulk: bool) -> Call:
+        return Call(self._clock() + self._timeout_s(), bulk)
+
+    def _classify(
+        self, images: Sequence[ImageSource], top_k: int, call: Call, limits: Limits, position: int
+    ) -> Flow[list[Outcome]]:
+        """Attempt after attempt, until one succeeds or must not be followed by another."""
+        self._budget.earn()
+        self._counter.count(calls=1)
+        preparing = call.bulk
+        prepared: _Prepared = []
+        prepared_for: Preprocessing | None = None
+        try:
+            while True:
+                endpoint = self._connections.pick(call.avoid)
+                served: ServedVersion | None = None
+                admitted = False
+                try:
+                    served = endpoint.served or (yield from self._read_version(endpoint, call))
+                    if prepared_for != served.spec.preprocessing:
+                        # From the sources again: an image that was prepared for one version does not fit another.
+                        prepared_for = served.spec.preprocessing
+                        prepared = yield Compute(self._prepare, (images, prepared_for, position, call))
+                    waiting_since = self._clock()
+                    yield from limits.in_flight.wait()
+                    admitted = True
+                    if call.bulk:
+                        # The time of a batch begins when it is first sent, and stands still while it waits for others.
+                        left = self._timeout_s() if preparing else call.deadline - waiting_since
+                        call.deadline = self._clock() + left
+                        endpoint, served = self._pick_again(endpoint, served, call)
+                    if preparing:
+                        limits.preparing.release()
+                        preparing = False
+                    return (yield from self._infer(endpoint, served, prepared, top_k, call, limits, position))
+                except ServerError as exc:
+                    if isinstance(exc, OverloadedError):
+                        limits.in_flight.record_overload()
+                    # The slot is kept meanwhile: others would take it, and fail in the same way.
+                    yield from self._recover(exc, endpoint, call, served)
+                finally:
+                    if admitted:
+                        limits.in_flight.release()
+        finally:
+            if preparing:
+                limits.preparing.release()
+
+    def _read_version(self, endpoint: Endpoint, call: Call) -> Flow[ServedVersion]:
+        self.latest = yield from self._exchange.read_version(endpoint, call)
+        return self.latest
+
+    def _prepare(
+        self, images: Sequence[ImageSource], preprocessing: Preprocessing, position: int, call: Call
+    ) -> _Prepared:
+        if not call.bulk:
+            # The deadline may have passed while other calls had the processors.
+            self._exchange.time_left(None, call)
+        prepared: _Prepared = []
+        for place, image in enumerate(images, position):
+            try:
+                prepared.append(prepare(image, preprocessing))
+            except InvalidImageError as exc:
+                exc.position = place
+                prepared.append(exc)
+        return prepared
+
+    def _pick_again(self, endpoint: Endpoint, served: ServedVersion, call: Call) -> tuple[Endpoint, ServedVersion]:
+        """After a wait: another server may have fewer requests in flight by now, and take the same pixels."""
+        if self._connections.several:
+            other = self._connections.pick(call.avoid)
+            if other.served is not None and other.served.spec.preprocessing == served.spec.preprocessing:
+                return other, other.served
+        return endpoint, served
+
+    def _infer(
+        self,
+        endpoint: Endpoint,
+        served: ServedVersion,
+        prepared: _Prepared,
+        top_k: int,
+        call: Call,
+        limits: Limits,
+        position: int,
+    ) -> Flow[list[Outcome]]:
+        """Send the prepared images in requests of at most ``max_batch_size``; unreadable images keep their error."""
+        readable = [(place, image) for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
+        outcomes: dict[int, Outcome] = {
+            place: image for place, image in enumerate(prepared) if isinstance(image, InvalidImageError)
+        }
+        for start in range(0, len(readable), served.max_batch_size):
+            part = readable[start : start + served.max_batch_size]
+            reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call)
+            positions = [position + place for place, _ in part]
+            predictions = read_predictions(reply, served, positions, top_k=top_k, url=endpoint.url)
+            outcomes.update((place, prediction) for (place, _), prediction in zip(part, predictions, strict=True))
+            limits.in_flight.record_reply(len(part))
+        self._counter.count(images=len(readable))
+        return [outcomes[place] for place in range(len(prepared))]
+
+    def _recover(self, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None) -> Flow[None]:
+        """Return when the next attempt may begin, or raise the error.
+
+        Args:
+            error: why the attempt failed.
+            endpoint: the server of the attempt.
+            call: the state of the call.
+            served: the version that the attempt requested; None when it failed before it knew one.
+        """
+        call.last_failure = error
+        call.failures += 1
+        wait_s = backoff(call.failures)
+        decision = decide(error, self._situation(endpoint, call, served, wait_s))
+        if decision.ask_server:
+            ready = yield from self._exchange.is_ready(endpoint, call)
+            decision = decide(error, self._situation(endpoint, call, served, wait_s, server_ready=ready))
+        self._remember(decision, error, endpoint, call, served)
+        if not decision.retry:
+            raise error
+        logger.info("attempt %d failed: %s; next attempt in %.0f ms", call.failures, error, decision.wait_s * 1000)
+        if self._on_event is not None:
+            retried = CallRetried(call.number, endpoint.url, error, decision.cause, call.failures, decision.wait_s)
+            notify(self._on_event, retried)
+        if decision.wait_s:
+            yield Sleep(decision.wait_s)
+        self._counter.count(**{decision.cause: 1})
+
+    def _situation(
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        served: ServedVersion | None,
+        wait_s: float,
+        *,
+        server_ready: bool | None = None,
+    ) -> Situation:
+        return Situation(
+            bulk=call.bulk,
+            time_left_s=call.deadline - self._clock(),
+            backoff_s=wait_s,
+            budget_left=self._budget.allows(),
+            several=self._connections.several,
+            another_ready=self._connections.another_ready(endpoint),
+            any_answered=self._connections.any_answered(),
+            version_known=served is not None,
+            version_gone_before=served is not None and (endpoint.url, served.version) in call.gone,
+            server_ready=server_ready,
+            registered_again=endpoint.url in call.registered_again,
+        )
+
+    def _remember(
+        self, decision: Decision, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None
+    ) -> None:
+        """Keep what the failure says about the server, for this call and for others."""
+        call.avoid = endpoint if decision.avoid_server else None
+        if decision.spend_budget:
+            self._budget.spend()
+        if decision.mark_down:
+            endpoint.ready = False
+        if decision.forget_regions:
+            self._forget_regions(endpoint.url)
+        if isinstance(error, RegionNotRegisteredError):
+            call.registered_again.add(endpoint.url)
+        if decision.forget_version:
+            if served is not None:
+                call.gone.add((endpoint.url, served.version))
+            if endpoint.served is served:
+                endpoint.served = None

@@ -1,0 +1,168 @@
+"""The engine: everything that a client holds, put together; and what becomes of it at a fork, at close, and at exit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import ClosedError
+from ..transports import Transport, open_transport
+from ..transports.requests import SystemSharedMemoryUnregister
+from ..transports.shared_memory import SharedMemory
+from .classification import Classification
+from .concurrency import CORES, AdaptiveLimit, Limits
+from .connections import Connections
+from .exchange import Exchange
+from .settings import Settings
+from .stats import Counter
+
+_UNREGISTER_TIMEOUT_S = 1.0
+"""Time for unregistering shared memory from all servers when a client is closed."""
+
+
+class Engine:
+    """What both clients are made of.
+
+    Args:
+        settings: the settings of the client.
+        connect: opens a transport to the server of a URL; None opens real ones.
+        clock: seconds, monotonic.
+
+    Attributes:
+        settings: the settings of the client.
+        closed: whether the client was closed.
+        connections: the servers.
+        classification: the calls.
+        limits: the concurrency limits that every `classify_many` of the client shares, so that each begins with what
+            the one before found to be best.
+        counter: counts what the client does.
+        workers: threads that prepare the images of an AsyncClient; started when first used.
+
+    Raises:
+        UsageError: a certificate cannot be read.
+        MissingExtraError: the URL is an HTTP one, and the extra ``http`` is not installed.
+        SharedMemoryError: this machine has no shared memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Callable[[str], Transport] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.closed = False
+        self._connect = connect or self._open_transport
+        self._clock = clock
+        self._open()
+        _engines.add(self)
+        if settings.shared_memory:
+            # A process that `multiprocessing` has forked ends without running the finalizers of `weakref`.
+            from multiprocessing import util
+
+            _disconnect_at_process_exit(self)
+            util.register_after_fork(self, _disconnect_at_process_exit)
+
+    def _open(self) -> None:
+        """Create everything that two processes must not share."""
+        settings = self.settings
+        self.counter = Counter()
+        self.limits = Limits()
+        self.workers = ThreadPoolExecutor(CORES, thread_name_prefix="tamiz")
+        self.connections = Connections(settings.address, settings.model, self._connect)
+        self.memory = SharedMemory() if settings.shared_memory else None
+        exchange = Exchange(
+            settings.model,
+            self.connections,
+            self.memory,
+            self.counter,
+            clock=self._clock,
+            closed=lambda: self.closed,
+            on_event=settings.on_event,
+        )
+        self.classification = Classification(
+            self.connections,
+            exchange,
+            self.counter,
+            timeout_s=lambda: settings.timeout_s,
+            clock=self._clock,
+            on_event=settings.on_event,
+            forget_regions=self.memory.forget_server if self.memory is not None else lambda url: None,
+        )
+        # Runs when the client is closed or garbage-collected, and when the process ends normally.
+        self._disconnect = weakref.finalize(self, _disconnect, self.connections, self.memory, os.getpid())
+
+    def _open_transport(self, url: str) -> Transport:
+        settings = self.settings
+        return open_transport(url, tls=settings.tls, headers=settings.headers, key=settings.key)
+
+    def limits_for(self, in_flight: int | None) -> Limits:
+        """The concurrency limits of one `classify_many`; None adapts the limit of the requests in flight."""
+        if in_flight is None:
+            return self.limits
+        return Limits(in_flight=AdaptiveLimit(in_flight))
+
+    def check_open(self) -> None:
+        """Refuse to go on after `close`.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
+        if self.closed:
+            raise ClosedError(f"the client of model {self.settings.model} is closed")
+
+    def close(self) -> None:
+        """Close the connections, without waiting long for a server that hangs."""
+        self.closed = True
+        _engines.discard(self)
+        self.workers.shutdown(wait=False, cancel_futures=True)
+        self._disconnect()
+
+    def reopen_after_fork(self) -> None:
+        """In the child of a fork: leave the connections to the parent, and open new ones."""
+        # Kept and never closed: closing would wait for threads that this process does not have.
+        _inherited.append(vars(self).copy())
+        if self.memory is not None:
+            self.memory.disown()
+        self._open()
+
+
+def _disconnect(connections: Connections, memory: SharedMemory | None, process: int) -> None:
+    if os.getpid() != process:
+        # These are the connections of the parent of a fork.
+        return
+    if memory is not None:
+        until = time.monotonic() + _UNREGISTER_TIMEOUT_S
+        for endpoint in connections.endpoints:
+            for region in memory.regions:
+                if endpoint.url in region.registered_with:
+                    # Whatever goes wrong here, the rest must be closed.
+                    with contextlib.suppress(Exception):
+                        left = max(until - time.monotonic(), 0.01)
+                        endpoint.transport.call(SystemSharedMemoryUnregister(region.name), left)
+        memory.close()
+    connections.close()
+
+
+def _disconnect_at_process_exit(engine: Engine) -> None:
+    from multiprocessing import util
+
+    util.Finalize(engine, engine._disconnect, exitpriority=0)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_inherited: list[dict[str, Any]] = []
+
+
+def _reopen_all() -> None:
+    for engine in _engines:
+        engine.reopen_after_fork()
+
+
+os.register_at_fork(after_in_child=_reopen_all)

@@ -1,0 +1,221 @@
+"""Exchange: requests to one server and their replies, directly or through shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import ClosedError, DeadlineError, InferenceError, ServerError
+from ..prediction import Prediction, interpret
+from ..preprocessing import Pixels
+from ..served_version import ServedVersion, read_served_version
+from ..spec import OUTPUT_NAME
+from ..transports.requests import (
+    InferReply,
+    ModelConfig,
+    ModelInfer,
+    Request,
+    ServerReady,
+    SystemSharedMemoryRegister,
+    SystemSharedMemoryStatus,
+    SystemSharedMemoryUnregister,
+)
+from ..transports.shared_memory import PREFIX, Region, SharedMemory, is_leftover
+from ..transports.status import RegionRegisteredError
+from .call import Call
+from .connections import PROBE_TIMEOUT_S, Connections, Endpoint
+from .events import OnEvent, RequestAnswered, RequestFailed, RequestSent, notify
+from .stats import Counter
+from .steps import Flow, Send
+
+R = TypeVar("R")
+
+
+class Exchange:
+    """Sends the requests of a client's calls.
+
+    Args:
+        model: name of the model.
+        connections: the servers.
+        memory: shared memory for the images; None sends them through the connection.
+        counter: counts every request.
+        clock: seconds, monotonic.
+        closed: whether the client was closed in the meantime.
+        on_event: gets the events of every request; None for nobody.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        connections: Connections,
+        memory: SharedMemory | None,
+        counter: Counter,
+        *,
+        clock: Callable[[], float],
+        closed: Callable[[], bool],
+        on_event: OnEvent | None,
+    ) -> None:
+        self._model = model
+        self._connections = connections
+        self._memory = memory
+        self._counter = counter
+        self._clock = clock
+        self._closed = closed
+        self._on_event = on_event
+
+    def read_version(self, endpoint: Endpoint, call: Call) -> Flow[ServedVersion]:
+        """Read which version is live on a server, with its spec.
+
+        Raises:
+            ServerError: the server did not answer, or does not have the model.
+            SpecError: the model has no spec that this client understands.
+        """
+        config = yield from self.send(endpoint, ModelConfig(self._model), call)
+        endpoint.served = read_served_version(config)
+        return endpoint.served
+
+    def is_ready(self, endpoint: Endpoint, call: Call) -> Flow[bool]:
+        """Whether a server is ready: one that is starting or stopping is not."""
+        try:
+            return (yield from self.send(endpoint, ServerReady(), call))
+        except ServerError:
+            return False
+
+    def infer(
+        self, endpoint: Endpoint, served: ServedVersion, images: Sequence[Pixels], call: Call
+    ) -> Flow[InferReply]:
+        """Ask a server for the probabilities of prepared images."""
+        with self._connections.count_in_flight(endpoint):
+            if self._memory is None:
+                return (yield from self.send(endpoint, ModelInfer(served, images), call))
+            region = self._memory.lease(max(len(images), served.max_batch_size) * images[0].nbytes)
+            try:
+                region.write(images)
+                yield from self._register(endpoint, region, call)
+                return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call))
+            finally:
+                # Even after a cancelled request: nobody reads what the server may still compute from the region.
+                self._memory.give_back(region)
+
+    def send(self, endpoint: Endpoint, request: Request[R], call: Call) -> Flow[R]:
+        """Send a request within the deadline of its call.
+
+        Raises:
+            ServerError: the request failed.
+            ClosedError: the client was closed while the request was in flight.
+        """
+        timeout_s = self._timeout(endpoint, call)
+        sent_at: float | None = None
+
+        def on_sent() -> None:
+            nonlocal sent_at
+            sent_at = self._clock()
+            self._counter.count(requests=1)
+            if self._on_event is not None:
+                notify(self._on_event, RequestSent(*_describe(endpoint, request, call), timeout_s))
+
+        def on_failed(error: Exception) -> None:
+            if self._on_event is not None and sent_at is not None:
+                seconds = self._clock() - sent_at
+                notify(self._on_event, RequestFailed(*_describe(endpoint, request, call), seconds, error))
+
+        try:
+            reply: R = yield Send(endpoint.transport, request, timeout_s, on_sent)
+        except GeneratorExit:
+            on_failed(CancelledError("the caller stopped waiting"))
+            raise
+        except Exception as exc:
+            on_failed(exc)
+            if self._closed():
+                # Another thread closed the client; each transport fails in its own way then.
+                raise ClosedError(f"the client of model {self._model} is closed") from exc
+            raise
+        endpoint.answered = endpoint.ready = True
+        if self._on_event is not None and sent_at is not None:
+            seconds = self._clock() - sent_at
+            notify(self._on_event, RequestAnswered(*_describe(endpoint, request, call), seconds))
+        return reply
+
+    def time_left(self, endpoint: Endpoint | None, call: Call) -> float:
+        """Seconds until the deadline of a call.
+
+        Raises:
+            ServerError: the deadline has passed; the error of the last failed attempt if there was one.
+        """
+        left = call.deadline - self._clock()
+        if left > 0:
+            return left
+        if call.last_failure is not None:
+            raise call.last_failure
+        url = endpoint.url if endpoint is not None else ",".join(each.url for each in self._connections.endpoints)
+        raise DeadlineError(f"model {self._model}: the call to {url} timed out", model=self._model, url=url)
+
+    def _timeout(self, endpoint: Endpoint, call: Call) -> float:
+        left = self.time_left(endpoint, call)
+        if not self._connections.another_ready(endpoint):
+            return left
+        # If the server hangs, there must be time left for another one; one that has never answered gets less.
+        return left / 2 if endpoint.answered else min(left / 2, PROBE_TIMEOUT_S)
+
+    def _register(self, endpoint: Endpoint, region: Region, call: Call) -> Flow[None]:
+        if endpoint.url in region.registered_with:
+            return
+        assert self._memory is not None
+        if not any(endpoint.url in other.registered_with for other in self._memory.regions):
+            yield from self._unregister_leftovers(endpoint, call)
+        # Known already when the reply to an earlier registration was lost; the name is random, so it is this region.
+        with contextlib.suppress(RegionRegisteredError):
+            yield from self.send(endpoint, SystemSharedMemoryRegister(region.name, region.size), call)
+        region.registered_with.add(endpoint.url)
+
+    def _unregister_leftovers(self, endpoint: Endpoint, call: Call) -> Flow[None]:
+        """Unregister the regions of clients that were killed."""
+        for name in (yield from self.send(endpoint, SystemSharedMemoryStatus(), call)):
+            if name.startswith(PREFIX) and is_leftover(name):
+                yield from self.send(endpoint, SystemSharedMemoryUnregister(name), call)
+
+
+def _describe(endpoint: Endpoint, request: Request[Any], call: Call) -> tuple[int, str, str, str, int | None, int]:
+    return call.number, endpoint.url, request.method, request.model, request.version, len(request.images)
+
+
+def read_predictions(
+    reply: InferReply, served: ServedVersion, positions: Sequence[int], *, top_k: int, url: str
+) -> list[Prediction]:
+    """The predictions in a reply.
+
+    Args:
+        reply: the reply of the server.
+        served: the version that was requested.
+        positions: positions of the images in the caller's input.
+        top_k: how many labels `Prediction.top` holds.
+        url: URL of the server, for the error.
+
+    Raises:
+        InferenceError: the reply is not from that version, or does not have the shape ``[images, classes]``.
+    """
+    shape = (len(positions), len(served.spec.labels))
+    fits = (
+        reply.version == str(served.version)
+        and len(reply.outputs) == 1
+        and reply.outputs[0].shape == shape
+        and reply.outputs[0].datatype == "FP32"
+        and len(reply.outputs[0].content) == 4 * shape[0] * shape[1]
+    )
+    if not fits:
+        outputs = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in reply.outputs)
+        raise InferenceError(
+            f"model {served.model}: version {served.version} was asked for {OUTPUT_NAME} FP32 {list(shape)}, "
+            f"version {reply.version} answered {outputs or 'nothing'}",
+            model=served.model,
+            version=served.version,
+            url=url,
+        )
+    probabilities = np.frombuffer(reply.outputs[0].content, np.float32).reshape(shape)
+    return interpret(
+        probabilities, served.spec, top_k=top_k, version=served.version, model=served.model, positions=positions
+    )

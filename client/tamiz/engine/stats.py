@@ -1,0 +1,51 @@
+"""Counts of what a client did."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a client did since it was created.
+
+    Attributes:
+        calls: calls to the model: one for each `classify`, one for each batch of `classify_many`.
+        requests: requests sent for these calls, of every kind, retries included.
+        images: images that were answered.
+        overloaded: retries because a queue was full.
+        unavailable: retries because a server did not answer, was lost, or timed out while another was ready.
+        version_changed: retries because the version was no longer live; the images were prepared again.
+    """
+
+    calls: int = 0
+    requests: int = 0
+    images: int = 0
+    overloaded: int = 0
+    unavailable: int = 0
+    version_changed: int = 0
+
+    @property
+    def retries(self) -> int:
+        """Attempts after a failed one, whatever the cause."""
+        return self.overloaded + self.unavailable + self.version_changed
+
+    @property
+    def amplification(self) -> float:
+        """Requests sent per request that was needed; 1.0 when nothing was retried."""
+        first = self.requests - self.retries
+        return self.requests / first if first > 0 else 1.0
+
+
+class Counter:
+    """Counts into a `Stats` from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.stats = Stats()
+
+    def count(self, **more: int) -> None:
+        """Add to some of the attributes of `Stats`."""
+        with self._lock:
+            self.stats = replace(self.stats, **{name: getattr(self.stats, name) + n for name, n in more.items()})

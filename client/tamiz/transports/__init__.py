@@ -1,0 +1,53 @@
+"""Transports: how a request reaches a server, over gRPC or HTTP, encrypted or not, or through shared memory."""
+
+from __future__ import annotations
+
+from .address import DEFAULT_URL, Address, parse_url
+from .base import CallFuture, Transport
+from .grpc import GrpcTransport, open_channel
+from .headers import Headers, read_headers, with_key
+from .tls import Tls
+
+__all__ = [
+    "DEFAULT_URL",
+    "Address",
+    "CallFuture",
+    "Headers",
+    "Tls",
+    "Transport",
+    "open_channel",
+    "open_transport",
+    "parse_url",
+    "read_headers",
+]
+
+
+def open_transport(url: str, *, tls: Tls | None = None, headers: Headers = None, key: str | None = None) -> Transport:
+    """A transport to one server; it connects with the first request.
+
+    Args:
+        url: one of `Address.urls`.
+        tls: certificates.
+        headers: sent with every request.
+        key: key of Triton's restricted protocols.
+
+    Raises:
+        UsageError: the URL or a header is malformed, or a certificate cannot be read.
+        MissingExtraError: the URL is an HTTP one, and the extra ``http`` is not installed.
+    """
+    address = parse_url(url, tls)
+    (target,) = address.targets
+    encrypted = address.scheme in ("grpcs", "https")
+    if not callable(headers):
+        read_headers(headers)
+    if address.scheme.startswith("http"):
+        from .http import HttpTransport
+
+        if key is not None:
+            headers = with_key(headers, "triton-key", key)
+        return HttpTransport(url, target, (tls or Tls()).make_context() if encrypted else None, headers)
+    if key is not None:
+        headers = with_key(headers, "triton-grpc-protocol-triton-key", key)
+    if tls is not None:
+        tls.make_context()
+    return GrpcTransport(url, target, tls or Tls() if encrypted else None, headers)

@@ -1,0 +1,74 @@
+"""URLs of servers: one server, several servers of the same models, or a DNS name with several addresses."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .tls import Tls
+
+DEFAULT_URL = "grpc://localhost:8001"
+
+_DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
+_HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^/:,@\s]+)(:(?P<port>\d{1,5}))?")
+
+
+@dataclass(frozen=True)
+class Address:
+    """The addresses of one or several servers of the same models.
+
+    Attributes:
+        scheme: ``grpc``, ``grpcs``, ``http`` or ``https``.
+        targets: ``host:port`` of each server; or one ``dns:///name:port``, whose addresses gRPC uses in turn.
+    """
+
+    scheme: str
+    targets: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URL of each target."""
+        return tuple(target if target.startswith("dns:") else f"{self.scheme}://{target}" for target in self.targets)
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one server may answer."""
+        return len(self.targets) > 1 or self.targets[0].startswith("dns:")
+
+
+def parse_url(url: str, tls: Tls | None = None) -> Address:
+    """Read a URL such as ``grpc://a:8001,b:8001``.
+
+    Args:
+        url: ``grpc``, ``grpcs``, ``http`` or ``https``, followed by hosts joined by commas. The default ports are 8001
+            for gRPC, 8000 for HTTP and 443 for HTTPS. Or ``dns:///name:port``.
+        tls: certificates. They make ``dns:///`` encrypted; ``grpc`` and ``http`` cannot use them.
+
+    Raises:
+        UsageError: the URL has another form.
+    """
+    if url.startswith("dns:///"):
+        (target,) = _parse_hosts(url, url.removeprefix("dns:///"), 8001)
+        return Address("grpcs" if tls else "grpc", (f"dns:///{target}",))
+    scheme, separator, hosts = url.partition("://")
+    if not separator or scheme not in _DEFAULT_PORTS:
+        raise UsageError(f"url: {url!r}; write {'dns:///name:port' if scheme == 'dns' else 'grpc://host:port'}")
+    if tls and not scheme.endswith("s"):
+        raise UsageError(f"url: {url!r} is not encrypted, but certificates are given; write {scheme}s://")
+    return Address(scheme, _parse_hosts(url, hosts.removesuffix("/"), _DEFAULT_PORTS[scheme]))
+
+
+def _parse_hosts(url: str, hosts: str, default_port: int) -> tuple[str, ...]:
+    targets = []
+    for host in hosts.split(","):
+        found = _HOST.fullmatch(host)
+        port = int(found["port"] or default_port) if found else 0
+        if found is None or not 0 < port < 65536:
+            raise UsageError(
+                f"url: {host!r} in {url!r} is not host:port; write grpc://host:port, or grpc://host:port,host:port"
+            )
+        targets.append(f"{found['host']}:{port}")
+    if len(set(targets)) < len(targets) or (url.startswith("dns:") and len(targets) > 1):
+        raise UsageError(f"url: {url!r}; name each server once, and one name after dns:///")
+    return tuple(targets)

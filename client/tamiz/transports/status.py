@@ -1,0 +1,74 @@
+"""From the failure of a request to an error of `tamiz.errors`, the same for gRPC and HTTP.
+
+The status codes of Triton do not tell its failures apart: ``UNAVAILABLE`` stands for a full queue, a version that was
+unloaded, a missing key, and a server that does not answer. Only the text of the failure does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import (
+    AccessError,
+    DeadlineError,
+    InferenceError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+)
+from .requests import Request
+
+
+class RegionNotRegisteredError(InvalidRequestError):
+    """The server does not know the shared-memory region of a request, or cannot open it."""
+
+
+class RegionRegisteredError(InvalidRequestError):
+    """The server has a shared-memory region of that name already."""
+
+
+def make_error(kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str) -> ServerError:
+    """The error that a failed request means.
+
+    Args:
+        kind: what the status code of the protocol means by itself.
+        text: the message of the server, or of the library that carried the request.
+        status: name of the status code, for the message of an error without a class of its own.
+        request: the failed request.
+        url: URL of the server.
+    """
+    if request.model:
+        version = "" if request.version is None else f" version {request.version}"
+        what = f"model {request.model}{version}"
+    else:
+        what = request.method
+    if kind is DeadlineError:
+        message = f"{what}: {url} did not answer in time"
+    elif "already in manager" in text:
+        kind, message = RegionRegisteredError, f"{what}: {url}: {text}"
+    elif "shared memory region" in text:
+        kind, message = RegionNotRegisteredError, f"{what}: {url}: {text}"
+    elif kind is ModelNotFoundError or "is not at ready state" in text:
+        kind, message = ModelNotFoundError, f"{what} is not on {url}: {text}"
+    elif "handshake failed" in text or "verification check failed" in text:
+        kind, message = AccessError, f"{what}: no encrypted connection to {url}: {text}"
+    elif kind is AccessError or "protocol is restricted" in text:
+        kind, message = AccessError, f"{what}: {url} denied access, the key is missing or wrong: {text}"
+    elif "larger than max" in text:
+        kind, message = InvalidRequestError, f"{what}: a message to or from {url} is too large: {text}"
+    elif kind is OverloadedError or "Exceeds maximum queue size" in text:
+        kind, message = OverloadedError, f"{what}: the queue of {url} is full: {text}"
+    elif kind is UnavailableError and "Request timeout expired" in text:
+        kind, message = OverloadedError, f"{what}: the request waited too long in the queue of {url}: {text}"
+    elif "Stub process" in text and "is not healthy" in text:
+        # The Python backend: the process of one instance died, or stood still for a second. Other instances may work.
+        kind, message = UnavailableError, f"{what}: {url} lost the process of an instance: {text}"
+    elif kind is UnavailableError:
+        message = f"no server answers at {url}: {text}"
+    elif kind is InvalidRequestError:
+        message = f"{what}: {url} rejected the request: {text}"
+    else:
+        kind, message = InferenceError, f"{what} failed on {url}: {status}: {text}"
+    return kind(message, model=request.model, version=request.version, url=url)

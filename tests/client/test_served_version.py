@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from graphs import make_spec
+from tritonclient.grpc import model_config_pb2
+
+from tamiz import SpecError
+from tamiz.served_version import ServedVersion, read_served_version
+
+SPEC = make_spec(["cat", "dog"], height=2, width=3)
+SERVED = ServedVersion("pets", 7, SPEC, 8)
+
+
+def config(**parameters: str) -> model_config_pb2.ModelConfig:
+    message = model_config_pb2.ModelConfig(name="pets", max_batch_size=8)
+    message.version_policy.specific.versions.append(7)
+    message.input.add(name="image", dims=[2, 3, 1])
+    for name, value in parameters.items():
+        message.parameters[name.replace("__", ".")].string_value = value
+    return message
+
+
+def test_the_live_version_is_read_from_the_configuration() -> None:
+    assert read_served_version(config(tamiz__spec__7=SPEC.to_json())) == SERVED
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(config(), "no spec for version 7", id="no spec"),
+        pytest.param(config(tamiz__spec__7="{"), "version 7: not JSON", id="broken spec"),
+        pytest.param(
+            config(tamiz__spec__7=make_spec(["cat", "dog"]).to_json()),
+            r"the server takes .*\[2, 3, 1\]",
+            id="unfit",
+        ),
+        pytest.param(model_config_pb2.ModelConfig(name="pets"), "names no live version", id="no version"),
+    ],
+)
+def test_a_configuration_without_a_fitting_spec_is_refused(message: model_config_pb2.ModelConfig, reason: str) -> None:
+    with pytest.raises(SpecError, match=reason):
+        read_served_version(message)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from tamiz import errors
+from tamiz.transports.requests import ModelReady
+from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError, make_error
+
+
+@pytest.mark.parametrize(
+    ("by_code", "details", "kind"),
+    [
+        (errors.ModelNotFoundError, "Request for unknown model: 'x' is not found", errors.ModelNotFoundError),
+        (
+            errors.UnavailableError,
+            "Request for unknown model: 'x' version 1 is not at ready state",
+            errors.ModelNotFoundError,
+        ),
+        (errors.UnavailableError, "[request id: <id_unknown>] Exceeds maximum queue size", errors.OverloadedError),
+        (errors.UnavailableError, "Request timeout expired", errors.OverloadedError),
+        (errors.UnavailableError, "This protocol is restricted, expecting header 'x'", errors.AccessError),
+        (errors.UnavailableError, "failed to connect to all addresses", errors.UnavailableError),
+        (
+            errors.UnavailableError,
+            "failed to connect; Tls handshake failed: CERTIFICATE_VERIFY_FAILED",
+            errors.AccessError,
+        ),
+        (errors.DeadlineError, "Deadline Exceeded", errors.DeadlineError),
+        (errors.ModelNotFoundError, "Unable to find shared memory region: 'x'", RegionNotRegisteredError),
+        (errors.InvalidRequestError, "shared memory region 'x' already in manager", RegionRegisteredError),
+        (errors.OverloadedError, "Received message larger than max (9 vs. 8)", errors.InvalidRequestError),
+        (errors.OverloadedError, "", errors.OverloadedError),
+        (errors.InvalidRequestError, "unexpected shape for input 'image'", errors.InvalidRequestError),
+        (errors.AccessError, "", errors.AccessError),
+        (errors.InferenceError, "onnx runtime error", errors.InferenceError),
+        (errors.InferenceError, "Stub process 'x_0_1' is not healthy.", errors.UnavailableError),
+    ],
+)
+def test_a_failure_is_the_error_that_its_text_means(
+    by_code: type[errors.ServerError], details: str, kind: type[errors.ServerError]
+) -> None:
+    error = make_error(by_code, details, status="CODE", request=ModelReady("x", 1), url="grpc://here")
+    assert type(error) is kind
+    assert (error.model, error.version, error.url) == ("x", 1, "grpc://here")
+    assert details in str(error) or kind is errors.DeadlineError
