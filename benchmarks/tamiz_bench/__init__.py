@@ -13,11 +13,14 @@ A script can run each benchmark without the command line::
     print_report(report)
     write_report(report, Path("reports/digits"))
 
-`run_benchmark` holds a served model against the same work in this process (``tamiz bench served``), `compare_clients`
-the client against a script written from tritonclient's documentation (``tamiz bench client``),
-`compare_preprocessing` the preprocessing against OpenCV (``tamiz bench preprocessing``), and `compare_training` the
-trainer against a PyTorch loop (``tamiz bench training``). Names are imported on first use, since they need packages
-of the extra ``bench``.
+Each benchmark is also a command:
+
+- `run_benchmark`, ``tamiz bench served``: compares a served model with the same work in this process.
+- `compare_clients`, ``tamiz bench client``: compares the client with a script written from tritonclient's documentation.
+- `compare_preprocessing`, ``tamiz bench preprocessing``: compares the preprocessing with OpenCV.
+- `compare_training`, ``tamiz bench training``: compares the trainer with a PyTorch loop.
+
+Names are imported on first use, since they need packages of the extra ``bench``.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def served(
     in_flight: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Number of requests in flight; repeat the option for several.  [default: 1, 2, 4, 8, 16]"
+            min=1,
+            help="Number of requests in flight; repeat the option for several.",
+            show_default=", ".join(map(str, IN_FLIGHT)),
         ),
     ] = None,
     out: ReportOption = None,
