@@ -31,6 +31,23 @@ def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
         assert client.max_batch_size == 16
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_properties_never_touch_the_network(kind: type[Client] | type[AsyncClient]) -> None:
+    client = kind("grpc://127.0.0.1:9", model="grey")
+    for name in ("spec", "live_version", "max_batch_size"):
+        with pytest.raises(errors.UsageError, match=r"nothing was read about model grey yet; .* call refresh\(\)"):
+            getattr(client, name)
+    assert client.stats.requests == 0
+
+
+def test_entering_a_client_reads_the_spec_or_fails(served: Served) -> None:
+    with served.client("grey") as client:
+        assert client.spec.labels[3] == "grey 3"
+        assert client.stats.requests == 1
+    with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9", model="grey"):
+        pytest.fail("there is no server")
+
+
 def test_a_path_bytes_and_pixels_get_the_label_of_the_image(served: Served, even_image: Callable[..., Path]) -> None:
     path = even_image(7)
     with served.client("grey") as client:
@@ -110,27 +127,7 @@ def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_w
         assert client.classify(even(3)).index == 3
 
 
-async def test_the_async_client_gives_up_at_its_deadline_what_waits_for_a_processor(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared = 0
-
-    def prepare(image: bytes, preprocessing: tamiz.Preprocessing) -> np.ndarray:
-        nonlocal prepared
-        prepared += 1
-        return tamiz.prepare(image, preprocessing)
-
-    monkeypatch.setattr("tamiz.engine.classification.prepare", prepare)
-    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8))[1].tobytes()
-    async with AsyncClient(served.triton.url, model="grey", timeout_s=0.3) as client:
-        outcomes = await asyncio.gather(*(client.classify(image) for _ in range(300)), return_exceptions=True)
-    # Not all of them, which takes several seconds; counted, since this machine may stand still for one.
-    assert prepared < 150
-    assert {type(outcome) for outcome in outcomes} <= {tamiz.Prediction, errors.DeadlineError}
-    assert any(isinstance(outcome, errors.DeadlineError) for outcome in outcomes)
-
-
-def test_a_client_that_another_thread_closes_says_so(served: Served) -> None:
+def test_a_client_that_another_thread_closes_raises_closed_error(served: Served) -> None:
     client = served.client("grey", timeout_s=20)
     client.classify(even(1))
     with stalled(served.triton), ThreadPoolExecutor(1) as pool:

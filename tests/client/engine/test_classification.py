@@ -1,0 +1,556 @@
+"""Calls against scripted servers in memory: what is sent, to whom, and when. No Triton, no threads, no waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import even, make_spec
+from tritonclient.grpc import model_config_pb2
+
+from tamiz import CallEvent, CallRetried, RequestAnswered, RequestFailed, RequestSent, errors
+from tamiz.engine.engine import Engine
+from tamiz.engine.settings import Settings
+from tamiz.engine.steps import Compute, Flow, Send, Sleep, Wait
+from tamiz.transports.requests import (
+    InferReply,
+    ModelConfig,
+    ModelInfer,
+    OutputTensor,
+    Request,
+    ServerReady,
+    SystemSharedMemoryRegister,
+    SystemSharedMemoryStatus,
+)
+from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError
+
+MODEL = "grey"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Server:
+    """A server that answers as its live version does, unless the script has a failure for the next request.
+
+    Attributes:
+        url: its URL.
+        version: the live version.
+        labels: number of labels of the live version.
+        side: height and width of its input.
+        script: what the next inference requests raise; None answers. A server whose script is empty answers.
+        takes_s: seconds by the clock that a request takes.
+    """
+
+    url: str
+    version: int = 1
+    labels: int = 10
+    side: int = 28
+    max_batch_size: int = 8
+    script: deque[Exception | None] = field(default_factory=deque)
+    config_script: deque[Exception | None] = field(default_factory=deque)
+    ready: bool = True
+    takes_s: float = 0.0
+    requests: list[Request[Any]] = field(default_factory=list)
+
+    def answer(self, request: Request[Any]) -> Any:
+        self.requests.append(request)
+        match request:
+            case ModelConfig():
+                self._fail(self.config_script)
+                return self.config()
+            case ServerReady():
+                return self.ready
+            case SystemSharedMemoryStatus():
+                return frozenset()
+            case ModelInfer():
+                self._fail(self.script)
+                if request.version != self.version:
+                    raise errors.ModelNotFoundError("not live", model=MODEL, version=request.version, url=self.url)
+                return self.infer(len(request.images))
+        return None
+
+    def config(self) -> model_config_pb2.ModelConfig:
+        spec = make_spec([f"v{self.version} {index}" for index in range(self.labels)], self.side, self.side)
+        config = model_config_pb2.ModelConfig(name=MODEL, max_batch_size=self.max_batch_size)
+        config.version_policy.specific.versions.append(self.version)
+        config.input.add(name="image", dims=[self.side, self.side, 1])
+        config.parameters[f"tamiz.spec.{self.version}"].string_value = spec.to_json()
+        return config
+
+    def infer(self, images: int) -> InferReply:
+        probabilities = np.full((images, self.labels), 0.01, np.float32)
+        probabilities[:, 3] = 0.9
+        tensor = OutputTensor("probabilities", "FP32", probabilities.shape, probabilities.tobytes())
+        return InferReply(str(self.version), (tensor,))
+
+    @staticmethod
+    def _fail(script: deque[Exception | None]) -> None:
+        failure = script.popleft() if script else None
+        if failure is not None:
+            raise failure
+
+    @property
+    def methods(self) -> list[str]:
+        return [request.method for request in self.requests]
+
+
+class World:
+    """Servers, a clock, and an engine; it carries out the steps of a flow at once.
+
+    Args:
+        servers: the servers behind the client.
+        timeout_s: see `tamiz.Client`.
+        shared_memory: see `tamiz.Client`.
+        on_event: see `tamiz.Client`; None collects the events.
+    """
+
+    def __init__(
+        self,
+        *servers: Server,
+        timeout_s: float = 10.0,
+        shared_memory: bool = False,
+        on_event: Callable[[CallEvent], None] | None = None,
+    ) -> None:
+        self.servers = {server.url: server for server in servers}
+        self.clock = Clock()
+        self.slept: list[float] = []
+        self.timeouts: list[float] = []
+        self.events: list[CallEvent] = []
+        url = "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in servers)
+        settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, on_event or self.events.append)
+        self.engine = Engine(settings, connect=self.connect, clock=self.clock)
+
+    def connect(self, url: str) -> Connection:
+        return Connection(self, self.servers[url])
+
+    def classify(self, image: Any = None) -> Any:
+        return self.run(self.engine.classification.classify(even(3) if image is None else image, 1))
+
+    def classify_batch(self, images: list[Any]) -> Any:
+        return self.run(self.engine.classification.classify_batch(images, 1, self.engine.limits, 0))
+
+    def run(self, flow: Flow[Any]) -> Any:
+        result: Any = None
+        failure: Exception | None = None
+        try:
+            while True:
+                step = flow.send(result) if failure is None else flow.throw(failure)
+                result, failure = None, None
+                try:
+                    result = self.carry_out(step)
+                except Exception as exc:
+                    failure = exc
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    def carry_out(self, step: Any) -> Any:
+        match step:
+            case Send(transport, request, timeout_s, on_sent):
+                on_sent()
+                self.timeouts.append(timeout_s)
+                return transport.call(request, timeout_s)
+            case Compute(function, args):
+                return function(*args)
+            case Sleep(seconds):
+                self.slept.append(seconds)
+                self.clock.now += seconds
+            case Wait(future):
+                return future.result(timeout=0)
+        return None
+
+    @property
+    def stats(self) -> tuple[int, int, int]:
+        stats = self.engine.counter.stats
+        return stats.overloaded, stats.unavailable, stats.version_changed
+
+
+@dataclass
+class Connection:
+    """A transport to a scripted server."""
+
+    world: World
+    server: Server
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def call(self, request: Request[Any], timeout_s: float) -> Any:
+        if self.server.takes_s > timeout_s:
+            self.world.clock.now += timeout_s
+            raise errors.DeadlineError("late", model=MODEL, url=self.url)
+        self.world.clock.now += self.server.takes_s
+        return self.server.answer(request)
+
+    def begin(self, request: Request[Any], timeout_s: float) -> Future[Any]:
+        # Only the thread that probes readiness calls it; it takes nothing from the script.
+        future: Future[Any] = Future()
+        future.set_result(self.server.ready)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def one() -> Server:
+    return Server("grpc://one:8001")
+
+
+@pytest.fixture
+def two() -> Server:
+    return Server("grpc://two:8001")
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Callable[..., World]:
+    def make(*servers: Server, **options: Any) -> World:
+        made = World(*servers, **options)
+        request.addfinalizer(made.engine.close)
+        return made
+
+    return make
+
+
+def overloaded() -> errors.ServerError:
+    return errors.OverloadedError("full")
+
+
+def lost() -> errors.ServerError:
+    return errors.UnavailableError("lost")
+
+
+def test_the_first_call_reads_the_version_and_the_next_does_not(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    assert subject.classify().label == "v1 3"
+    assert subject.classify().version == 1
+    assert one.methods == ["ModelConfig", "ModelInfer", "ModelInfer"]
+    assert subject.engine.counter.stats.requests == 3
+
+
+def test_a_full_queue_is_retried_after_a_pause(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    one.script.extend([overloaded(), overloaded()])
+    assert subject.classify().index == 3
+    assert subject.stats == (2, 0, 0)
+    assert len(subject.slept) == 2
+
+
+def test_a_spent_budget_ends_the_retries_of_single_calls_but_not_of_batches(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one, timeout_s=60)
+    one.script.extend([overloaded()] * 40)
+    with pytest.raises(errors.OverloadedError):
+        subject.classify()
+    assert 10 <= subject.stats[0] < 30
+    left = len(one.script)
+    assert left > 0
+    (outcome,) = subject.classify_batch([even(3)])
+    assert outcome.index == 3
+    assert not one.script
+
+
+def test_a_lost_server_is_left_for_another_at_once(world: Callable[..., World], one: Server, two: Server) -> None:
+    subject = world(one, two)
+    one.script.append(lost())
+    one.ready = False
+    outcomes = [subject.classify() for _ in range(4)]
+    assert {outcome.index for outcome in outcomes} == {3}
+    assert subject.stats == (0, 1, 0)
+    assert subject.slept == []
+    assert not subject.engine.connections.endpoints[0].ready
+
+
+def test_a_server_that_was_never_there_is_an_error_at_once(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    one.config_script.append(lost())
+    with pytest.raises(errors.UnavailableError):
+        subject.classify()
+    assert subject.slept == []
+
+
+def test_a_server_that_restarts_is_waited_for(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    subject.classify()
+    one.script.extend([lost()] * 5)
+    assert subject.classify().index == 3
+    assert subject.stats == (0, 5, 0)
+    assert len(subject.slept) == 5
+
+
+def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one, timeout_s=3)
+    subject.classify()
+    began = subject.clock.now
+    one.script.extend([lost()] * 1000)
+    with pytest.raises(errors.UnavailableError, match="lost"):
+        subject.classify()
+    assert 1.9 < subject.clock.now - began <= 3
+
+
+def test_a_server_that_hangs_gets_half_of_the_time_while_another_is_ready(
+    world: Callable[..., World], one: Server, two: Server
+) -> None:
+    subject = world(one, two, timeout_s=8)
+    for _ in range(2):
+        subject.classify()
+    one.takes_s = 60
+    began = subject.clock.now
+    for _ in range(2):
+        assert subject.classify().index == 3
+    assert subject.clock.now - began == pytest.approx(4)
+    assert subject.stats == (0, 1, 0)
+
+
+def test_a_server_that_never_answered_gets_a_second_while_another_is_ready(
+    world: Callable[..., World], one: Server, two: Server
+) -> None:
+    subject = world(one, two, timeout_s=8)
+    one.takes_s = 60
+    assert subject.classify().index == 3
+    assert subject.classify().index == 3
+    assert subject.clock.now == pytest.approx(1001)
+
+
+def test_servers_that_all_hang_cost_no_more_than_the_deadline(
+    world: Callable[..., World], one: Server, two: Server
+) -> None:
+    subject = world(one, two, timeout_s=2)
+    for _ in range(2):
+        subject.classify()
+    one.takes_s = two.takes_s = 60
+    began = subject.clock.now
+    with pytest.raises(errors.DeadlineError):
+        subject.classify()
+    assert subject.clock.now - began == pytest.approx(2)
+
+
+def test_a_single_server_gets_all_of_the_time(world: Callable[..., World], one: Server) -> None:
+    subject = world(one, timeout_s=2)
+    subject.classify()
+    assert subject.timeouts == [2, 2]
+    one.takes_s = 1.5
+    assert subject.classify().index == 3
+
+
+def test_a_version_that_changed_is_read_and_the_image_is_prepared_again(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one)
+    assert subject.classify().label == "v1 3"
+    one.version, one.labels, one.side = 2, 12, 32
+    prediction = subject.classify()
+    assert (prediction.label, prediction.version) == ("v2 3", 2)
+    assert subject.stats == (0, 0, 1)
+    assert one.methods[2:] == ["ModelInfer", "ModelConfig", "ModelInfer"]
+    assert one.requests[-1].images[0].shape == (32, 32, 1)
+
+
+def test_a_version_that_is_gone_twice_is_an_error(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    subject.classify()
+    one.script.extend([errors.ModelNotFoundError("gone"), errors.ModelNotFoundError("gone")])
+    with pytest.raises(errors.ModelNotFoundError):
+        subject.classify()
+    assert subject.stats == (0, 0, 1)
+
+
+def test_each_server_of_a_rollout_answers_with_its_own_version(
+    world: Callable[..., World], one: Server, two: Server
+) -> None:
+    two.version, two.labels, two.side = 2, 5, 20
+    subject = world(one, two)
+    assert {subject.classify().label for _ in range(6)} == {"v1 3", "v2 3"}
+    assert subject.stats == (0, 0, 0)
+
+
+def test_an_unknown_model_is_an_error_at_once_when_the_server_is_ready(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one)
+    one.config_script.append(errors.ModelNotFoundError("unknown"))
+    with pytest.raises(errors.ModelNotFoundError):
+        subject.classify()
+    assert one.methods == ["ModelConfig", "ServerReady"]
+    assert subject.slept == []
+
+
+def test_a_model_of_a_server_that_is_starting_is_waited_for(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    one.ready = False
+    one.config_script.extend([errors.ModelNotFoundError("loading"), errors.ModelNotFoundError("loading")])
+    assert subject.classify().index == 3
+    assert len(subject.slept) == 2
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.InvalidRequestError("shape"), errors.InferenceError("model"), errors.AccessError("key")]
+)
+def test_a_failure_that_a_retry_cannot_repair_is_raised_at_once(
+    world: Callable[..., World], one: Server, failure: errors.ServerError
+) -> None:
+    subject = world(one)
+    subject.classify()
+    one.script.append(failure)
+    with pytest.raises(type(failure)):
+        subject.classify()
+    assert subject.stats == (0, 0, 0)
+
+
+def test_a_batch_is_sent_in_parts_and_keeps_unreadable_images_in_their_places(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one)
+    outcomes = subject.classify_batch([b"broken", *[even(3)] * 9, b"broken", even(3)])
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, errors.InvalidImageError)] == [0, 10]
+    assert [outcome.position for outcome in outcomes] == list(range(12))
+    assert [len(request.images) for request in one.requests if isinstance(request, ModelInfer)] == [8, 2]
+
+
+def test_a_batch_that_fails_gives_its_slots_back(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    for _ in range(100):
+        one.script.append(errors.InferenceError("model"))
+        with pytest.raises(errors.InferenceError):
+            subject.classify_batch([even(3)])
+    (outcome,) = subject.classify_batch([even(3)])
+    assert outcome.index == 3
+
+
+def test_the_time_of_a_batch_stands_still_while_it_waits_for_others(world: Callable[..., World], one: Server) -> None:
+    subject = world(one, timeout_s=2)
+    subject.classify()
+    flow = subject.engine.classification.classify_batch([even(3)], 1, subject.engine.limits, 0)
+    in_flight = subject.engine.limits.in_flight
+    held = [in_flight.acquire() for _ in range(in_flight.limit)]
+    assert held == [None] * len(held)
+    prepare = next(flow)
+    waiting = flow.send(subject.carry_out(prepare))
+    assert isinstance(waiting, Wait)
+    subject.clock.now += 60
+    in_flight.release()
+    send = flow.send(subject.carry_out(waiting))
+    assert isinstance(send, Send)
+    assert send.timeout_s == 2
+    flow.close()
+
+
+def test_a_call_whose_deadline_passes_before_its_image_is_prepared_is_not_sent(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one, timeout_s=2)
+    subject.classify()
+    flow = subject.engine.classification.classify(even(3), 1)
+    prepare = next(flow)
+    subject.clock.now += 3
+    with pytest.raises(errors.DeadlineError, match="timed out"):
+        subject.carry_out(prepare)
+    flow.close()
+    assert one.methods.count("ModelInfer") == 1
+
+
+def test_a_closed_client_tells_so_whatever_its_transport_raises(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    subject.classify()
+    one.script.append(ValueError("the channel is closed"))
+    subject.engine.close()
+    with pytest.raises(errors.ClosedError, match="closed"):
+        subject.classify()
+
+
+def test_events_tell_what_was_sent_answered_failed_and_retried(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    one.script.append(overloaded())
+    subject.classify()
+    kinds = [type(event) for event in subject.events]
+    assert kinds == [
+        RequestSent,
+        RequestAnswered,
+        RequestSent,
+        RequestFailed,
+        CallRetried,
+        RequestSent,
+        RequestAnswered,
+    ]
+    assert len({event.call for event in subject.events}) == 1
+    sent = subject.events[2]
+    assert isinstance(sent, RequestSent)
+    assert (sent.method, sent.model, sent.version, sent.images, sent.url) == ("ModelInfer", MODEL, 1, 1, one.url)
+    retried = subject.events[4]
+    assert isinstance(retried, CallRetried)
+    assert (retried.cause, retried.attempt, retried.wait_s) == ("overloaded", 1, subject.slept[0])
+
+
+def test_a_request_that_the_caller_gave_up_is_told_as_failed(world: Callable[..., World], one: Server) -> None:
+    subject = world(one)
+    flow = subject.engine.classification.classify(even(3), 1)
+    step = next(flow)
+    assert isinstance(step, Send)
+    step.on_sent()
+    flow.close()
+    assert [type(event) for event in subject.events] == [RequestSent, RequestFailed]
+
+
+def test_a_function_for_events_that_fails_harms_no_call(
+    world: Callable[..., World], one: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: CallEvent) -> None:
+        raise RuntimeError("a tracer is broken")
+
+    assert world(one, on_event=fail).classify().index == 3
+    assert "on_event: the function failed" in caplog.text
+
+
+def test_shared_memory_is_registered_once_and_again_when_the_server_forgot_it(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one, shared_memory=True)
+    subject.classify()
+    subject.classify()
+    assert one.methods.count("SystemSharedMemoryRegister") == 1
+    one.script.append(RegionNotRegisteredError("which region?"))
+    assert subject.classify().index == 3
+    assert one.methods.count("SystemSharedMemoryRegister") == 2
+    assert subject.stats == (0, 1, 0)
+    assert one.requests[-1].region is not None
+
+
+def test_shared_memory_that_the_server_cannot_open_is_an_error_after_one_retry(
+    world: Callable[..., World], one: Server
+) -> None:
+    subject = world(one, shared_memory=True)
+    one.script.extend([RegionNotRegisteredError("which region?")] * 2)
+    with pytest.raises(RegionNotRegisteredError):
+        subject.classify()
+    assert subject.stats == (0, 1, 0)
+
+
+def test_a_registration_whose_reply_was_lost_is_no_error(world: Callable[..., World], one: Server) -> None:
+    subject = world(one, shared_memory=True)
+    answer = one.answer
+
+    def answered_before(request: Request[Any]) -> Any:
+        if isinstance(request, SystemSharedMemoryRegister):
+            raise RegionRegisteredError("already in manager")
+        return answer(request)
+
+    one.answer = answered_before  # type: ignore[method-assign]
+    assert subject.classify().index == 3
+    assert subject.stats == (0, 0, 0)
