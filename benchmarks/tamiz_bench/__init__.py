@@ -16,7 +16,7 @@ A script can run each benchmark without the command line::
 Each benchmark is also a command:
 
 - `run_benchmark`, ``tamiz bench served``: compares a served model with the same work in this process.
-- `compare_clients`, ``tamiz bench client``: compares the client with a script written from tritonclient's documentation.
+- `compare_clients`, ``tamiz bench client``: compares the client with a tritonclient script.
 - `compare_preprocessing`, ``tamiz bench preprocessing``: compares the preprocessing with OpenCV.
 - `compare_training`, ``tamiz bench training``: compares the trainer with a PyTorch loop.
 
