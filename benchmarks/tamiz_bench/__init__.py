@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .limit import InProcessLimit, LimitSetting, find_limit
     from .load.closed_loop import Load, measure_calls, measure_client, sample_images
     from .preprocessing import compare_preprocessing
-    from .report import Report, print_report, write_report
+    from .report import Report, print_report
+    from .report_files import write_report
     from .statistics import Measurement
     from .training import TrainingReport, Workload, compare_training
 
@@ -82,7 +83,7 @@ _LAZY = {
     "print_report": "report",
     "run_benchmark": "benchmark",
     "sample_images": "load.closed_loop",
-    "write_report": "report",
+    "write_report": "report_files",
 }
 
 

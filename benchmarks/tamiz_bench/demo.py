@@ -19,7 +19,8 @@ from tamiz_train.recipe import load_recipe
 from tamiz_train.training import train
 
 from .benchmark import run_benchmark
-from .report import Report, prepare_folder, print_report, write_report
+from .report import Report, print_report
+from .report_files import prepare_folder, write_report
 
 MODEL = "digits"
 

@@ -1,18 +1,11 @@
-"""The report of the benchmark of a served model: a table for the terminal, JSON, and a plot.
-
-The other benchmarks write their ``report.json`` by `write_json` too.
-"""
+"""The report of the benchmark of a served model, and its table for the terminal."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tamiz.console import print_table
-from tamiz.errors import OutputError, os_reason
-from tamiz.files import check_writable, write_whole
 
 from .comparison import Comparison, align_right
 from .limit import LimitSetting
@@ -101,42 +94,6 @@ def print_report(report: Report) -> None:
         f"{setting.intra_op_threads} intra-op threads of ONNX Runtime, batch size {setting.batch_size}; same rounds)"
     )
     print(f"served ÷ limit = {report.served_to_limit:.3f}")
-
-
-def prepare_folder(folder: Path) -> None:
-    """Create the folder of a report, and check that a report can be written to it, before anything is measured.
-
-    Raises:
-        OutputError: the folder or a file in it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{folder}: cannot be created: {os_reason(exc)}; name another folder with --out") from exc
-    check_writable(folder / "report.json")
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and ``report.png`` to a folder, which is created if missing.
-
-    Raises:
-        OutputError: the folder or a file in it cannot be written.
-    """
-    # Imported here because Matplotlib takes most of a second to import.
-    from .plot import plot_report
-
-    prepare_folder(folder)
-    write_json(report.to_dict(), folder)
-    write_whole(folder / "report.png", plot_report(report))
-
-
-def write_json(document: dict[str, Any], folder: Path) -> None:
-    """Write ``report.json`` to a folder.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    write_whole(folder / "report.json", json.dumps(document, indent=2))
 
 
 def _row(parameters: Load | LimitSetting, measurement: Measurement) -> dict[str, Any]:

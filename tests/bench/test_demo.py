@@ -10,8 +10,8 @@ import pytest
 
 from tamiz_bench.demo import DemoError, demo
 from tamiz_server.repository import Repository
+from tamiz_train.inference import predict
 from tamiz_train.recipe import load_recipe
-from tamiz_train.run import Run
 
 
 @dataclass
@@ -48,10 +48,9 @@ def test_the_demo_serves_the_predictions_of_the_trainer(first: FirstDemo) -> Non
 def test_a_second_demo_publishes_version_2_and_fails_when_served_predictions_differ(
     first: FirstDemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = Run.predict
     assert reported_version(first.folder) == 1
     monkeypatch.chdir(first.folder)
-    monkeypatch.setattr(Run, "predict", lambda run, images: list(reversed(predict(run, images))))
+    monkeypatch.setattr("tamiz_bench.demo.predict", lambda run, images: list(reversed(predict(run, images))))
     short = [f"tracking.uri=sqlite:///{first.folder / 'mlflow.db'}", "train.epochs=1"]
     monkeypatch.setattr("tamiz_bench.demo.load_recipe", lambda name: load_recipe(name, short))
     with pytest.raises(DemoError, match="served predictions differ from the trainer's"):

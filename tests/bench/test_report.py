@@ -9,7 +9,8 @@ from tamiz.errors import OutputError
 from tamiz_bench.comparison import Comparison
 from tamiz_bench.limit import LimitSetting
 from tamiz_bench.load.closed_loop import Load
-from tamiz_bench.report import Report, prepare_folder, print_report, write_report
+from tamiz_bench.report import Report, print_report
+from tamiz_bench.report_files import prepare_folder, write_report
 from tamiz_bench.statistics import Measurement
 
 REPORT = Report(

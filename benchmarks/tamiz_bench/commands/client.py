@@ -12,7 +12,7 @@ from tamiz_server.repository import Repository
 from ..client import LIMIT, compare_clients
 from ..comparison import print_comparison
 from ..load.closed_loop import sample_images
-from ..report import prepare_folder, write_json
+from ..report_files import prepare_folder, write_json
 from .options import DurationOption, ReportOption, RoundsOption
 from .progress import print_progress
 

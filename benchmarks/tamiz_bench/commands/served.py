@@ -19,7 +19,8 @@ from tamiz_server.triton import Triton
 
 from ..benchmark import IN_FLIGHT, run_benchmark
 from ..load.closed_loop import sample_images
-from ..report import prepare_folder, print_report, write_report
+from ..report import print_report
+from ..report_files import prepare_folder, write_report
 from .options import DurationOption, ReportOption, RoundsOption
 from .progress import print_progress
 

@@ -11,7 +11,7 @@ from tamiz.console import print_json
 from tamiz.options import JsonOption
 
 from ..comparison import print_comparison
-from ..report import prepare_folder, write_json
+from ..report_files import prepare_folder, write_json
 from ..training import PYTORCH_LOOP, Workload, compare_training
 from .options import ReportOption, RoundsOption
 from .progress import print_progress
