@@ -6,6 +6,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+from tamiz_reference.api import type_aliases
+
 import tamiz
 
 project = "Tamiz"
@@ -18,12 +20,11 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 4
-# The pages of docs/project are files of the repository's root, which link to each other and to docs/.
-suppress_warnings: list[str] = []
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = type_aliases("tamiz")
 autodoc_default_options = {"members": True, "undoc-members": False, "exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

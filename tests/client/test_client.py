@@ -20,8 +20,8 @@ from graphs import even, make_spec
 import tamiz
 from tamiz import AsyncClient, Client, errors
 from tamiz.engine.concurrency import CORES
-from tamiz_server.config import ServingSettings
-from tamiz_server.control import change
+from tamiz_server.config import ModelConfig, ServingSettings
+from tamiz_server.promotion import promote, rollback
 
 
 def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
@@ -29,6 +29,23 @@ def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
         assert client.live_version == 1
         assert client.spec == served.repository.live("grey").spec
         assert client.max_batch_size == 16
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_properties_never_touch_the_network(kind: type[Client] | type[AsyncClient]) -> None:
+    client = kind("grpc://127.0.0.1:9", model="grey")
+    for name in ("spec", "live_version", "max_batch_size"):
+        with pytest.raises(errors.UsageError, match=r"nothing was read about model grey yet; .* call refresh\(\)"):
+            getattr(client, name)
+    assert client.stats.requests == 0
+
+
+def test_entering_a_client_reads_the_spec_or_fails(served: Served) -> None:
+    with served.client("grey") as client:
+        assert client.spec.labels[3] == "grey 3"
+        assert client.stats.requests == 1
+    with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9", model="grey"):
+        pytest.fail("there is no server")
 
 
 def test_a_path_bytes_and_pixels_get_the_label_of_the_image(served: Served, even_image: Callable[..., Path]) -> None:
@@ -205,10 +222,11 @@ def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) ->
 def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec(["a", "b"]))
-    config = served.repository.config(name)
-    before = served.repository.config(name)
-    del config.parameters["tamiz.spec.1"]
-    served.repository.restore(name, config, instead_of=before)
+
+    def drop_spec(config: ModelConfig) -> None:
+        del config.parameters["tamiz.spec.1"]
+
+    served.repository.update_config(name, drop_spec)
     served.control.load(name)
     with (
         pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"),
@@ -224,10 +242,10 @@ def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_la
         assert client.classify(even(9)).label == "old 9"
         served.publish(name, make_spec([f"new {i}" for i in range(12)], 32, 32, "RGB"))
         assert client.classify(even(9)).label == "old 9", "published is not yet live"
-        change(served.repository, name, lambda: served.repository.promote(name, 2), served.control)
+        promote(served.repository, name, 2, control=served.control)
         prediction = client.classify(even(11, 12))
         assert (prediction.label, prediction.version, client.live_version) == ("new 11", 2, 2)
-        change(served.repository, name, lambda: served.repository.rollback(name), served.control)
+        rollback(served.repository, name, control=served.control)
         assert client.classify(even(3)).label == "old 3"
 
 

@@ -24,14 +24,14 @@ def api_reference(package: str) -> str:
     groups: dict[str, list[str]] = {kind: [] for kind in _KINDS}
     for name in module.__all__:
         value = getattr(module, name)
-        if isinstance(value, type) and issubclass(value, BaseException):
+        if _is_alias(value):
+            groups["Types"].append(_type_alias(module, name))
+        elif isinstance(value, type) and issubclass(value, BaseException):
             groups["Errors"].append(f".. autoexception:: {package}.{name}\n")
         elif inspect.isclass(value):
             groups["Classes and functions"].append(f".. autoclass:: {package}.{name}\n   :inherited-members: {_OUTSIDE}\n")
-        elif inspect.isroutine(value):
-            groups["Classes and functions"].append(f".. autofunction:: {package}.{name}\n")
         else:
-            groups["Types"].append(_type_alias(module, name))
+            groups["Classes and functions"].append(f".. autofunction:: {package}.{name}\n")
     parts = [f"```{{py:module}} {package}\n```\n"]
     for kind, directives in groups.items():
         if directives:
@@ -43,8 +43,11 @@ def api_reference(package: str) -> str:
 def type_aliases(package: str) -> dict[str, str]:
     """The public type aliases of a package, by name, with the name that signatures shall show and link to."""
     module = import_module(package)
-    names = [name for name in module.__all__ if not callable(getattr(module, name)) or _is_alias(module, name)]
-    return {name: f"{package}.{name}" for name in names}
+    return {name: f"{package}.{name}" for name in module.__all__ if _is_alias(getattr(module, name))}
+
+
+def _is_alias(value: object) -> bool:
+    return not (inspect.isclass(value) or inspect.isroutine(value))
 
 
 def _type_alias(module: ModuleType, name: str) -> str:
