@@ -19,7 +19,7 @@ MODEL = os.environ.get("MODEL", "digits")
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # One client for the whole process: it keeps its connections open and follows new versions.
+    """Create one client for the whole process: it keeps its connections open and follows new versions."""
     async with tamiz.AsyncClient(URL, model=MODEL, timeout_s=2.0) as client:
         app.state.client = client
         yield

@@ -5,6 +5,7 @@ python examples/own_augmentation.py
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,7 +24,7 @@ AUGMENTATION = [
 ]
 
 
-def train_with(augmentation: list[dict[str, object]], *overrides: str) -> Run:
+def train_with(augmentation: list[dict[str, Any]], *overrides: str) -> Run:
     """Train the shipped recipe with another augmentation."""
     # The same as `--set` on the command line: a key and its value in YAML. All problems are in one RecipeError,
     # raised before training starts.

@@ -19,9 +19,7 @@ def record(event: tamiz.CallEvent) -> None:
     """Turn an event of a call into a span; for `Client(on_event=record)`."""
     if isinstance(event, tamiz.RequestAnswered | tamiz.RequestFailed):
         end = time.time_ns()
-        span = tracer.start_span(
-            event.method, kind=trace.SpanKind.CLIENT, start_time=end - int(event.seconds * 1e9)
-        )
+        span = tracer.start_span(event.method, kind=trace.SpanKind.CLIENT, start_time=end - int(event.seconds * 1e9))
         span.set_attributes({"server.address": event.url, "tamiz.model": event.model, "tamiz.images": event.images})
         span.set_attributes({"tamiz.call": event.call, "tamiz.version": event.version or 0})
         if isinstance(event, tamiz.RequestFailed):

@@ -18,11 +18,11 @@ def train_and_publish(repository: Path, *overrides: str) -> tuple[Run, int]:
     # The weights of the best epoch on the test images, as `tamiz evaluate` measures them.
     test = load_run_data(run, ("test",)).split("test")
     evaluation = evaluate(load_classifier(run), test, run.spec)
-    print(evaluation.summary())
+    print(evaluation.summary)
     print(evaluation.metrics)
 
     # Without a server; an unreadable image would be an InvalidImageError in the list.
-    for prediction in predict(run, test.images[:3], top_k=2):
+    for prediction in predict(run, list(test.images[:3]), top_k=2):
         print(prediction)
 
     # Exports to ONNX, compares the graph with the trained network, and adds it as the next version. To change a

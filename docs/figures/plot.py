@@ -16,7 +16,8 @@ PLOT = Path(__file__).with_name("throughput.svg")
 WIDTH, LEFT, BAR, GAP = 820, 300, 22, 26
 RIGHT = WIDTH - 130
 STYLE = """
-.card { fill: #ffffff; stroke: #d8dee4 } .text { fill: #10231f; font-size: 14px } .small { fill: #4a5a56; font-size: 12.5px }
+.card { fill: #ffffff; stroke: #d8dee4 } .text { fill: #10231f; font-size: 14px }
+.small { fill: #4a5a56; font-size: 12.5px }
 .title { fill: #10231f; font-size: 15px; font-weight: 600 } .Tamiz { fill: #0b6e5f } .reference { fill: #9fb3ad }
 .limit { stroke: #c2570c; stroke-width: 2; stroke-dasharray: 5 4 } .limittext { fill: #c2570c; font-size: 12.5px }
 @media (prefers-color-scheme: dark) {

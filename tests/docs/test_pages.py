@@ -13,7 +13,9 @@ from tamiz_reference.commands import all_commands
 from tamiz_train import load_recipe
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("docs/**/*.md")} - set(ROOT.glob("docs/_build/**")))
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("docs/**/*.md")} - set(ROOT.glob("docs/_build/**"))
+)
 _FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]+)")
 
@@ -49,12 +51,10 @@ def test_every_command_line_uses_commands_and_options_that_exist(page: Path) -> 
     commands = dict(all_commands())
     for block in blocks(page, "", "bash", "console"):
         for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if not words or words[0] != "tamiz":
+            if not line.startswith("tamiz "):
                 continue
+            words = shlex.split(line, comments=True)
             path = max((name for name in commands if f"{' '.join(words)} ".startswith(f"{name} ")), key=len)
             known = {option for parameter in commands[path].params for option in parameter.opts}
             for word in words:
                 assert not word.startswith("--") or word.partition("=")[0] in {*known, "--help"}, line
-
-

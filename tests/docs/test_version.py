@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_version_is_written_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert "version" not in project["project"] and project["project"]["dynamic"] == ["version"]
+    assert "version" not in project["project"]
+    assert project["project"]["dynamic"] == ["version"]
     source = ROOT / project["tool"]["hatch"]["version"]["path"]
     assert source == ROOT / "client" / "tamiz" / "__init__.py"
     assert source.read_text(encoding="utf-8").count(f'__version__ = "{tamiz.__version__}"') == 1

@@ -18,5 +18,6 @@ def test_the_job_writes_a_row_for_each_image_and_the_reason_for_an_unreadable_on
     with out.open(encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert [rows[str(path)]["label"] for path in paths] == [f"grey {index}" for index in range(10)]
-    assert rows[str(broken)]["label"] == "" and rows[str(broken)]["error"]
+    assert rows[str(broken)]["label"] == ""
+    assert rows[str(broken)]["error"]
     assert stats.images == 10

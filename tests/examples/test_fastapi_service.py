@@ -47,7 +47,9 @@ def service(
     listener.close()
 
 
-def test_the_service_returns_the_label_of_an_image(service: Callable[..., Any], even_image: Callable[..., Path]) -> None:
+def test_the_service_returns_the_label_of_an_image(
+    service: Callable[..., Any], even_image: Callable[..., Path]
+) -> None:
     status, reply = service(even_image(7).read_bytes(), "?top_k=2")
     assert (status, reply["label"], reply["version"]) == (200, "grey 7", 1)
     assert len(reply["top"]) == 2

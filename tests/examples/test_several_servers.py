@@ -28,6 +28,7 @@ def test_no_image_is_lost_when_one_of_the_servers_is_killed(
         killing.join()
         first, second = (server.url for server in fleet.servers)
     assert answered.total() == stats.images == 160
-    assert answered[first] and answered[second]
+    assert answered[first]
+    assert answered[second]
     labels = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines() if "://" not in line)
     assert labels == {str(index): f"grey {index % 10} 1" for index in range(160)}

@@ -20,9 +20,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .evaluation import Evaluation, evaluate, load_run_data
+    from .classifier import Classifier
+    from .data import Data, Split
+    from .evaluation import Evaluation, Mistake, evaluate, load_run_data
     from .explanation import Explanation, explain
     from .inference import predict
+    from .metrics import CalibrationBin, ClassMetrics
     from .onnx_export import Exported, Parity, export
     from .publication import PublishedVersion, publish_graph, publish_run
     from .recipe import Recipe, load_recipe
@@ -31,13 +34,19 @@ if TYPE_CHECKING:
     from .weights import load_classifier
 
 __all__ = [
+    "CalibrationBin",
+    "ClassMetrics",
+    "Classifier",
+    "Data",
     "Evaluation",
     "Explanation",
     "Exported",
+    "Mistake",
     "Parity",
     "PublishedVersion",
     "Recipe",
     "Run",
+    "Split",
     "evaluate",
     "explain",
     "export",
@@ -52,13 +61,19 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CalibrationBin": "metrics",
+    "ClassMetrics": "metrics",
+    "Classifier": "classifier",
+    "Data": "data",
     "Evaluation": "evaluation",
     "Explanation": "explanation",
     "Exported": "onnx_export",
+    "Mistake": "evaluation",
     "Parity": "onnx_export",
     "PublishedVersion": "publication",
     "Recipe": "recipe",
     "Run": "run",
+    "Split": "data",
     "evaluate": "evaluation",
     "explain": "explanation",
     "export": "onnx_export",

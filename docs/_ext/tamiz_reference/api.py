@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-_OUTSIDE = "BaseModel, BaseException, Enum, object, tuple"
+_OUTSIDE = "BaseModel, BaseException, Enum, Module, object, tuple"
 """Members that a class inherits from these are described on other sites."""
 
 _KINDS = ("Classes and functions", "Errors", "Types")
@@ -29,7 +29,9 @@ def api_reference(package: str) -> str:
         elif isinstance(value, type) and issubclass(value, BaseException):
             groups["Errors"].append(f".. autoexception:: {package}.{name}\n")
         elif inspect.isclass(value):
-            groups["Classes and functions"].append(f".. autoclass:: {package}.{name}\n   :inherited-members: {_OUTSIDE}\n")
+            groups["Classes and functions"].append(
+                f".. autoclass:: {package}.{name}\n   :inherited-members: {_OUTSIDE}\n"
+            )
         else:
             groups["Classes and functions"].append(f".. autofunction:: {package}.{name}\n")
     parts = [f"```{{py:module}} {package}\n```\n"]

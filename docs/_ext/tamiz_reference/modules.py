@@ -16,7 +16,8 @@ def modules_reference(package: str) -> str:
         package: name of an importable package.
     """
     found = importlib.util.find_spec(package)
-    assert found is not None and found.submodule_search_locations is not None
+    assert found is not None
+    assert found.submodule_search_locations is not None
     home = Path(found.submodule_search_locations[0])
     lines = list(_tree(home, depth=1))
     width = max(len(name) for name, _ in lines) + 2

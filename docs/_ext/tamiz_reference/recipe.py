@@ -94,7 +94,7 @@ def _type(schema: dict[str, Any]) -> str:
         return "mapping"
     if kind is None:
         return "any value"
-    name = {"string": "text", "boolean": "`true` or `false`", "null": "`null`"}.get(kind, kind)
+    name: str = {"string": "text", "boolean": "`true` or `false`", "null": "`null`"}.get(kind, kind)
     if schema.get("format") == "path":
         name = "path"
     return name + _range(schema)
