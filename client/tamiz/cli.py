@@ -23,7 +23,7 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         extra="train,server,bench,cpu",
         summary="Train, publish, serve and classify handwritten digits.",
     ),
-    LazyCommand("train", "tamiz_train.cli:train", extra="train,cpu", summary="Train a model from a recipe."),
+    LazyCommand("train", "tamiz_train.commands.train:train", extra="train,cpu", summary="Train a model from a recipe."),
     LazyGroup(
         name="data",
         help="Check and show the images of a recipe before training.",
@@ -31,48 +31,63 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         commands=[
             LazyCommand(
                 "check",
-                "tamiz_train.cli:data_check",
+                "tamiz_train.commands.data:check",
                 extra="train,cpu",
                 summary="Report the problems in a recipe's data.",
             ),
             LazyCommand(
                 "show",
-                "tamiz_train.cli:data_show",
+                "tamiz_train.commands.data:show",
                 extra="train,cpu",
                 summary="Write a contact sheet of a recipe's training images.",
             ),
         ],
     ),
-    LazyCommand("evaluate", "tamiz_train.cli:evaluate", extra="train,cpu", summary="Evaluate a run or a served model."),
+    LazyCommand(
+        "evaluate",
+        "tamiz_train.commands.evaluate:evaluate",
+        extra="train,cpu",
+        summary="Evaluate a run or a served model.",
+    ),
     LazyCommand(
         "explain",
-        "tamiz_train.cli:explain",
+        "tamiz_train.commands.explain:explain",
         extra="train,cpu",
         summary="Show which parts of an image led to a label (Grad-CAM).",
     ),
     LazyCommand(
-        "predict", "tamiz_train.cli:predict", extra="train,cpu", summary="Classify images with a run, without a server."
+        "predict",
+        "tamiz_train.commands.predict:predict",
+        extra="train,cpu",
+        summary="Classify images with a run, without a server.",
     ),
     LazyCommand(
         "export",
-        "tamiz_train.cli:export",
+        "tamiz_train.commands.export:export",
         extra="train,cpu",
         summary="Export a run to ONNX and compare its outputs with the trained model's.",
     ),
     LazyCommand(
         "publish",
-        "tamiz_train.cli:publish",
+        "tamiz_train.commands.publish:publish",
         extra="train,cpu",
         summary="Publish a run to the model repository as a new version.",
     ),
     LazyCommand(
-        "models", "tamiz_server.cli:models", extra="server", summary="List models and versions, and which are live."
+        "models",
+        "tamiz_server.commands.models:models",
+        extra="server",
+        summary="List models and versions, and which are live.",
     ),
-    LazyCommand("promote", "tamiz_server.cli:promote", extra="server", summary="Make a version the live one."),
-    LazyCommand("rollback", "tamiz_server.cli:rollback", extra="server", summary="Undo the last promotion."),
+    LazyCommand(
+        "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
+    ),
+    LazyCommand(
+        "rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+    ),
     LazyCommand(
         "serve",
-        "tamiz_server.cli:serve",
+        "tamiz_server.commands.serve:serve",
         extra="server,cpu",
         summary="Serve the model repository with the embedded Triton.",
     ),
@@ -84,25 +99,25 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         commands=[
             LazyCommand(
                 "served",
-                "tamiz_bench.cli:bench",
+                "tamiz_bench.commands.served:served",
                 extra="bench,server,cpu",
                 summary="Compare a served model with the in-process limit.",
             ),
             LazyCommand(
                 "client",
-                "tamiz_bench.client_speed:bench_client",
+                "tamiz_bench.commands.client:client",
                 extra="bench,server,cpu",
                 summary="Compare the client with one written from tritonclient's documentation.",
             ),
             LazyCommand(
                 "preprocessing",
-                "tamiz_bench.preprocessing_speed:bench_preprocessing",
+                "tamiz_bench.commands.preprocessing:preprocessing",
                 extra="bench",
                 summary="Measure the time to prepare an image.",
             ),
             LazyCommand(
                 "training",
-                "tamiz_bench.training_speed:bench_train",
+                "tamiz_bench.commands.training:training",
                 extra="bench,train,cpu",
                 summary="Compare training with a plain PyTorch loop and with the limit.",
             ),
