@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,bench,cpu,dev]'
-	$(BIN)/python -m tamiz_server.triton
+	$(BIN)/python -m tamiz_server.installation
 	@touch $@
 
 demo: $(STAMP)  ## The whole chain on handwritten digits: train, publish, serve, classify, measure

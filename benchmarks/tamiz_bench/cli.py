@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from tamiz import Client
+from tamiz.bulk.inputs import find_images
 from tamiz.errors import UsageError
-from tamiz.inputs import find_images
 from tamiz.transports import DEFAULT_URL
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton

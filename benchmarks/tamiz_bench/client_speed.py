@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from tamiz import Client
-from tamiz.inputs import find_images
+from tamiz.bulk.inputs import find_images
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 

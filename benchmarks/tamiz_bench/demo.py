@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from tamiz import Client
+from tamiz.bulk.inputs import find_images
 from tamiz.errors import TamizError
-from tamiz.inputs import find_images
 from tamiz_server.control import change
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import cv2
 import typer
 
-from tamiz.inputs import find_images
+from tamiz.bulk.inputs import find_images
 from tamiz.preprocessing import prepare
 from tamiz.spec import PREPROCESSING_REVISION, Preprocessing
 

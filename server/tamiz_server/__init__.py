@@ -1,1 +1,66 @@
-"""Serve models with NVIDIA Triton: the model repository on disk and the embedded server."""
+"""Serve models with NVIDIA Triton: a model repository on disk, the embedded server, and control of a running one.
+
+::
+
+    from tamiz import ModelSpec
+    from tamiz_server import Control, Repository, Triton, promote
+
+    repository = Repository("model_repository")
+    version = repository.publish("digits", "model.onnx", spec)
+    with Triton(repository.path) as triton, Control(triton.url, triton.key) as control:
+        promote(repository, "digits", version, control=control)
+
+Modules are loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tamiz.transports.requests import ModelState
+
+    from .config import ServingSettings
+    from .control import Control
+    from .ports import Ports
+    from .promotion import promote, rollback
+    from .repository import ConfigChange, Repository
+    from .triton import Triton
+    from .version import Version
+
+__all__ = [
+    "ConfigChange",
+    "Control",
+    "ModelState",
+    "Ports",
+    "Repository",
+    "ServingSettings",
+    "Triton",
+    "Version",
+    "promote",
+    "rollback",
+]
+
+_LAZY = {
+    "ConfigChange": "repository",
+    "Control": "control",
+    "ModelState": "control",
+    "Ports": "ports",
+    "Repository": "repository",
+    "ServingSettings": "config",
+    "Triton": "triton",
+    "Version": "version",
+    "promote": "promotion",
+    "rollback": "promotion",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tamiz_server' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

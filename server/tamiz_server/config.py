@@ -1,7 +1,7 @@
-"""config.pbtxt: Triton's model configuration, always through its own protobuf.
+"""Triton's model configuration, ``config.pbtxt``, read and written through Triton's protobuf.
 
-A configuration is made when a model is first published. After that Tamiz changes only what follows from the
-versions (which are live, their specs, the shapes and the warm-up), so what an operator tuned stays.
+A configuration is made when the first version of a model is published. Later changes touch only what depends on the
+versions: the live version, the specs, the shapes and the warm-up. Everything that an operator tuned stays.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ from tamiz.errors import RepositoryError
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
 
 LAST_VERSION = "tamiz.last_version"
-"""Key of the highest number that was ever given, so that none is given twice, also after a version was deleted."""
+"""Config parameter with the highest version number ever used, so that a deleted version's number is not used again."""
 
 PROMOTIONS = "tamiz.promotions"
-"""Key of the versions in the order in which they went live, for rollback."""
+"""Config parameter with the versions in the order in which they went live, separated by spaces; for rollback."""
 
 Count = Annotated[int, Field(ge=1)]
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 
 
 class ServingSettings(BaseModel):
-    """How Triton serves a model; written when the model is first published, the operator's to edit after that.
+    """How Triton serves a model.
+
+    They are written to ``config.pbtxt`` when the first version is published; from then on an operator edits that file.
 
     Attributes:
-        max_batch_size: most images in one request, and in one run of the model.
-        max_queue_delay_us: how long a request waits for others to share its run, in microseconds. With 0 those share
-            one that wait for an instance anyway. With more, Triton 2.51 may stop using an instance until the model is
-            loaded again: each time that it joins two batches it counts a free instance too few
-            (triton-inference-server/server#8870, mended in core#509).
-        max_queue_size: requests that wait; further ones are refused at once.
-        queue_timeout_ms: a request that waits longer is refused.
-        instances: copies of the model, each with its own threads; best one more than runs that keep the processors
-            busy. Triton 2.51, where its queue is bounded, now and then misses that an instance became free, and lets
-            it idle until another one does, a request comes, or 500 ms are over.
-        threads: for one run of the model (``intra_op_thread_count``); 0 lets ONNX Runtime choose.
-        micro_batch_size: images that a CPU computes together; a larger batch is computed in parts of so many. With one
-            thread a run and images of 160 pixels and more, 2 is 1.1 to 1.4 times as fast as the whole batch, for the
-            activations of few images stay in the core's cache. 0 does not divide batches, and neither do GPUs.
+        max_batch_size: the largest number of images in one request, and in one execution of the model.
+        max_queue_delay_us: how long a request waits for other requests to share its execution, in microseconds. With 0,
+            only requests that wait for an instance anyway share one. With more, Triton 2.51 may stop using an instance
+            until the model is loaded again, because each time it joins two batches it counts one free instance too
+            few (triton-inference-server/server#8870, fixed in core#509).
+        max_queue_size: the largest number of requests in the queue; further requests are rejected at once.
+        queue_timeout_ms: a request that waits longer in the queue is rejected, in milliseconds.
+        instances: number of copies of the model, each with its own threads. The best number is usually one more than
+            the executions that keep all processors busy: when the queue has a size limit, Triton 2.51 sometimes misses
+            that an instance became free, and leaves the instance idle until the next request or 500 ms.
+        threads: number of threads of one execution (``intra_op_thread_count``); 0 lets ONNX Runtime choose.
+        micro_batch_size: number of images that a CPU computes together; a larger batch is split into parts of this
+            size. With one thread per execution and images of at least 160 x 160 pixels, 2 is 1.1 to 1.4 times as fast
+            as the whole batch, because the activations of few images stay in the core's cache. 0 does not split
+            batches; GPUs never split them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +61,9 @@ class ServingSettings(BaseModel):
 
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
-    """The configuration of a model without versions yet; `add_version` and `set_live` complete it."""
+    """Make the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
     config = ModelConfig(name=model, backend="onnxruntime", max_batch_size=settings.max_batch_size)
-    # The kind of device is left to Triton: a GPU where there is one.
+    # Triton chooses the kind of device (KIND_AUTO): a GPU if the machine has one.
     config.instance_group.add(count=settings.instances)
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = settings.max_queue_delay_us
@@ -76,39 +79,39 @@ def new_config(model: str, settings: ServingSettings) -> ModelConfig:
 
 
 def add_version(config: ModelConfig, version: int, spec: ModelSpec) -> None:
-    """Have the configuration carry a version's spec to clients; which version is live stays as it is.
+    """Add a version's spec, which clients read from the configuration; the live version does not change.
 
     Args:
-        config: changed in place.
-        version: its number.
-        spec: its contract.
+        config: the configuration, changed in place.
+        version: number of the version.
+        spec: spec of the version.
     """
     config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[LAST_VERSION].string_value = str(max(last_version(config), version))
 
 
 def drop_versions(config: ModelConfig, *, keep: Collection[int]) -> None:
-    """Take out the specs of all versions but some; changed in place."""
+    """Remove the specs of all versions except those to keep; the configuration is changed in place."""
     specs = {f"{SPEC_PARAMETER}{version}" for version in keep}
     for key in [key for key in config.parameters if key.startswith(SPEC_PARAMETER) and key not in specs]:
         del config.parameters[key]
 
 
 def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) -> None:
-    """Make the last promoted version the live one, and write what follows from it.
+    """Make the last promoted version the live one, with its shapes and its warm-up.
 
     Args:
-        config: changed in place.
-        promotions: versions in the order in which they went live, at least one.
-        spec: of the last of them.
+        config: the configuration, changed in place.
+        promotions: the versions in the order in which they went live, at least one.
+        spec: spec of the last of them.
     """
     config.version_policy.Clear()
     config.version_policy.specific.versions.append(promotions[-1])
-    # Dimensions belong to the model, not to the version, so they are those of the live version.
+    # Triton has one set of dimensions per model, not per version, so they are those of the live version.
     del config.input[:], config.output[:], config.model_warmup[:]
     config.input.add(name=INPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=spec.preprocessing.shape)
     config.output.add(name=OUTPUT_NAME, data_type=model_config_pb2.TYPE_FP32, dims=[len(spec.labels)])
-    # The first run of a session is slow, and the first of its largest batch again.
+    # The first execution of an ONNX Runtime session is slow, and so is the first one of the largest batch.
     for batch_size in sorted({1, config.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
         warmup.inputs[INPUT_NAME].data_type = model_config_pb2.TYPE_UINT8
@@ -118,16 +121,16 @@ def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) ->
 
 
 def last_version(config: ModelConfig) -> int:
-    """The highest number that a version of the model was ever given; 0 where none was."""
+    """The highest version number that the model ever had; 0 before the first version."""
     text = config.parameters[LAST_VERSION].string_value if LAST_VERSION in config.parameters else ""
     return int(text) if text.isdecimal() else 0
 
 
 def read_promotions(config: ModelConfig) -> list[int]:
-    """The versions in the order in which they went live; the last one is live.
+    """Read the versions in the order in which they went live; the last one is live.
 
     Raises:
-        RepositoryError: the configuration does not tell, so it is not Tamiz's.
+        RepositoryError: the configuration does not have them, so Tamiz did not publish the model.
     """
     text = config.parameters[PROMOTIONS].string_value if PROMOTIONS in config.parameters else ""
     try:
@@ -140,16 +143,20 @@ def read_promotions(config: ModelConfig) -> list[int]:
 
 
 def format_config(config: ModelConfig) -> str:
-    """The text of config.pbtxt, which `parse_config` reads back to an equal message."""
+    """Write a configuration as the text of ``config.pbtxt``; `parse_config` reads it back to an equal message."""
     text: str = text_format.MessageToString(config, as_utf8=True)
     return text
 
 
 def parse_config(text: str, source: str) -> ModelConfig:
-    """Read config.pbtxt.
+    """Read the text of ``config.pbtxt``.
+
+    Args:
+        text: content of the file.
+        source: name of the file, for the error message.
 
     Raises:
-        RepositoryError: it is not a model configuration.
+        RepositoryError: the text is not a model configuration.
     """
     config = ModelConfig()
     try:

@@ -1,53 +1,56 @@
-"""Control of a running server: which models it has, and loading a changed one."""
+"""Control of a running server over gRPC: list its models, load a model again after its repository changed."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
-from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError, UsageError
-from tamiz.served_version import live_versions
+from tamiz.errors import UsageError
 from tamiz.transports import open_transport, parse_url
 from tamiz.transports.requests import ModelState, RepositoryIndex, RepositoryModelLoad
-
-from .repository import Change, Repository
 
 LOAD_TIMEOUT_S = 300.0
 
 
 class Control:
-    """The calls that change a server, as a context manager.
+    """A connection to one server that can load models; a context manager.
+
+    The embedded server (`Triton`, ``tamiz serve``) allows these calls only with its key.
 
     Args:
-        url: ``grpc://host:port`` of one server, or ``grpcs://``.
-        key: the server's; None for a server that wants none.
+        url: ``grpc://host:port`` or ``grpcs://host:port`` of one server.
+        key: key of the server; None if the server needs none.
+
+    Attributes:
+        url: URL of the server.
 
     Raises:
-        UsageError: the URL makes no sense.
+        UsageError: the URL is malformed, names several servers, or is not a gRPC URL.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
         address = parse_url(url)
         if address.several or not address.scheme.startswith("grpc"):
-            raise UsageError(f"url: {url!r}; a server is changed alone, through grpc://host:port")
+            raise UsageError(f"url: {url!r}: give one server over gRPC, grpc://host:port")
         self._transport = open_transport(address.urls[0], key=key)
 
     def load(self, model: str) -> None:
-        """Load a model, or what has changed of it; returns when the change is in force.
+        """Load a model, or load it again after its configuration changed; return once the change is in effect.
 
         Raises:
-            ServerError: the server is not there, wants a key, or cannot load it; then it goes on with what it had.
+            ServerError: the server cannot be reached, rejects the key, or cannot load the model. In the last case it
+                keeps serving the versions that it had loaded before.
         """
         self._transport.call(RepositoryModelLoad(model), LOAD_TIMEOUT_S)
 
     def models(self) -> list[ModelState]:
-        """The models in the server's repository, and how they are.
+        """List the versions in the server's model repository, with their states.
 
         Raises:
-            ServerError: the server is not there or wants a key.
+            ServerError: the server cannot be reached or rejects the key.
         """
         return self._transport.call(RepositoryIndex(), LOAD_TIMEOUT_S)
 
@@ -66,10 +69,17 @@ class Control:
 
 @contextmanager
 def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
-    """The control of the server at a URL; None where no URL was given, which leaves it to the disk alone.
+    """Connect to the server that follows a change of the repository, if a URL is given.
+
+    The server is asked once, so that a missing server or a wrong key is found before anything is changed on disk.
+
+    Args:
+        url: ``grpc://host:port`` of one server; None yields None, and only the disk is changed.
+        key: key of the server; None if the server needs none.
 
     Raises:
-        ServerError: the server is not there or wants a key, before anything is changed on disk.
+        UsageError: the URL is malformed, names several servers, or is not a gRPC URL.
+        ServerError: the server cannot be reached or rejects the key.
     """
     if url is None:
         yield None
@@ -79,39 +89,8 @@ def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
         yield control
 
 
-def change(repository: Repository, model: str, alter: Callable[[], Change], control: Control | None) -> None:
-    """Change which version is live, on disk and in a running server, or in neither.
+def change(repository: Any, model: str, alter: Callable[[], Any], control: Control | None) -> None:
+    """Deprecated: use `tamiz_server.promote` and `tamiz_server.rollback`."""
+    from .promotion import follow
 
-    Only where the server gives no answer in time may it come to follow a change that is undone on disk.
-
-    Args:
-        repository: that the server serves.
-        model: in it.
-        alter: changes the repository: its `promote` or `rollback`.
-        control: of the server; None changes the disk alone.
-
-    Raises:
-        RepositoryError: the disk could not be changed; or the server refused the change, or serves another
-            repository, and the change is undone.
-        ServerError: the server could not be asked; the change is undone.
-    """
-    before, after = alter()
-    if control is None:
-        return
-    try:
-        control.load(model)
-        ready = {state.version for state in control.models() if (state.model, state.state) == (model, "READY")}
-        if not ready.issuperset(live_versions(after)):
-            raise RepositoryError(
-                f"{control.url} does not serve {repository.path}: of {model} it has version "
-                f"{', '.join(map(str, sorted(ready)))} live after the change, which is undone"
-            )
-    except BaseException as exc:
-        repository.restore(model, before, instead_of=after)
-        if isinstance(exc, InvalidRequestError | InferenceError):
-            raise RepositoryError(f"the server refused the change, which is undone: {exc}") from exc
-        if not isinstance(exc, TamizError):
-            # Interrupted: the server goes on with what it was asked for.
-            with contextlib.suppress(TamizError):
-                control.load(model)
-        raise
+    follow(repository, model, alter(), control)

@@ -1,31 +1,28 @@
-"""The model repository on disk: publish, list, promote, roll back.
+"""The model repository on disk: its models, their versions and their configurations.
 
 ::
 
-    model_repository/<model>/config.pbtxt
-    model_repository/<model>/<version>/model.onnx, spec.json, manifest.json
+    model_repository/<model>/config.pbtxt    Triton's configuration of the model; names the live version
+    model_repository/<model>/<version>/      one published version; see `tamiz_server.version`
 
-A version is staged beside the repository, since Triton takes every folder inside it for a model, and renamed
-into place whole. It is never overwritten. Changes of one repository wait for each other by a lock on it.
+A new version is written to a staging folder beside the repository, because Triton takes every folder inside the
+repository for a model, and then renamed into place. So a version appears complete or not at all, and is never
+overwritten. Processes that change the same repository wait for each other: each holds a lock on its folder.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.errors import RepositoryError, SpecError, suggest
+from tamiz.errors import RepositoryError, os_reason, suggest
+from tamiz.locks import open_locked
 from tamiz.served_version import live_versions
 from tamiz.spec import ModelSpec
 
@@ -33,7 +30,6 @@ from .config import (
     ModelConfig,
     ServingSettings,
     add_version,
-    drop_versions,
     format_config,
     last_version,
     new_config,
@@ -41,35 +37,18 @@ from .config import (
     read_promotions,
     set_live,
 )
+from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+CONFIG_FILE = "config.pbtxt"
 
 
-@dataclass(frozen=True)
-class Version:
-    """A published version.
-
-    Attributes:
-        model: its name.
-        version: its number.
-        live: whether a server serves it.
-        spec: its contract.
-        manifest: how it came to be.
-    """
-
-    model: str
-    version: int
-    live: bool
-    spec: ModelSpec
-    manifest: dict[str, Any]
-
-
-class Change(NamedTuple):
-    """A change of a model's configuration.
+class ConfigChange(NamedTuple):
+    """A model's configuration before and after a change.
 
     Attributes:
-        before: what `Repository.restore` takes back.
-        after: what it became.
+        before: the configuration that was replaced.
+        after: the configuration that replaced it; equal to ``before`` if nothing had to change.
     """
 
     before: ModelConfig
@@ -77,55 +56,62 @@ class Change(NamedTuple):
 
 
 class Repository:
-    """A Triton model repository in a folder, which need not be there before the first version is published."""
+    """A Triton model repository.
+
+    Attributes:
+        path: folder of the repository; `publish` makes it if it does not exist.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def models(self) -> list[str]:
-        """Names of the models in it.
+        """Names of the models, sorted.
 
         Raises:
-            RepositoryError: there is no such folder.
+            RepositoryError: the repository does not exist.
         """
-        if not self.path.is_dir():
-            raise RepositoryError(f"no model repository {self.path}; `tamiz publish` makes one")
-        return sorted(entry.parent.name for entry in self.path.glob("*/config.pbtxt"))
+        self._require_folder()
+        return sorted(entry.parent.name for entry in self.path.glob(f"*/{CONFIG_FILE}"))
+
+    def versions(self, model: str) -> list[Version]:
+        """All versions of a model, lowest number first.
+
+        Raises:
+            RepositoryError: there is no such model, or one of its versions is damaged.
+        """
+        live = live_versions(self.config(model))
+        return [read_version(self.path / model, number, live=number in live) for number in self.version_numbers(model)]
+
+    def version_numbers(self, model: str) -> list[int]:
+        """Numbers of a model's versions, lowest first; empty if there is no such model."""
+        return version_numbers(self.path / model)
+
+    def live(self, model: str) -> Version:
+        """The live version of a model; the newest one if an operator has made several live.
+
+        Raises:
+            RepositoryError: there is no such model, it has no live version, or that version is missing or damaged.
+        """
+        numbers = live_versions(self.config(model))
+        if not numbers:
+            raise RepositoryError(f"model {model} in {self.path}: {CONFIG_FILE} names no live version")
+        return read_version(self.path / model, numbers[-1], live=True)
 
     def config(self, model: str) -> ModelConfig:
-        """A model's configuration.
+        """Triton's configuration of a model (``inference.ModelConfig``); changes of it are not written.
 
         Raises:
-            RepositoryError: no such model, or its configuration cannot be read.
+            RepositoryError: there is no such model, or its configuration cannot be read.
         """
-        path = self.path / model / "config.pbtxt"
+        path = self.path / model / CONFIG_FILE
         if not path.is_file():
             raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise RepositoryError(f"{path} cannot be read: {exc}") from exc
+            raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
         return parse_config(text, str(path))
-
-    def versions(self, model: str) -> list[Version]:
-        """A model's versions, lowest first.
-
-        Raises:
-            RepositoryError: no such model, or a version that is not whole.
-        """
-        live = live_versions(self.config(model))
-        return [self._read_version(model, number, number in live) for number in self._numbers(model)]
-
-    def live(self, model: str) -> Version:
-        """The version that a server serves.
-
-        Raises:
-            RepositoryError: no such model, or its live version is not there.
-        """
-        numbers = live_versions(self.config(model))
-        if not numbers:
-            raise RepositoryError(f"model {model} in {self.path}: config.pbtxt names no live version")
-        return self._read_version(model, numbers[-1], live=True)
 
     def publish(
         self,
@@ -136,179 +122,138 @@ class Repository:
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
     ) -> int:
-        """Add a version. The first one of a model is live at once; a later one when promoted.
+        """Add a version to a model. The first version is live at once, a later one when it is promoted.
 
         Args:
-            model: its name.
-            onnx: a graph with the input ``image`` and the output ``probabilities``, copied.
-            spec: its contract.
-            manifest: how it came to be; the hashes of the graph and the spec, and the time, are added.
-            settings: how it is served; only the first version of a model uses them.
+            model: name of the model: letters, digits, and ``. _ -`` after the first character.
+            onnx: an ONNX file, which is copied. Its graph has the input ``image``, uint8
+                ``[batch, height, width, channels]``, and the output ``probabilities``, float32 ``[batch, classes]``.
+            spec: labels, preprocessing and thresholds of the version.
+            manifest: how the version was made; the hashes of the graph and the spec, and the time, are added.
+            settings: how Triton serves the model; used for the first version only.
 
         Returns:
-            the number of the version.
+            the number of the new version. A number is never used twice, even after its version was deleted.
 
         Raises:
-            RepositoryError: the name or the graph's file will not do, or the repository cannot be written.
+            RepositoryError: the name is not valid, there is no ONNX file, Tamiz did not publish the model, or the
+                repository cannot be written.
         """
         if not MODEL_NAME.fullmatch(model):
-            raise RepositoryError(f"model name {model!r}: use letters, digits, and . _ - after the first")
-        onnx = Path(onnx)
-        if not onnx.is_file():
-            raise RepositoryError(f"{onnx}: no such file to publish")
-        with self._changing(make=True), self._staging() as stage:
-            home = self.path / model
-            published = (home / "config.pbtxt").is_file()
-            config = self.config(model) if published else new_config(model, settings)
-            if published:
-                # Which says so where the model is not Tamiz's.
+            raise RepositoryError(
+                f"model name {model!r} is not valid: use letters, digits, and . _ - after the first character"
+            )
+        graph = Path(onnx)
+        if not graph.is_file():
+            raise RepositoryError(f"cannot publish {graph}: no such file")
+        with self._locked(create=True), self._staging_folder() as staging:
+            is_new = not (self.path / model / CONFIG_FILE).is_file()
+            config = new_config(model, settings) if is_new else self.config(model)
+            if not is_new:
+                # Raises for a model that Tamiz did not publish.
                 read_promotions(config)
-            version = max([last_version(config), *self._numbers(model)]) + 1
-            folder = stage / str(version)
-            folder.mkdir()
-            shutil.copyfile(onnx, folder / "model.onnx")
-            (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-            document = {
-                "model": model,
-                "version": version,
-                "published": datetime.now(UTC).isoformat(timespec="seconds"),
-                "onnx_sha256": sha256(folder / "model.onnx"),
-                "spec_sha256": sha256(folder / "spec.json"),
-                **(manifest or {}),
-            }
-            (folder / "manifest.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
-
+            version = max([last_version(config), *self.version_numbers(model)]) + 1
             add_version(config, version, spec)
-            if not published:
+            if is_new:
                 set_live(config, [version], spec)
-            (stage / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
-            if published:
-                folder.rename(home / str(version))
-                (stage / "config.pbtxt").replace(home / "config.pbtxt")
-            else:
-                # The first version and its configuration appear together.
-                whole = stage / "whole"
-                whole.mkdir()
-                folder.rename(whole / str(version))
-                (stage / "config.pbtxt").rename(whole / "config.pbtxt")
-                whole.rename(home)
+            model_folder = staging / model
+            model_folder.mkdir()
+            write_version(
+                model_folder / str(version),
+                model=model,
+                version=version,
+                graph=graph,
+                spec=spec,
+                manifest=manifest or {},
+            )
+            (model_folder / CONFIG_FILE).write_text(format_config(config), encoding="utf-8")
+            self._move_into_place(model_folder, version, is_new=is_new)
         return version
 
-    def promote(self, model: str, version: int) -> Change:
-        """Make a version the live one.
+    def _move_into_place(self, staged: Path, version: int, *, is_new: bool) -> None:
+        target = self.path / staged.name
+        if is_new:
+            # The first version and its configuration appear together.
+            staged.rename(target)
+        else:
+            (staged / str(version)).rename(target / str(version))
+            (staged / CONFIG_FILE).replace(target / CONFIG_FILE)
+
+    def update_config(self, model: str, update: Callable[[ModelConfig], None]) -> ConfigChange:
+        """Read a model's configuration, change it and write it back, while no other process changes the repository.
+
+        Args:
+            model: name of the model.
+            update: changes the configuration in place; nothing is written if it leaves it as it is or raises.
 
         Raises:
-            RepositoryError: no such model or version, or the repository cannot be written.
+            RepositoryError: there is no such model, or the repository cannot be written.
         """
-        with self._changing():
+        with self._locked():
             before = self.config(model)
-            numbers = self._numbers(model)
-            if version not in numbers:
-                listed = ", ".join(map(str, numbers))
-                raise RepositoryError(f"model {model} has no version {version}; there is {listed}")
-            promotions = read_promotions(before)
-            if promotions[-1] == version:
-                return Change(before, before)
-            return self._write_promotions(model, before, [*promotions, version])
-
-    def rollback(self, model: str) -> Change:
-        """Make the version live that was live before the last promotion.
-
-        Raises:
-            RepositoryError: no such model, nothing to go back to, or the repository cannot be written.
-        """
-        with self._changing():
-            before = self.config(model)
-            promotions = read_promotions(before)
-            if len(promotions) < 2:
-                raise RepositoryError(
-                    f"model {model}: version {promotions[0]} is the first that was live; there is nothing to go back to"
-                )
-            return self._write_promotions(model, before, promotions[:-1])
-
-    def restore(self, model: str, config: ModelConfig, *, instead_of: ModelConfig) -> None:
-        """Write a configuration back after a server refused the one that followed it, unless it changed again."""
-        with self._changing():
-            if self.config(model) == instead_of:
-                self._write_config(model, config)
-
-    def _write_promotions(self, model: str, before: ModelConfig, promotions: list[int]) -> Change:
-        numbers = self._numbers(model)
-        if promotions[-1] not in numbers:
-            raise RepositoryError(f"model {model}: version {promotions[-1]} is to be live and is not on disk any more")
-        after = ModelConfig()
-        after.CopyFrom(before)
-        drop_versions(after, keep=numbers)
-        there = [version for version in promotions if version in numbers]
-        set_live(after, there, self._read_spec(model, promotions[-1]))
-        self._write_config(model, after)
-        return Change(before, after)
-
-    def _write_config(self, model: str, config: ModelConfig) -> None:
-        with self._staging() as stage:
-            (stage / "config.pbtxt").write_text(format_config(config), encoding="utf-8")
-            (stage / "config.pbtxt").replace(self.path / model / "config.pbtxt")
-
-    def _numbers(self, model: str) -> list[int]:
-        home = self.path / model
-        if not home.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in home.iterdir() if entry.is_dir() and entry.name.isdecimal())
-
-    def _read_spec(self, model: str, version: int) -> ModelSpec:
-        path = self.path / model / str(version) / "spec.json"
-        try:
-            return ModelSpec.from_json(path.read_bytes(), source=str(path))
-        except (OSError, SpecError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else exc
-            raise RepositoryError(f"model {model} version {version} is not whole: {path}: {reason}") from exc
-
-    def _read_version(self, model: str, version: int, live: bool) -> Version:
-        path = self.path / model / str(version) / "manifest.json"
-        try:
-            manifest = json.loads(path.read_bytes())
-        except (OSError, ValueError) as exc:
-            raise RepositoryError(f"model {model} version {version} is not whole: {path}: {exc}") from exc
-        if not isinstance(manifest, dict):
-            raise RepositoryError(f"model {model} version {version} is not whole: {path}: not a JSON object")
-        return Version(model, version, live, self._read_spec(model, version), manifest)
+            after = ModelConfig()
+            after.CopyFrom(before)
+            update(after)
+            if after != before:
+                with self._staging_folder() as staging:
+                    (staging / CONFIG_FILE).write_text(format_config(after), encoding="utf-8")
+                    (staging / CONFIG_FILE).replace(self.path / model / CONFIG_FILE)
+            return ConfigChange(before, after)
 
     @contextmanager
-    def _changing(self, *, make: bool = False) -> Iterator[None]:
-        """Hold the repository's lock, and tell of a disk that cannot be written in one line."""
+    def _locked(self, *, create: bool = False) -> Iterator[None]:
+        """Hold the repository's lock; an OSError inside becomes a RepositoryError."""
         try:
-            if make:
+            if create:
                 self.path.mkdir(parents=True, exist_ok=True)
-            elif not self.path.is_dir():
-                raise RepositoryError(f"no model repository {self.path}; `tamiz publish` makes one")
-            handle = os.open(self.path, os.O_RDONLY)
+            else:
+                self._require_folder()
+            descriptor = open_locked(self.path, wait=True)
+            assert descriptor is not None, "waited for"
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
             finally:
-                os.close(handle)
+                os.close(descriptor)
         except OSError as exc:
-            place = exc.filename or self.path
-            raise RepositoryError(f"model repository {self.path} cannot be written: {place}: {exc.strerror}") from exc
+            path = exc.filename or self.path
+            raise RepositoryError(f"model repository {self.path} cannot be written: {path}: {os_reason(exc)}") from exc
+
+    def _require_folder(self) -> None:
+        if not self.path.is_dir():
+            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` makes it")
 
     @contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A folder on the repository's file system, outside the repository; removed at the end."""
+    def _staging_folder(self) -> Iterator[Path]:
+        """A folder beside the repository, on the same file system; it is removed at the end. Needs the lock."""
         path = self.path.resolve()
         if not os.access(path, os.W_OK):
             raise RepositoryError(f"model repository {self.path} cannot be written: permission denied")
         prefix = f".{path.name}.staging-"
-        for stale in path.parent.glob(f"{prefix}*"):
-            # The lock is held here, so it is of a process that was killed.
-            shutil.rmtree(stale, ignore_errors=True)
-        stage = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+        for abandoned in path.parent.glob(f"{prefix}*"):
+            # This process holds the lock, so the process that made this folder was killed.
+            shutil.rmtree(abandoned, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         try:
-            yield stage
+            yield staging
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
 
+    def promote(self, model: str, version: int) -> ConfigChange:
+        """Deprecated: use `tamiz_server.promote`."""
+        from . import promotion
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        before = self.config(model)
+        promotion.promote(self, model, version)
+        return ConfigChange(before, self.config(model))
+
+    def rollback(self, model: str) -> ConfigChange:
+        """Deprecated: use `tamiz_server.rollback`."""
+        from . import promotion
+
+        before = self.config(model)
+        promotion.rollback(self, model)
+        return ConfigChange(before, self.config(model))
+
+    def restore(self, model: str, config: ModelConfig, *, instead_of: ModelConfig) -> None:
+        """Deprecated: use `update_config`."""
+        self.update_config(model, lambda current: current.CopyFrom(config) if current == instead_of else None)

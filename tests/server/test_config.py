@@ -34,7 +34,7 @@ def test_the_text_parses_back_to_the_same_message() -> None:
     assert parse_config(format_config(config), "config.pbtxt") == config
 
 
-def test_overload_is_always_bounded_and_refused() -> None:
+def test_the_queue_is_always_limited_and_rejects_further_requests() -> None:
     config = make_config(max_queue_size=7, queue_timeout_ms=30, max_queue_delay_us=40)
     assert config.dynamic_batching.max_queue_delay_microseconds == 40
     queue = config.dynamic_batching.default_queue_policy
@@ -43,12 +43,12 @@ def test_overload_is_always_bounded_and_refused() -> None:
     assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
 
 
-def test_the_kind_of_device_is_left_to_triton() -> None:
+def test_triton_chooses_the_kind_of_device() -> None:
     assert make_config(instances=3).instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
     assert make_config(instances=3).instance_group[0].count == 3
 
 
-def test_shapes_and_warm_up_are_the_live_versions() -> None:
+def test_shapes_and_warm_up_are_those_of_the_live_version() -> None:
     config = make_config(max_batch_size=8)
     assert (list(config.input[0].dims), list(config.output[0].dims)) == ([28, 28, 1], [2])
     set_live(config, [1, 2], LARGE)
@@ -60,14 +60,14 @@ def test_shapes_and_warm_up_are_the_live_versions() -> None:
     ]
 
 
-def test_the_spec_of_every_version_is_there_and_no_other() -> None:
+def test_only_the_specs_of_the_versions_to_keep_remain() -> None:
     config = make_config()
     drop_versions(config, keep=[2])
     assert config.parameters["tamiz.spec.2"].string_value == LARGE.to_json()
     assert "tamiz.spec.1" not in config.parameters
 
 
-def test_what_an_operator_tuned_stays() -> None:
+def test_settings_that_an_operator_tuned_stay() -> None:
     config = make_config()
     config.instance_group[0].count = 4
     config.parameters["intra_op_thread_count"].string_value = "2"
@@ -80,11 +80,11 @@ def test_what_an_operator_tuned_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["name: ", "wrong: 1", "max_batch_size: -x"])
-def test_what_is_no_configuration_is_refused_with_its_source(text: str) -> None:
+def test_a_text_that_is_no_configuration_is_rejected_with_its_source(text: str) -> None:
     with pytest.raises(RepositoryError, match="here: not a model configuration"):
         parse_config(text, "here")
 
 
-def test_a_configuration_of_another_makes_no_promotions() -> None:
+def test_a_configuration_that_tamiz_did_not_write_has_no_promotions() -> None:
     with pytest.raises(RepositoryError, match="Tamiz did not publish it"):
         read_promotions(model_config_pb2.ModelConfig(name="theirs"))

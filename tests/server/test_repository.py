@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 from graphs import make_spec, write_grey_graph
 
-from tamiz import ModelSpec, RepositoryError
+from tamiz import RepositoryError
 from tamiz.served_version import live_versions
-from tamiz_server.repository import Repository, sha256
+from tamiz_server.promotion import promote
+from tamiz_server.repository import Repository
 
 SPEC = make_spec(["a", "b"])
 OTHER = make_spec(["c", "d", "e"], 32, 32, "RGB")
@@ -29,7 +29,7 @@ def graph(tmp_path: Path) -> Path:
     return write_grey_graph(tmp_path / "graph.onnx", SPEC)
 
 
-def test_the_first_version_is_live_and_a_later_one_waits(repository: Repository, graph: Path) -> None:
+def test_the_first_version_is_live_at_once_and_a_later_one_is_not(repository: Repository, graph: Path) -> None:
     assert repository.publish("pets", graph, SPEC) == 1
     assert repository.publish("pets", graph, OTHER) == 2
     assert [(v.version, v.live, v.spec) for v in repository.versions("pets")] == [
@@ -38,109 +38,72 @@ def test_the_first_version_is_live_and_a_later_one_waits(repository: Repository,
     ]
 
 
-def test_a_version_holds_the_graph_its_spec_and_how_it_came_to_be(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC, manifest={"run": "r1"})
-    folder = repository.path / "pets" / "1"
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.onnx", "spec.json"]
-    assert (folder / "model.onnx").read_bytes() == graph.read_bytes()
-    assert ModelSpec.from_json((folder / "spec.json").read_text()) == SPEC
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["onnx_sha256"] == sha256(graph)
-    assert (manifest["run"], manifest["version"]) == ("r1", 1)
-
-
-def test_promote_and_rollback_go_there_and_back(repository: Repository, graph: Path) -> None:
-    for _ in range(3):
-        repository.publish("pets", graph, SPEC)
-    repository.promote("pets", 3)
-    repository.promote("pets", 2)
-    assert repository.live("pets").version == 2
-    repository.rollback("pets")
-    assert repository.live("pets").version == 3
-    repository.rollback("pets")
-    assert repository.live("pets").version == 1
-    with pytest.raises(RepositoryError, match="nothing to go back to"):
-        repository.rollback("pets")
-
-
-def test_promoting_the_live_version_again_changes_nothing(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC)
-    before = (repository.path / "pets" / "config.pbtxt").read_text()
-    repository.promote("pets", 1)
-    assert (repository.path / "pets" / "config.pbtxt").read_text() == before
-
-
-def test_the_number_of_a_deleted_version_is_never_given_again(repository: Repository, graph: Path) -> None:
+def test_the_number_of_a_deleted_version_is_never_used_again(repository: Repository, graph: Path) -> None:
     for _ in range(3):
         repository.publish("pets", graph, SPEC)
     shutil.rmtree(repository.path / "pets" / "3")
     assert repository.publish("pets", graph, SPEC) == 4
     shutil.rmtree(repository.path / "pets" / "4")
-    repository.promote("pets", 2)
+    promote(repository, "pets", 2)
     assert repository.publish("pets", graph, SPEC) == 5
 
 
-def test_a_version_that_was_live_and_is_deleted_is_passed_over_or_told(repository: Repository, graph: Path) -> None:
-    for _ in range(3):
-        repository.publish("pets", graph, SPEC)
-    repository.promote("pets", 2)
-    repository.promote("pets", 3)
-    shutil.rmtree(repository.path / "pets" / "2")
-    with pytest.raises(RepositoryError, match="version 2 is to be live and is not on disk"):
-        repository.rollback("pets")
-    assert repository.live("pets").version == 3
-    repository.promote("pets", 1)
-    repository.rollback("pets")
-    assert repository.live("pets").version == 3
-
-
-def test_publishing_leaves_alone_what_an_operator_has_live(repository: Repository, graph: Path) -> None:
+def test_publishing_does_not_change_the_versions_that_an_operator_made_live(
+    repository: Repository, graph: Path
+) -> None:
     for _ in range(2):
         repository.publish("pets", graph, SPEC)
-    before = repository.config("pets")
-    both = repository.config("pets")
-    both.version_policy.specific.versions.append(2)
-    repository.restore("pets", both, instead_of=before)
+    repository.update_config("pets", lambda config: config.version_policy.specific.versions.append(2))
     assert repository.publish("pets", graph, SPEC) == 3
     assert live_versions(repository.config("pets")) == [1, 2]
 
 
-def test_a_damaged_version_does_not_keep_others_from_going_live(repository: Repository, graph: Path) -> None:
-    for _ in range(3):
-        repository.publish("pets", graph, SPEC)
-    repository.promote("pets", 2)
-    (repository.path / "pets" / "2" / "spec.json").write_text("damaged")
-    repository.rollback("pets")
-    assert repository.live("pets").version == 1
-    with pytest.raises(RepositoryError, match="version 2 is not whole"):
-        repository.promote("pets", 2)
-    assert repository.publish("pets", graph, SPEC) == 4
+def test_an_update_returns_the_configuration_before_and_after_it(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    old = repository.config("pets")
+    before, after = repository.update_config("pets", lambda config: config.parameters.clear())
+    assert before == old
+    assert after == repository.config("pets")
+    assert not after.parameters
 
 
-def test_a_change_since_then_is_not_restored_over(repository: Repository, graph: Path) -> None:
+def test_an_update_that_changes_nothing_writes_nothing(repository: Repository, graph: Path) -> None:
     repository.publish("pets", graph, SPEC)
+    before = (repository.path / "pets" / "config.pbtxt").stat()
+    change = repository.update_config("pets", lambda config: None)
+    assert change.before == change.after
+    assert (repository.path / "pets" / "config.pbtxt").stat().st_ino == before.st_ino
+
+
+def test_an_update_that_fails_writes_nothing(repository: Repository, graph: Path) -> None:
+    def update(config: object) -> None:
+        del config.instance_group[:]  # type: ignore[attr-defined]
+        raise RepositoryError("changed its mind")
+
     repository.publish("pets", graph, SPEC)
-    before, after = repository.promote("pets", 2)
-    repository.publish("pets", graph, SPEC)
-    repository.restore("pets", before, instead_of=after)
-    assert repository.live("pets").version == 2
+    before = repository.config("pets")
+    with pytest.raises(RepositoryError, match="changed its mind"):
+        repository.update_config("pets", update)
+    assert repository.config("pets") == before
 
 
 def test_only_publishing_makes_a_repository(repository: Repository) -> None:
     with pytest.raises(RepositoryError, match="no model repository"):
-        repository.promote("pets", 1)
+        repository.update_config("pets", lambda config: None)
     assert not repository.path.exists()
 
 
-def test_only_models_stand_in_the_repository_and_nothing_beside_it(repository: Repository, graph: Path) -> None:
+def test_a_repository_holds_only_models_and_nothing_is_left_beside_it(repository: Repository, graph: Path) -> None:
     repository.publish("pets", graph, SPEC)
     repository.publish("pets", graph, SPEC)
-    repository.promote("pets", 2)
+    promote(repository, "pets", 2)
     assert [entry.name for entry in repository.path.iterdir()] == ["pets"]
     assert {entry.name for entry in repository.path.parent.iterdir()} == {"models", "graph.onnx"}
 
 
-def test_publishing_at_once_gives_each_its_own_version(repository: Repository, graph: Path) -> None:
+def test_versions_that_are_published_at_the_same_time_get_different_numbers(
+    repository: Repository, graph: Path
+) -> None:
     with ThreadPoolExecutor(8) as pool:
         versions = list(pool.map(lambda _: repository.publish("pets", graph, SPEC), range(16)))
     assert sorted(versions) == list(range(1, 17))
@@ -148,7 +111,9 @@ def test_publishing_at_once_gives_each_its_own_version(repository: Repository, g
     assert len([key for key in repository.config("pets").parameters if key.startswith("tamiz.spec.")]) == 16
 
 
-def test_a_publish_killed_at_any_moment_leaves_a_whole_repository(repository: Repository, graph: Path) -> None:
+def test_a_publication_that_is_killed_at_any_moment_leaves_a_complete_repository(
+    repository: Repository, graph: Path
+) -> None:
     repository.publish("pets", graph, SPEC)
     code = (
         "import sys; from tamiz import ModelSpec; from tamiz_server.repository import Repository\n"
@@ -167,41 +132,41 @@ def test_a_publish_killed_at_any_moment_leaves_a_whole_repository(repository: Re
             process.kill()
         process.wait()
         process.stdout.close()
-        # Every version can be read, the live one is still the first, and publishing goes on.
+        # Every version can be read, the live one is still the first, and the next publication succeeds.
         versions = repository.versions("pets")
         assert versions[0].live
         assert repository.publish("pets", graph, SPEC) == versions[-1].version + 1
 
 
 @pytest.mark.parametrize("name", ["", "../pets", "a/b", ".hidden", "a b", "-x"])
-def test_a_name_that_is_no_folder_of_its_own_is_refused(name: str, repository: Repository, graph: Path) -> None:
+def test_a_model_name_that_is_not_a_plain_folder_name_is_rejected(
+    name: str, repository: Repository, graph: Path
+) -> None:
     with pytest.raises(RepositoryError, match="model name"):
         repository.publish(name, graph, SPEC)
 
 
-def test_what_is_not_there_is_told_with_the_nearest_name(repository: Repository, graph: Path) -> None:
+def test_an_unknown_model_is_an_error_with_the_closest_name(repository: Repository, graph: Path) -> None:
     with pytest.raises(RepositoryError, match="no model repository"):
         repository.models()
     repository.publish("pets", graph, SPEC)
     with pytest.raises(RepositoryError, match="no model 'pet'.*did you mean 'pets'"):
         repository.versions("pet")
-    with pytest.raises(RepositoryError, match="pets has no version 9; there is 1"):
-        repository.promote("pets", 9)
+
+
+def test_a_missing_graph_cannot_be_published(repository: Repository) -> None:
     with pytest.raises(RepositoryError, match="none.onnx: no such file"):
         repository.publish("pets", repository.path / "none.onnx", SPEC)
+
+
+def test_a_configuration_that_is_not_text_is_an_error_with_its_path(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
     (repository.path / "pets" / "config.pbtxt").write_bytes(b"\xff")
     with pytest.raises(RepositoryError, match="config.pbtxt cannot be read"):
         repository.versions("pets")
 
 
-def test_a_damaged_version_is_told(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC)
-    (repository.path / "pets" / "1" / "spec.json").write_text("{")
-    with pytest.raises(RepositoryError, match="version 1 is not whole"):
-        repository.versions("pets")
-
-
-def test_a_place_that_cannot_be_written_is_told(graph: Path, tmp_path: Path) -> None:
+def test_a_repository_that_cannot_be_written_is_an_error(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RepositoryError, match="cannot be written"):
         Repository(tmp_path / "file").publish("pets", graph, SPEC)

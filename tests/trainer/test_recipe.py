@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,11 @@ import torch
 from graphs import make_spec
 
 from tamiz import RecipeError
+from tamiz_train import recipe as sections
 from tamiz_train.augmentation import create_augmentation
 from tamiz_train.networks import build_classifier
 from tamiz_train.optimization import create_optimizer, create_schedule, freeze
-from tamiz_train.recipe import Recipe, load_recipe, shipped_recipes
+from tamiz_train.recipe import Recipe, Section, load_recipe, shipped_recipes
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -138,3 +141,13 @@ def test_a_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_recipe("digits").train.epochs = 3
     assert isinstance(load_recipe("digits"), Recipe)
+
+
+SECTIONS = [value for value in vars(sections).values() if isinstance(value, type) and issubclass(value, Section)]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_described_in_the_docstring_of_its_section(section: type[Section]) -> None:
+    classes = [base for base in section.__mro__ if issubclass(base, Section) and base is not Section]
+    described = {key for base in classes for key in re.findall(r"^    (\w+): [A-Z`]", inspect.getdoc(base) or "", re.M)}
+    assert described == {key for base in classes for key in base.model_fields}

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
 from tamiz_train.evaluation import evaluate, evaluate_served, load_run_data
-from tamiz_train.export import describe, export
+from tamiz_train.publication import publish_run
 from tamiz_train.recipe import load_recipe, shipped_recipes
 from tamiz_train.training import train
 from tamiz_train.weights import load_classifier
@@ -118,7 +118,8 @@ def test_the_served_model_of_a_recipe_predicts_what_the_run_predicts(name: str, 
         else "train.epochs=1"
     )
     weights = ["model.pretrained=false", "model.weights=null"]
-    common = [epochs, *weights, "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}", "train.precision=32-true"]
+    common = [epochs, *weights, "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}"]
+    common += ["train.precision=32-true", "serving.instances=1"]
     run = train(load_recipe(name, [*options, *write(tmp_path / "data"), *common]))
     assert run.recipe.name == name
     data = load_run_data(run)
@@ -127,11 +128,8 @@ def test_the_served_model_of_a_recipe_predicts_what_the_run_predicts(name: str, 
     assert measured.metrics == pytest.approx(run.metrics["test"], rel=1e-4, abs=1e-4)
     assert run.spec.task == ("multilabel" if name == "voc2007" else "multiclass")
 
-    exported = export(run)
     model = served.new_name()
-    settings = run.recipe.serving.model_copy(update={"instances": 1})
-    served.repository.publish(model, exported.path, run.spec, manifest=describe(run, exported), settings=settings)
-    served.control.load(model)
+    publish_run(run, served.repository, model=model, control=served.control)
     with Client(served.triton.url, model=model, timeout_s=30) as client:
         answered = evaluate_served(client, data.test, run.spec)
         prediction = client.classify(data.test.images[0])

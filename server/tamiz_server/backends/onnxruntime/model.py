@@ -1,14 +1,18 @@
-"""A Triton Python-based backend named ``onnxruntime``: serves ``model.onnx`` as the native backend does.
+"""A Triton Python-based backend named ``onnxruntime``: serves ``model.onnx`` as Triton's native backend does.
 
-The Triton of the nvidia-pytriton wheel ships no ONNX Runtime backend. This file takes its place, so that one
-model repository runs on the embedded Triton and on the official image. It runs in Triton's own Python process
-and imports nothing of Tamiz.
+The Triton of the nvidia-pytriton wheel has no ONNX Runtime backend. This file replaces it, so that one model repository
+runs on the embedded Triton and on the official image. It runs in Triton's own Python process and imports nothing of
+Tamiz.
 
-Settings are those of the native backend: ``optimization { graph { level } }`` (-1 basic, 1 extended, 2 none,
-else all), and the parameters ``intra_op_thread_count``, ``inter_op_thread_count`` and ``execution_mode``.
-(Their meaning: triton-inference-server/onnxruntime_backend, README and src/onnxruntime.cc.) And one of its own, which
-the native backend passes over: ``micro_batch_size``, rows that a CPU computes together, for a large batch is faster in
-parts whose activations stay in the core's cache; 0 computes the batch whole, as a GPU always does.
+It honours these settings of the native backend (source of their meaning: triton-inference-server/onnxruntime_backend,
+README and src/onnxruntime.cc):
+
+- ``optimization { graph { level } }``: -1 basic, 1 extended, 2 none, otherwise all optimizations;
+- the parameters ``intra_op_thread_count``, ``inter_op_thread_count`` and ``execution_mode``.
+
+One parameter is its own, and the native backend ignores it: ``micro_batch_size``, the number of rows that a CPU
+computes together. A large batch is faster in parts, because their activations stay in the core's cache. 0 computes the
+batch in one part, as a GPU always does.
 """
 
 import json
@@ -17,14 +21,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Triton's Python process for 3.11 passes over PYTHONPATH (a fault of its pybind11, mended in pybind/pybind11#4119).
+# Triton's Python process for Python 3.11 ignores PYTHONPATH (a bug of its pybind11, fixed in pybind/pybind11#4119).
 sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-# ONNX Runtime's names of tensor types, and Triton's with their numpy types.
+# Tensor types: ONNX Runtime's name, then Triton's name and the numpy type.
 _TYPES = {
     "tensor(bool)": ("TYPE_BOOL", np.bool_),
     "tensor(uint8)": ("TYPE_UINT8", np.uint8),
@@ -47,10 +51,18 @@ _GRAPH_LEVELS = {
 
 
 class TritonPythonModel:
-    """One instance of a model: an ONNX Runtime session of its own."""
+    """One instance of a model, with its own ONNX Runtime session."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model and refuse a configuration that does not fit it, as the native backend does."""
+        """Load the model and reject a configuration that does not fit it, as the native backend does.
+
+        Args:
+            args: given by Triton: ``model_config`` as JSON, ``model_repository`` (the model's folder),
+                ``model_version``, ``model_name``, ``model_instance_kind`` and ``model_instance_device_id``.
+
+        Raises:
+            TritonModelException: the model is missing, or the configuration does not fit it.
+        """
         self.config = json.loads(args["model_config"])
         path = _model_path(args, self.config)
         if not path.is_file():
@@ -64,16 +76,16 @@ class TritonPythonModel:
         _check("output", self.config["output"], self.session.get_outputs(), self.batched, every=False)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer requests as one batch; each alone if that fails."""
+        """Compute the requests as one batch, or one by one if that fails; return one response per request."""
         feeds = [self._feed(request) for request in requests]
         if len(feeds) == 1 or not self.batched:
-            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
+            return [self._respond_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
         try:
             joint = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
             results = self._run(joint)
         except Exception:
-            # A request that the model cannot take must not harm its neighbours.
-            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
+            # One invalid request must not fail the other requests of its batch.
+            return [self._respond_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
         responses, start = [], 0
         for request, feed in zip(requests, feeds, strict=True):
             end = start + len(next(iter(feed.values())))
@@ -94,7 +106,7 @@ class TritonPythonModel:
     def _feed(self, request: Any) -> dict[str, Any]:
         return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
-    def _answer_alone(self, request: Any, feed: dict[str, Any]) -> Any:
+    def _respond_alone(self, request: Any, feed: dict[str, Any]) -> Any:
         try:
             return self._response(request, self._run(feed))
         except Exception as exc:
@@ -102,17 +114,17 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], error)
 
     def _response(self, request: Any, results: list[Any]) -> Any:
-        wanted = set(request.requested_output_names())
+        requested = set(request.requested_output_names())
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(result))
             for name, result in zip(self.outputs, results, strict=True)
-            if name in wanted
+            if name in requested
         ]
         return pb_utils.InferenceResponse(tensors)
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
-        """Leave the configuration as it is: Tamiz writes it whole, and `initialize` checks it."""
+        """Return the configuration unchanged: Tamiz writes all of it, and `initialize` checks it."""
         return auto_complete_model_config
 
 
@@ -142,7 +154,7 @@ def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
     options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
     options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 0)
     options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 0)
-    # Threads that spin while they wait take the cores from the clients of an embedded server, and from each other.
+    # Threads that spin while they wait take processor time from the clients on the same machine, and from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     mode = _parameter(config, "execution_mode", 0)
@@ -155,58 +167,60 @@ def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
 def _providers(args: dict[str, str], config: dict[str, Any]) -> list[Any]:
     available = ort.get_available_providers()
     providers = []
-    wanted = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
-    for accelerator in wanted:
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
+    for accelerator in accelerators:
         if accelerator.get("name") != "tensorrt":
             continue
         if "TensorrtExecutionProvider" in available:
             providers.append(("TensorrtExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
         else:
-            pb_utils.Logger.log_warn("TensorRT is asked for, and this ONNX Runtime has it not; going on without")
+            pb_utils.Logger.log_warn(
+                "TensorRT is configured, but this ONNX Runtime does not have it: continuing without TensorRT"
+            )
     if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in available:
         providers.append(("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
     return [*providers, "CPUExecutionProvider"]
 
 
 def _check(kind: str, configured: list[Any], actual: list[Any], batched: bool, every: bool) -> None:
-    """Compare the configuration's tensors with the model's.
+    """Compare the tensors of the configuration with those of the model.
 
     Args:
         kind: ``input`` or ``output``, for the message.
-        configured: of config.pbtxt, as JSON.
-        actual: of the session.
-        batched: whether the first dimension of the model is the batch, which the configuration leaves out.
-        every: whether the configuration must name all of the model's.
+        configured: the tensors in ``config.pbtxt``, as JSON.
+        actual: the tensors of the ONNX Runtime session.
+        batched: whether the model's first dimension is the batch, which the configuration leaves out.
+        every: whether the configuration must list all tensors of the model.
     """
     tensors = {tensor.name: tensor for tensor in actual}
     if every and len(configured) != len(actual):
         raise pb_utils.TritonModelException(
-            f"configuration expects {len(configured)} {kind}s, model provides {len(actual)}"
+            f"the configuration has {len(configured)} {kind}s, the model has {len(actual)}"
         )
     for entry in configured:
         name = entry["name"]
         if name not in tensors:
             raise pb_utils.TritonModelException(
-                f"unexpected inference {kind} '{name}', allowed {kind}s are: {', '.join(tensors)}"
+                f"the model has no {kind} '{name}'; its {kind}s are {', '.join(tensors)}"
             )
         tensor = tensors[name]
         if tensor.type not in _TYPES:
             raise pb_utils.TritonModelException(f"{kind} '{name}': type {tensor.type} is not supported")
         if _TYPES[tensor.type][0] != entry["data_type"]:
             raise pb_utils.TritonModelException(
-                f"{kind} '{name}': the configuration has {entry['data_type']}, the model {_TYPES[tensor.type][0]}"
+                f"{kind} '{name}': the configuration has {entry['data_type']}, the model has {_TYPES[tensor.type][0]}"
             )
-        # A symbolic dimension has a name or nothing where a fixed one has its size.
+        # A fixed dimension is a number; a symbolic one is a name or None.
         shape = [dim if isinstance(dim, int) and dim > 0 else -1 for dim in tensor.shape]
         if batched and shape[:1] != [-1]:
             raise pb_utils.TritonModelException(
-                f"{kind} '{name}': model does not support batching while non-zero max_batch_size is specified"
+                f"{kind} '{name}': the model does not support batching, but max_batch_size is not 0"
             )
         dims = [int(dim) for dim in entry.get("reshape", {}).get("shape", entry["dims"])]
         expected = shape[1:] if batched else shape
-        # A fixed size in the configuration narrows a symbolic one; the other way round is refused.
+        # The configuration may fix a dimension that is symbolic in the model, but not the other way round.
         fits = len(dims) == len(expected) and all(size in (-1, dim) for dim, size in zip(dims, expected, strict=True))
         if not fits:
             raise pb_utils.TritonModelException(
-                f"{kind} '{name}': the configuration has shape {dims}, the model {expected}"
+                f"{kind} '{name}': the configuration has shape {dims}, the model has {expected}"
             )

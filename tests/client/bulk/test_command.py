@@ -18,7 +18,7 @@ from conftest import TAMIZ, Served
 from fleet import MODEL, Fleet
 from graphs import make_spec
 
-from tamiz.journal import Journal
+from tamiz.bulk.journal import Journal
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(even_image: Callable[..., Path], tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_a_folder_becomes_a_csv_file(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_a_folder_is_classified_to_a_csv_file(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
     out = folder / "out.csv"
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--top-k", 2)
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def test_a_folder_becomes_a_csv_file(served: Served, tamiz: Callable[..., object
     assert "10 images, 0 of them unreadable" in done.stdout
 
 
-def test_a_broken_image_is_a_row_with_its_error_and_the_others_go_on(
+def test_an_unreadable_image_is_a_row_with_its_error_and_the_job_continues(
     served: Served, tamiz: Callable[..., object], folder: Path
 ) -> None:
     (folder / "5.png").write_bytes(b"broken")
@@ -54,9 +54,7 @@ def test_a_broken_image_is_a_row_with_its_error_and_the_others_go_on(
     assert [record["label"] for record in records if record["label"]] == [f"grey {i}" for i in range(10) if i != 5]
 
 
-def test_names_that_are_markup_or_not_utf_8_are_only_names(
-    served: Served, tamiz: Callable[..., object], folder: Path
-) -> None:
+def test_a_file_name_may_be_markup_or_not_utf_8(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
     content = (folder / "3.png").read_bytes()
     (folder / "sub[").mkdir()
     (folder / "sub[" / "b].png").write_bytes(content)
@@ -70,7 +68,7 @@ def test_names_that_are_markup_or_not_utf_8_are_only_names(
     assert b"\xff.png" in (folder / "out.csv").read_bytes()
 
 
-def test_json_is_one_document_on_one_line(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_json_output_is_one_document_on_one_line(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
     done = tamiz("classify", folder / "3.png", "--model", "grey", "--url", served.triton.url, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -78,7 +76,7 @@ def test_json_is_one_document_on_one_line(served: Served, tamiz: Callable[..., o
     assert done.stdout.count("\n") == 1
 
 
-def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_without_an_output_file_a_table_is_printed(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
     done = tamiz("classify", folder / "3.png", "--model", "grey", "--url", served.triton.url)
     assert "grey 3" in done.stdout
 
@@ -92,10 +90,15 @@ def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., obj
         pytest.param(
             ["FOLDER", "--model", "grey", "--out", "x.txt"],
             2,
-            "write a .csv, a .jsonl or a .parquet",
+            "write a .csv, .jsonl or .parquet",
             id="kind of file",
         ),
-        pytest.param(["FOLDER", "--model", "grey", "--out", "/no/where/x.csv"], 2, "No such file", id="no folder"),
+        pytest.param(
+            ["FOLDER", "--model", "grey", "--out", "/no/where/x.csv"],
+            1,
+            "cannot be written: No such file",
+            id="no folder",
+        ),
         pytest.param(["FOLDER", "--model", "gray"], 1, "unknown model: 'gray'", id="unknown model"),
         pytest.param(
             ["FOLDER", "--model", "grey", "--url", "grpc://127.0.0.1:9"],
@@ -108,7 +111,7 @@ def test_without_out_a_table_is_printed(served: Served, tamiz: Callable[..., obj
         pytest.param(["FOLDER", "--model", "grey", "--tpo-k", "1"], 2, "--tpo-k", id="unknown option"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_status(
+def test_an_error_is_one_line_and_an_exit_code(
     arguments: list[str],
     status: int,
     message: str,
@@ -137,7 +140,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def many(tmp_path: Path, even_image: Callable[..., Path]) -> Path:
-    """2,000 images in a tar file, one in a hundred broken."""
+    """A tar file of 2,000 images; one in a hundred is unreadable."""
     contents = [even_image(index).read_bytes() for index in range(10)]
     with tarfile.open(tmp_path / "many.tar", "w") as archive:
         for number in range(2000):
@@ -158,14 +161,14 @@ def read(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
-def test_a_job_killed_again_and_again_ends_with_each_row_once(
+def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
     suffix: str, slow: Fleet, many: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / f"out{suffix}"
     command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", out, "--resume", "--top-k", "2"]
     journal, part = tmp_path / f"out{suffix}.journal", tmp_path / f".out{suffix}.part"
     kills = 0
-    # The last time while the output is written, if this test is quick enough.
+    # The last kill hits while the output file is written, if this test is fast enough.
     for path, size in ((journal, 20_000), (journal, 90_000), (journal, 180_000), (part, 0)):
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while job.poll() is None:
@@ -190,7 +193,7 @@ def test_a_job_killed_again_and_again_ends_with_each_row_once(
     assert "2,000 images, 20 of them unreadable" in done.stdout
 
 
-def test_a_job_whose_server_goes_away_keeps_its_rows_and_says_how_to_go_on(
+def test_a_job_whose_server_stops_keeps_its_rows_and_explains_how_to_continue(
     tamiz: Callable[..., object], slow: Fleet, many: Path, tmp_path: Path, served: Served
 ) -> None:
     url, out = slow.url, tmp_path / "out.jsonl"
@@ -234,7 +237,7 @@ def test_an_unreadable_image_may_have_a_name_that_is_not_utf_8(
         assert "\ufffd.png" in row["error"]
 
 
-def test_a_job_that_is_done_is_not_done_again_by_resume(
+def test_resuming_a_complete_job_does_nothing(
     tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, served: Served, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
@@ -250,29 +253,29 @@ def test_a_job_that_is_done_is_not_done_again_by_resume(
     assert len(read(out)) == 1
 
 
-def test_a_broken_tar_file_is_a_row_and_the_job_goes_on_behind_it(
+def test_a_truncated_tar_file_is_a_row_and_the_job_continues_after_it(
     tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, many: Path, served: Served, tmp_path: Path
 ) -> None:
     broken, out = tmp_path / "broken.tar", tmp_path / "out.jsonl"
-    # Cut off behind the header of its 30th member.
+    # Truncated after the header of its 30th member.
     broken.write_bytes(many.read_bytes()[: 29 * 1024 + 520])
     arguments = [folder / "1.png", broken, folder, broken, "--model", "grey", "--url", served.triton.url, "--out", out]
     done = tamiz("classify", *arguments)
     assert done.returncode == 3, done.stderr
     rows = read(out)
-    faults = [place for place, row in enumerate(rows) if row["path"] == str(broken)]
-    assert faults == [30, 30 + 10 + 30]
+    errors = [place for place, row in enumerate(rows) if row["path"] == str(broken)]
+    assert errors == [30, 30 + 10 + 30]
     assert len(rows) == 71
-    assert "broken.tar: a broken tar file: " in str(rows[30]["error"])
+    assert "broken.tar: unreadable tar file: " in str(rows[30]["error"])
 
 
-def test_a_job_whose_inputs_changed_is_not_gone_on_with(
+def test_a_job_whose_inputs_have_changed_cannot_be_resumed(
     tamiz: Callable[..., object], folder: Path, served: Served, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     job = {"model": "grey", "inputs": [str(folder)], "top_k": 1, "multilabel": False}
     with Journal(out, job, resume=False) as journal:
-        # One image was taken away since, and another put in its place: the second is the same.
+        # The first image was since replaced by another one; the second is the same.
         for name in ("gone.png", "1.png"):
             journal.append({"path": f"{folder}/{name}", "label": "x", "score": 1.0, "version": 1, "error": None})
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--resume")
@@ -281,7 +284,7 @@ def test_a_job_whose_inputs_changed_is_not_gone_on_with(
     assert "the inputs have changed" in done.stderr
 
 
-def test_a_multilabel_model_gives_all_labels_over_their_thresholds(
+def test_a_multilabel_model_gives_all_labels_at_or_above_their_thresholds(
     tamiz: Callable[..., object], folder: Path, served: Served
 ) -> None:
     name = served.new_name()

@@ -72,7 +72,7 @@ def tensor(name: str, array: np.ndarray, datatype: str) -> InferInput:
 
 
 def write_echo(served: Served, model: str, names: list[str]) -> None:
-    """A graph that gives each input back, ``<type>_in`` as ``<type>_out``."""
+    """A graph that returns each input ``<type>_in`` as the output ``<type>_out``."""
     onnx_types = {name: getattr(TensorProto, ONNX_NAMES.get(name, name)) for name in names}
     save_graph(
         graph_path(served, model),
@@ -94,7 +94,7 @@ def echo_config(names: list[str], max_batch_size: int) -> model_config_pb2.Model
 
 
 @pytest.mark.parametrize("max_batch_size", [0, 4], ids=["not batched", "batched"])
-def test_inputs_and_outputs_of_every_numeric_type_come_back(
+def test_every_numeric_type_is_accepted_and_returned(
     max_batch_size: int, served: Served, model: str, triton: InferenceServerClient
 ) -> None:
     names = list(TYPES)
@@ -107,7 +107,7 @@ def test_inputs_and_outputs_of_every_numeric_type_come_back(
         assert reply.as_numpy(f"{name}_out").dtype == array.dtype
 
 
-def test_only_the_outputs_asked_for_are_sent(served: Served, model: str, triton: InferenceServerClient) -> None:
+def test_only_the_requested_outputs_are_sent(served: Served, model: str, triton: InferenceServerClient) -> None:
     names = ["FP32", "INT64"]
     write_echo(served, model, names)
     load(served, model, echo_config(names, 4))
@@ -117,7 +117,7 @@ def test_only_the_outputs_asked_for_are_sent(served: Served, model: str, triton:
 
 
 def write_lookup(served: Served, model: str, settings: dict[str, str] | None = None) -> None:
-    """A graph that fails where an index is not below 4, in a model that gathers requests into batches."""
+    """A graph that fails for an index above 3, in a model whose requests Triton joins into batches."""
     save_graph(
         graph_path(served, model),
         [helper.make_node("Gather", ["table", "index"], ["value"], axis=0)],
@@ -135,24 +135,24 @@ def write_lookup(served: Served, model: str, settings: dict[str, str] | None = N
 
 
 @pytest.mark.parametrize("settings", [{}, {"micro_batch_size": "2"}])
-def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
+def test_an_invalid_request_does_not_fail_the_other_requests_of_its_batch(
     settings: dict[str, str], served: Served, model: str, triton: InferenceServerClient
 ) -> None:
     write_lookup(served, model, settings)
     answers: dict[int, object] = {}
-    wanted = [0, 1, 99, 2, 3]
+    indices = [0, 1, 99, 2, 3]
 
-    def ask(place: int, index: int) -> None:
+    def send(place: int, index: int) -> None:
         def receive(result: object, error: object) -> None:
             answers[place] = error or result
-            if len(answers) == len(wanted):
+            if len(answers) == len(indices):
                 done.set()
 
         triton.async_infer(model, [tensor("index", np.array([[index]]), "INT64")], receive)
 
     done = threading.Event()
-    for place, index in enumerate(wanted):
-        ask(place, index)
+    for place, index in enumerate(indices):
+        send(place, index)
     assert done.wait(30)
     assert isinstance(answers.pop(2), InferenceServerException)
     assert {place: answer.as_numpy("value").item() for place, answer in answers.items()} == {
@@ -161,9 +161,9 @@ def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
         3: 20,
         4: 30,
     }
-    # They did share a run of the model: the queue held them together.
+    # The requests did share an execution of the model.
     statistics = triton.get_inference_statistics(model).model_stats[0]
-    assert statistics.execution_count < len(wanted)
+    assert statistics.execution_count < len(indices)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_a_bad_request_in_a_batch_does_not_harm_its_neighbours(
         ({"micro_batch_size": "-1"}, "micro_batch_size: expected 0 or more, got -1"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(
-    settings: dict[str, str], message: str, served: Served, model: str
-) -> None:
+def test_an_invalid_setting_is_rejected(settings: dict[str, str], message: str, served: Served, model: str) -> None:
     with pytest.raises(ServerError, match=message):
         write_lookup(served, model, settings)
 
 
-def test_the_native_backends_settings_are_taken(served: Served, model: str, triton: InferenceServerClient) -> None:
+def test_the_settings_of_the_native_backend_are_accepted(
+    served: Served, model: str, triton: InferenceServerClient
+) -> None:
     threads = {"intra_op_thread_count": "1", "inter_op_thread_count": "1", "execution_mode": "1"}
     write_lookup(served, model, threads)
     assert triton.infer(model, [tensor("index", np.array([[2]]), "INT64")]).as_numpy("value").item() == 20
@@ -200,7 +200,7 @@ def test_the_native_backends_settings_are_taken(served: Served, model: str, trit
 def test_a_batch_is_computed_in_parts_of_the_micro_batch_size(
     micro_batch_size: str | None, parts: list[int], served: Served, model: str, triton: InferenceServerClient
 ) -> None:
-    """By a graph that gives each row the number of rows it was computed with."""
+    """The graph returns for each row the number of rows that were computed together."""
     save_graph(
         graph_path(served, model),
         [
@@ -228,14 +228,14 @@ def test_a_batch_is_computed_in_parts_of_the_micro_batch_size(
 @pytest.mark.parametrize(
     ("name", "data_type", "dims", "output", "message"),
     [
-        ("picture", "UINT8", [28, 28, 1], "probabilities", "unexpected inference input 'picture'"),
-        ("image", "FP32", [28, 28, 1], "probabilities", "configuration has TYPE_FP32, the model TYPE_UINT8"),
-        ("image", "UINT8", [-1, -1, 1], "probabilities", r"shape \[-1, -1, 1\], the model \[28, 28, 1\]"),
+        ("picture", "UINT8", [28, 28, 1], "probabilities", "the model has no input 'picture'; its inputs are image"),
+        ("image", "FP32", [28, 28, 1], "probabilities", "configuration has TYPE_FP32, the model has TYPE_UINT8"),
+        ("image", "UINT8", [-1, -1, 1], "probabilities", r"shape \[-1, -1, 1\], the model has \[28, 28, 1\]"),
         ("image", "UINT8", [28, 28], "probabilities", r"shape \[28, 28\]"),
-        ("image", "UINT8", [28, 28, 1], "logits", "unexpected inference output 'logits'"),
+        ("image", "UINT8", [28, 28, 1], "logits", "the model has no output 'logits'; its outputs are probabilities"),
     ],
 )
-def test_what_the_native_backend_refuses_is_refused(
+def test_a_configuration_that_the_native_backend_rejects_is_rejected(
     name: str, data_type: str, dims: list[int], output: str, message: str, served: Served, model: str
 ) -> None:
     from graphs import write_grey_graph
@@ -248,7 +248,7 @@ def test_what_the_native_backend_refuses_is_refused(
         load(served, model, config)
 
 
-def test_a_graph_with_a_fixed_batch_is_refused_where_batching_is_asked_for(served: Served, model: str) -> None:
+def test_a_graph_with_a_fixed_batch_size_is_rejected_if_batching_is_configured(served: Served, model: str) -> None:
     save_graph(
         graph_path(served, model),
         [helper.make_node("Identity", ["x"], ["y"])],
@@ -263,7 +263,7 @@ def test_a_graph_with_a_fixed_batch_is_refused_where_batching_is_asked_for(serve
         load(served, model, config)
 
 
-def test_several_instances_answer(served: Served, model: str, triton: InferenceServerClient) -> None:
+def test_several_instances_answer_correctly(served: Served, model: str, triton: InferenceServerClient) -> None:
     write_echo(served, model, ["FP32"])
     config = echo_config(["FP32"], 4)
     config.instance_group.add(count=2)

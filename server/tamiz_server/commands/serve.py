@@ -1,0 +1,72 @@
+"""``tamiz serve``: serve a model repository with the embedded Triton."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from tamiz.console import progress_line
+from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
+from tamiz.served_version import live_versions
+
+from ..repository import Repository
+from ..triton import Triton
+
+
+def serve(
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of gRPC; 0 chooses a free one.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of HTTP; 0 chooses a free one.")] = 8000,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the Prometheus metrics; 0 chooses a free one.")
+    ] = 8002,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TAMIZ_KEY", help="Key that promote, rollback and publish must give; default: a random one, printed."
+        ),
+    ] = None,
+    log: Annotated[Path, typer.Option(help="File for Triton's log, which is overwritten.")] = Path("triton.log"),
+) -> None:
+    """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C."""
+    models = Repository(repository).models()
+    triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
+    _interrupt_on_signals()
+    try:
+        with triton:
+            progress_line(
+                f"serving {', '.join(_describe(triton.repository, model) for model in models) or 'no models yet'}"
+            )
+            progress_line(
+                f"gRPC {triton.url}, HTTP port {triton.ports.http}, metrics port {triton.ports.metrics}, log {log}"
+            )
+            progress_line("uses the given key" if key else f"key for promote and rollback: {triton.key}")
+            triton.wait()
+    except KeyboardInterrupt:
+        progress_line("stopped")
+
+
+def _interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGHUP end the command as Ctrl-C does."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    # A terminal that is closed sends SIGHUP, which nohup has ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # A second signal must not interrupt the shutdown.
+        for ignored in signals:
+            signal.signal(ignored, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, interrupt)
+
+
+def _describe(repository: Repository, model: str) -> str:
+    versions = live_versions(repository.config(model))
+    return f"{model} version {', '.join(map(str, versions)) or 'latest'}"

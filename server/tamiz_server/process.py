@@ -1,0 +1,99 @@
+"""The operating system's process of an embedded server, with all its children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+EXIT_TIMEOUT_S = 10
+"""Seconds that Triton waits for requests in flight when it ends."""
+
+_KILL_AFTER_S = EXIT_TIMEOUT_S + 5
+
+
+class ServerProcess:
+    """The process of a server.
+
+    It leads a session of its own, so that a Ctrl-C in the terminal does not reach it and `stop` reaches all its
+    children. Where the program ``setpriv`` is installed, the process also ends when this process is killed
+    (``setpriv --pdeathsig``).
+
+    Args:
+        command: the program and its arguments.
+        environment: all environment variables of the process.
+        log: file for its standard output and standard error, which is overwritten.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self._process: subprocess.Popen[bytes]
+        self._started: Future[None] = Future()
+        # Linux sends the parent-death signal when the thread that made the child ends, not when its process does. So
+        # the child is made by a thread that lives as long as the child.
+        self._thread = threading.Thread(target=self._run, name="tamiz-triton", daemon=True)
+
+    def start(self) -> None:
+        """Start the process. After an interruption (Ctrl-C), call `stop` too: the process may have been started.
+
+        Raises:
+            OSError: the program cannot be executed, or the log cannot be written.
+            ValueError: the command contains a null byte.
+        """
+        self._thread.start()
+        self._started.result()
+
+    def _run(self) -> None:
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+        try:
+            with self._log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [*guard, *self._command],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException as exc:
+            self._started.set_exception(exc)
+            return
+        self._started.set_result(None)
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Process ID."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait until the process ends; return its exit status, or minus the number of the signal that killed it."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Terminate the process, kill it after 15 s, and kill the children that it left behind."""
+        if self._thread.ident is None or self._started.exception() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

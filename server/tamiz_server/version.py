@@ -1,0 +1,122 @@
+"""One published version of a model: the folder that holds its graph, its spec and its manifest.
+
+::
+
+    <model>/<version>/model.onnx       the graph: input ``image``, output ``probabilities``
+    <model>/<version>/spec.json        the spec: labels, preprocessing and thresholds
+    <model>/<version>/manifest.json    how the version was made: hashes, metrics, library versions, time
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tamiz.errors import RepositoryError, SpecError, os_reason
+from tamiz.spec import ModelSpec
+
+GRAPH_FILE = "model.onnx"
+SPEC_FILE = "spec.json"
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version of a model.
+
+    Attributes:
+        model: name of the model.
+        version: number of the version, from 1.
+        live: whether the model's configuration has servers load this version.
+        spec: labels, preprocessing and thresholds of the version.
+        manifest: how the version was made: hashes, metrics, library versions, time of publication.
+    """
+
+    model: str
+    version: int
+    live: bool
+    spec: ModelSpec
+    manifest: dict[str, Any]
+
+
+def write_version(
+    folder: Path, *, model: str, version: int, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
+) -> None:
+    """Write the folder of a version.
+
+    Args:
+        folder: the folder to make; it must not exist.
+        model: name of the model.
+        version: number of the version.
+        graph: the ONNX file, which is copied.
+        spec: spec of the version.
+        manifest: entries of the manifest, beside the hashes and the time, which are added here.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir()
+    shutil.copyfile(graph, folder / GRAPH_FILE)
+    (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    document = {
+        "model": model,
+        "version": version,
+        "published": datetime.now(UTC).isoformat(timespec="seconds"),
+        "onnx_sha256": sha256(folder / GRAPH_FILE),
+        "spec_sha256": sha256(folder / SPEC_FILE),
+        **manifest,
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
+    """Read the folder of a version.
+
+    Raises:
+        RepositoryError: the spec or the manifest is missing or damaged.
+    """
+    model = model_folder.name
+    path = model_folder / str(version) / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise _damaged(model, version, path, os_reason(exc)) from exc
+    if not isinstance(manifest, dict):
+        raise _damaged(model, version, path, "expected a JSON object")
+    return Version(model, version, live, read_spec(model_folder, version), manifest)
+
+
+def read_spec(model_folder: Path, version: int) -> ModelSpec:
+    """Read the spec of a version.
+
+    Raises:
+        RepositoryError: the spec is missing or damaged.
+    """
+    path = model_folder / str(version) / SPEC_FILE
+    try:
+        return ModelSpec.from_json(path.read_bytes(), source=str(path))
+    except (OSError, SpecError) as exc:
+        raise _damaged(model_folder.name, version, path, os_reason(exc)) from exc
+
+
+def _damaged(model: str, version: int, path: Path, reason: str) -> RepositoryError:
+    return RepositoryError(f"model {model} version {version} is damaged: {path}: {reason}")
+
+
+def version_numbers(model_folder: Path) -> list[int]:
+    """Numbers of the versions in a model's folder, lowest first; none if there is no such folder."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in model_folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import TAMIZ, Served
+from graphs import make_spec, write_grey_graph
+from leftovers import have_ended, leftovers
+
+from tamiz_server.repository import Repository
+from tamiz_server.triton import Triton
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    path, spec = tmp_path / "models", make_spec(["a", "b"])
+    Repository(path).publish("pets", write_grey_graph(tmp_path / "graph.onnx", spec), spec)
+    return path
+
+
+def start_serving(repository: Path, tmp_path: Path, *options: str) -> tuple[subprocess.Popen[str], list[str]]:
+    command = [TAMIZ, "serve", "--repository", repository, "--log", tmp_path / "triton.log", *options]
+    ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
+    process = subprocess.Popen([*map(str, command), *ports], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, [process.stdout.readline() for _ in range(3)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_and_leaves_nothing_behind(
+    number: signal.Signals, repository: Path, tmp_path: Path
+) -> None:
+    before = leftovers()
+    process, lines = start_serving(repository, tmp_path)
+    assert "serving pets version 1" in lines[0]
+    assert "key for promote and rollback: " in lines[2]
+    pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    assert len(pids) > 2
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    assert have_ended(pids)
+    assert not leftovers() - before
+    assert "Started GRPCInferenceService" in (tmp_path / "triton.log").read_text()
+
+
+def test_triton_ends_when_the_command_is_killed_and_the_next_server_removes_its_files(
+    repository: Path, tmp_path: Path
+) -> None:
+    before = leftovers()
+    process, lines = start_serving(repository, tmp_path, "--key", "secret")
+    assert lines[2] == "uses the given key\n"
+    pids = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    assert have_ended(pids)
+    assert leftovers() - before, "the killed process could not remove its files"
+    with Triton(repository):
+        pass
+    assert not leftovers() - before
+
+
+def test_a_port_in_use_is_an_error_before_anything_starts(
+    served: Served, repository: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = tamiz("serve", "--repository", repository, "--grpc-port", served.triton.ports.grpc)
+    assert done.returncode == 1
+    assert f"port {served.triton.ports.grpc} for grpc: Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1

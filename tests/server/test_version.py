@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from graphs import make_spec
+
+from tamiz import ModelSpec, RepositoryError
+from tamiz_server.version import read_version, version_numbers, write_version
+
+SPEC = make_spec(["a", "b"])
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """The folder of the model ``pets``, with version 7."""
+    (tmp_path / "graph.onnx").write_bytes(b"a graph")
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    write_version(
+        folder / "7", model="pets", version=7, graph=tmp_path / "graph.onnx", spec=SPEC, manifest={"run": "r1"}
+    )
+    return folder
+
+
+def test_a_version_holds_the_graph_the_spec_and_the_manifest(model_folder: Path) -> None:
+    folder = model_folder / "7"
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "model.onnx", "spec.json"]
+    assert (folder / "model.onnx").read_bytes() == b"a graph"
+    assert ModelSpec.from_json((folder / "spec.json").read_text()) == SPEC
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["onnx_sha256"] == hashlib.sha256(b"a graph").hexdigest()
+    assert manifest["spec_sha256"] == hashlib.sha256((folder / "spec.json").read_bytes()).hexdigest()
+    assert (manifest["run"], manifest["model"], manifest["version"]) == ("r1", "pets", 7)
+
+
+def test_a_version_that_was_written_reads_back(model_folder: Path) -> None:
+    version = read_version(model_folder, 7, live=True)
+    assert (version.model, version.version, version.live, version.spec) == ("pets", 7, True, SPEC)
+    assert version.manifest["run"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("spec.json", "{", "spec.json"),
+        ("spec.json", None, "spec.json: No such file or directory"),
+        ("manifest.json", "{", "manifest.json: Expecting property name"),
+        ("manifest.json", "[]", "manifest.json: expected a JSON object"),
+        ("manifest.json", None, "manifest.json: No such file or directory"),
+    ],
+)
+def test_a_damaged_version_is_an_error_with_the_damaged_file(
+    name: str, content: str | None, message: str, model_folder: Path
+) -> None:
+    path = model_folder / "7" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(RepositoryError, match=f"model pets version 7 is damaged: .*{message}"):
+        read_version(model_folder, 7, live=False)
+
+
+def test_only_folders_with_a_number_are_versions(model_folder: Path) -> None:
+    (model_folder / "10").mkdir()
+    (model_folder / "notes").mkdir()
+    (model_folder / "9").write_text("a file")
+    assert version_numbers(model_folder) == [7, 10]
+    assert version_numbers(model_folder / "missing") == []
