@@ -12,7 +12,8 @@ from tamiz.errors import UsageError
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
-from tamiz_server.control import Control, change
+from tamiz_server.control import Control
+from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 
 from .graph import read_spec
@@ -170,7 +171,7 @@ def _publish(
     version = repository.publish(model, graph, spec, manifest=manifest, settings=settings)
     on_progress(f"published {model} version {version} in {repository.path}")
     if promote:
-        change(repository, model, lambda: repository.promote(model, version), control)
+        promote_version(repository, model, version, control=control)
     live = repository.live(model).version
     if control is not None and live == version and not promote:
         # The first version of a model is live without a promotion.
