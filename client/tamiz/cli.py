@@ -43,7 +43,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
             ),
         ],
     ),
-    LazyCommand("evaluate", "tamiz_train.commands.evaluate:evaluate", extra="train,cpu", summary="Evaluate a run or a served model."),
+    LazyCommand(
+        "evaluate",
+        "tamiz_train.commands.evaluate:evaluate",
+        extra="train,cpu",
+        summary="Evaluate a run or a served model.",
+    ),
     LazyCommand(
         "explain",
         "tamiz_train.commands.explain:explain",
@@ -51,7 +56,10 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         summary="Show which parts of an image led to a label (Grad-CAM).",
     ),
     LazyCommand(
-        "predict", "tamiz_train.commands.predict:predict", extra="train,cpu", summary="Classify images with a run, without a server."
+        "predict",
+        "tamiz_train.commands.predict:predict",
+        extra="train,cpu",
+        summary="Classify images with a run, without a server.",
     ),
     LazyCommand(
         "export",
@@ -66,10 +74,17 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         summary="Publish a run to the model repository as a new version.",
     ),
     LazyCommand(
-        "models", "tamiz_server.commands.models:models", extra="server", summary="List models and versions, and which are live."
+        "models",
+        "tamiz_server.commands.models:models",
+        extra="server",
+        summary="List models and versions, and which are live.",
     ),
-    LazyCommand("promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."),
-    LazyCommand("rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."),
+    LazyCommand(
+        "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
+    ),
+    LazyCommand(
+        "rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+    ),
     LazyCommand(
         "serve",
         "tamiz_server.commands.serve:serve",

@@ -198,9 +198,3 @@ class Run:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
             raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc
-
-    def predict(self, images: Any) -> Any:
-        """Former name of `inference.predict`, for callers that are not adapted yet; to be deleted."""
-        from .inference import predict
-
-        return predict(self, images)

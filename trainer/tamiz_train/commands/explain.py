@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tamiz.bulk.inputs import find_images
 from tamiz.console import ExitCode, print_json, printable
 from tamiz.errors import InvalidImageError
-from tamiz.inputs import find_images
 from tamiz.options import ImagesArgument, JsonOption
 
 from ..run import Run

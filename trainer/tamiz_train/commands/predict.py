@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tamiz.console import ExitCode, make_console, print_json
+from tamiz.bulk.inputs import find_images
+from tamiz.bulk.results import check_output, print_records, to_record, write_records
+from tamiz.console import ExitCode, print_json
 from tamiz.errors import InvalidImageError
 from tamiz.files import write_whole
-from tamiz.inputs import find_images
 from tamiz.options import ImagesArgument, JsonOption
-from tamiz.results import check_output, print_table, to_record, write_records
 
 from ..run import Run
 from .arguments import RunOption
@@ -59,7 +59,7 @@ def predict(
     elif out:
         print(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
-        print_table(records, make_console())
+        print_records(records)
     return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
 
 
