@@ -41,14 +41,14 @@ format: $(STAMP)  ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Measure a published model against the in-process limit (MODEL=digits IMAGES=data/digits/test)
-	$(BIN)/tamiz bench $(or $(IMAGES),data/digits/test) --serve --model $(or $(MODEL),digits)
+bench: $(STAMP)  ## Compare a published model with the in-process limit (MODEL=digits IMAGES=data/digits/test)
+	$(BIN)/tamiz bench served $(or $(IMAGES),data/digits/test) --serve --model $(or $(MODEL),digits)
 
-bench-client: $(STAMP)  ## Measure the client against a plain tritonclient script (MODEL=digits IMAGES=data/digits/test)
-	$(BIN)/tamiz bench-client $(or $(IMAGES),data/digits/test) --model $(or $(MODEL),digits)
+bench-client: $(STAMP)  ## Compare the client with a tritonclient script (MODEL=digits IMAGES=data/digits/test)
+	$(BIN)/tamiz bench client $(or $(IMAGES),data/digits/test) --model $(or $(MODEL),digits)
 
-bench-train: $(STAMP)  ## Measure training against a plain PyTorch loop and a loop without data
-	$(BIN)/tamiz bench-train
+bench-train: $(STAMP)  ## Compare the trainer with a PyTorch loop and a loop that loads no images
+	$(BIN)/tamiz bench training
 
 soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
 	$(BIN)/pytest -m soak --timeout 3600

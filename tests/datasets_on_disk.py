@@ -1,4 +1,4 @@
-"""Small data sets in the files in which others publish theirs."""
+"""Small data sets on disk, in the layouts of published data sets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import cv2
 import numpy as np
 
 
+def write_images(folder: Path, count: int) -> None:
+    """Write grey PNG files of 8×8 pixels; the grey level of each is its index."""
+    folder.mkdir(parents=True)
+    for index in range(count):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((8, 8), index, np.uint8))
+
+
 def write_idx(root: Path, images: np.ndarray, labels: np.ndarray, *, train: int) -> None:
-    """A data set in the files of MNIST that torchvision reads, the first images for training, the rest for test."""
+    """Write a data set in the IDX files of MNIST, with the given number of training images and the rest for testing."""
     raw = root / "raw"
     raw.mkdir(parents=True)
     for name, part in (("train", slice(None, train)), ("t10k", slice(train, None))):
@@ -23,7 +30,7 @@ def write_idx(root: Path, images: np.ndarray, labels: np.ndarray, *, train: int)
 
 
 def write_voc(root: Path, sets: Mapping[str, Mapping[str, list[str]]]) -> Path:
-    """A tree in the layout of VOC; a label that begins with ``?`` is of a difficult object."""
+    """Write a data set in the layout of PASCAL VOC; a label with a leading ``?`` marks a difficult object."""
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for split, images in sets.items():

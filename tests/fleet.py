@@ -12,7 +12,7 @@ from types import TracebackType
 
 from graphs import make_spec, write_grey_graph
 
-from tamiz_server.config import ServingSettings
+from tamiz_server.config import ModelConfig, ServingSettings
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
@@ -59,9 +59,11 @@ def publish_slow(
     graph = write_grey_graph(repository.path.parent / f"{model}.onnx", spec)
     version = repository.publish(model, graph, spec, settings=settings)
     (repository.path / model / str(version) / "model.py").write_text(_SLOW_MODEL.replace("{seconds}", str(seconds)))
-    before, config = repository.config(model), repository.config(model)
-    config.backend = "python"
-    repository.restore(model, config, instead_of=before)
+
+    def use_python_backend(config: ModelConfig) -> None:
+        config.backend = "python"
+
+    repository.update_config(model, use_python_backend)
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:

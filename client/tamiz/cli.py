@@ -1,151 +1,224 @@
-"""The ``tamiz`` command.
-
-Commands of the other packages are named as strings and imported when they are called. So all are always
-listed, ``tamiz --help`` answers at once, and a command whose extra is not installed says what to type.
-"""
+"""The ``tamiz`` command: the table of all commands, and the exit code of every error."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from . import __version__
+from .console import ExitCode
 from .errors import MissingExtraError, TamizError, UsageError
+from .lazy_commands import LazyCommand, LazyGroup
 
-# name: (where it is, the extra that it needs, one line of help), in the order of their use.
-COMMANDS = {
-    "demo": ("tamiz_bench.demo:demo", "train,server,bench,cpu", "The whole chain on handwritten digits."),
-    "train": ("tamiz_train.cli:train", "train,cpu", "Train a model by a recipe."),
-    "data check": ("tamiz_train.cli:data_check", "train,cpu", "Tell what is wrong with a recipe's data."),
-    "data show": ("tamiz_train.cli:data_show", "train,cpu", "Write a contact sheet of a recipe's images."),
-    "evaluate": ("tamiz_train.cli:evaluate", "train,cpu", "Measure a run, or a served model, on its data."),
-    "explain": ("tamiz_train.cli:explain", "train,cpu", "Show where in an image a run sees its label (Grad-CAM)."),
-    "predict": ("tamiz_train.cli:predict", "train,cpu", "Classify images with a run, without a server."),
-    "export": ("tamiz_train.cli:export", "train,cpu", "Export a run to ONNX and compare the two."),
-    "publish": (
-        "tamiz_train.cli:publish",
-        "train,cpu",
-        "Add a run to the model repository as a new version.",
-    ),
-    "models": ("tamiz_server.cli:models", "server", "List models, versions, and which are live."),
-    "promote": ("tamiz_server.cli:promote", "server", "Make a version the live one."),
-    "rollback": ("tamiz_server.cli:rollback", "server", "Undo the last promotion."),
-    "serve": ("tamiz_server.cli:serve", "server,cpu", "Serve the model repository with the embedded Triton."),
-    "classify": ("tamiz.classify:classify", "", "Classify files and folders with a served model."),
-    "bench": (
-        "tamiz_bench.cli:bench",
-        "bench,server,cpu",
-        "Measure a served model against the in-process limit.",
-    ),
-    "bench-client": (
-        "tamiz_bench.client_speed:bench_client",
-        "bench,server,cpu",
-        "Measure the client against one written from tritonclient's documentation.",
-    ),
-    "bench-preprocessing": (
-        "tamiz_bench.preprocessing_speed:bench_preprocessing",
-        "bench",
-        "Measure what preparing an image costs.",
-    ),
-    "bench-train": (
-        "tamiz_bench.training_speed:bench_train",
-        "bench,train,cpu",
-        "Measure training against a plain PyTorch loop and the limit.",
-    ),
-}
+PROGRAM = "tamiz"
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Train an image classifier, serve it with NVIDIA Triton, classify at scale.",
+COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
+    LazyCommand(
+        "demo",
+        "tamiz_bench.demo:demo",
+        extra="train,server,bench,cpu",
+        summary="Train, publish, serve and classify handwritten digits.",
+    ),
+    LazyCommand("train", "tamiz_train.commands.train:train", extra="train,cpu", summary="Train a model from a recipe."),
+    LazyGroup(
+        name="data",
+        help="Check and show the images of a recipe before training.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "check",
+                "tamiz_train.commands.data:check",
+                extra="train,cpu",
+                summary="Report the problems in a recipe's data.",
+            ),
+            LazyCommand(
+                "show",
+                "tamiz_train.commands.data:show",
+                extra="train,cpu",
+                summary="Write a contact sheet of a recipe's training images.",
+            ),
+        ],
+    ),
+    LazyCommand(
+        "evaluate",
+        "tamiz_train.commands.evaluate:evaluate",
+        extra="train,cpu",
+        summary="Evaluate a run or a served model.",
+    ),
+    LazyCommand(
+        "explain",
+        "tamiz_train.commands.explain:explain",
+        extra="train,cpu",
+        summary="Show which parts of an image led to a label (Grad-CAM).",
+    ),
+    LazyCommand(
+        "predict",
+        "tamiz_train.commands.predict:predict",
+        extra="train,cpu",
+        summary="Classify images with a run, without a server.",
+    ),
+    LazyCommand(
+        "export",
+        "tamiz_train.commands.export:export",
+        extra="train,cpu",
+        summary="Export a run to ONNX and compare its outputs with the trained model's.",
+    ),
+    LazyCommand(
+        "publish",
+        "tamiz_train.commands.publish:publish",
+        extra="train,cpu",
+        summary="Publish a run to the model repository as a new version.",
+    ),
+    LazyCommand(
+        "models",
+        "tamiz_server.commands.models:models",
+        extra="server",
+        summary="List models and versions, and which are live.",
+    ),
+    LazyCommand(
+        "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
+    ),
+    LazyCommand(
+        "rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+    ),
+    LazyCommand(
+        "serve",
+        "tamiz_server.commands.serve:serve",
+        extra="server,cpu",
+        summary="Serve the model repository with the embedded Triton.",
+    ),
+    LazyCommand("classify", "tamiz.bulk.command:classify", summary="Classify files and folders with a served model."),
+    LazyGroup(
+        name="bench",
+        help="Measure throughput and latency beside the limit of the machine.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "served",
+                "tamiz_bench.commands.served:served",
+                extra="bench,server,cpu",
+                summary="Compare a served model with the in-process limit.",
+            ),
+            LazyCommand(
+                "client",
+                "tamiz_bench.commands.client:client",
+                extra="bench,server,cpu",
+                summary="Compare the client with one written from tritonclient's documentation.",
+            ),
+            LazyCommand(
+                "preprocessing",
+                "tamiz_bench.commands.preprocessing:preprocessing",
+                extra="bench",
+                summary="Measure the time to prepare an image.",
+            ),
+            LazyCommand(
+                "training",
+                "tamiz_bench.commands.training:training",
+                extra="bench,train,cpu",
+                summary="Compare training with a plain PyTorch loop and with the limit.",
+            ),
+        ],
+    ),
 )
-GROUPS = {
-    "data": typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="Look at a recipe's images before training on them."
-    )
-}
 
 
-@app.callback(invoke_without_command=True)
-def options(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """Read the options that stand before the command."""
-    if version:
-        from . import __version__
+def main(arguments: Sequence[str] | None = None, *, commands: Sequence[LazyCommand | LazyGroup] = COMMANDS) -> NoReturn:
+    """Run the command line and exit with a code of `ExitCode`.
 
-        print(f"tamiz {__version__}")
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
+    An error is one line on standard error; ``--debug``, before or after the command, shows its traceback instead.
 
-
-def main() -> None:
-    """Run the command line: exit 0, 1 for work that failed, 2 for usage, with one line and no traceback.
-
-    3 is for work that is done, but for images that cannot be read.
+    Args:
+        arguments: the arguments without the program's name; None for those of the process.
+        commands: the commands that are available.
     """
-    # OpenCV would print a line for each broken image, which the image's error tells already.
+    # OpenCV would print a line for each unreadable image, beside the error that the image gets.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    command = make_command(commands)
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        _complete(command)
+    rest, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(app(arguments, prog_name="tamiz", standalone_mode=False) or 0)
+        status = _run(command, rest)
     except typer.TyperException as exc:
         if debug:
             raise
-        message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
-        _fail(message.rstrip("."), getattr(exc, "exit_code", 2))
+        _fail(exc.format_message().rstrip("."), exc.exit_code)
     except TamizError as exc:
         if debug:
             raise
-        _fail(str(exc), 2 if isinstance(exc, UsageError) else 1)
+        _fail(str(exc), ExitCode.USAGE if isinstance(exc, UsageError) else ExitCode.FAILED)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        _fail("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # `tamiz … | head`: nobody reads on, which is no error; what Python would flush at exit goes nowhere.
+        # The reader of a pipe such as `tamiz … | head` has exited. Python flushes standard output once more at exit,
+        # and must not meet the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-
-
-def _fail(message: str, status: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        status = ExitCode.BROKEN_PIPE
     sys.exit(status)
 
 
-def _call(name: str, arguments: list[str]) -> Any:
-    place, extra, _ = COMMANDS[name]
-    module, _, function = place.partition(":")
-    real = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+def make_command(commands: Sequence[LazyCommand | LazyGroup] = COMMANDS) -> Any:
+    """The command ``tamiz`` with its commands, none of which is imported yet."""
+    application = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+    application.callback()(_options)
+    root: Any = typer.main.get_command(application)
+    for command in commands:
+        root.add_command(command)
+    return root
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train an image classifier, serve it with NVIDIA Triton, classify at scale."""
+
+
+def _complete(command: Any) -> NoReturn:
+    """Answer a shell that asks for completions."""
     try:
-        real.command(name.rpartition(" ")[2])(getattr(importlib.import_module(module), function))
-        return typer.main.get_command(real)(arguments, prog_name=f"tamiz {name}", standalone_mode=False)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0].startswith("tamiz"):
-            raise
-        raise MissingExtraError(extra, exc.name) from exc
+        command.main(prog_name=PROGRAM)
+    except MissingExtraError:
+        # A command whose extra is missing has no completions; a message would be printed into the line being typed.
+        sys.exit(ExitCode.FAILED)
+    sys.exit(ExitCode.DONE)
 
 
-def _register(name: str, summary: str) -> None:
-    # Everything behind the command's name, --help too, is for the real command, which is not imported yet.
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-    group, _, last = name.rpartition(" ")
-
-    @(GROUPS[group] if group else app).command(last, help=summary, context_settings=settings)
-    def command(context: typer.Context) -> Any:
-        return _call(name, [argument for argument in context.args if argument != "--debug"])
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without ``--debug``, and whether it was among them; what follows ``--`` is no option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
 
 
-for _name, (_, _, _summary) in COMMANDS.items():
-    _register(_name, _summary)
-for _group, _commands in GROUPS.items():
-    app.add_typer(_commands, name=_group)
+def _run(command: Any, arguments: list[str]) -> int:
+    # Not `command.main`, which maps some errors to exit codes of its own.
+    try:
+        with command.make_context(PROGRAM, arguments) as context:
+            status = command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as exc:
+        return exc.exit_code
+    return status or ExitCode.DONE
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
 
 if __name__ == "__main__":
     main()

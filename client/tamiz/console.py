@@ -1,4 +1,4 @@
-"""What commands print: one console, one form of JSON, and the exit codes."""
+"""Console output of the commands: tables, JSON documents, progress lines and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH_WITHOUT_TERMINAL = 160
-"""Columns of a table that is written to a file or a pipe, which has no width of its own."""
+"""Width in characters of output that goes to a file or a pipe, which have no width."""
 
 
 class ExitCode(enum.IntEnum):
@@ -23,7 +23,7 @@ class ExitCode(enum.IntEnum):
     Attributes:
         DONE: the work is done.
         FAILED: the work failed.
-        USAGE: an argument, an option, a setting or a recipe is wrong; nothing was done.
+        USAGE: an argument, an option, a setting or a recipe is wrong.
         UNREADABLE_IMAGES: the work is done, except for images that cannot be read.
         INTERRUPTED: Ctrl-C or a signal ended the command.
         BROKEN_PIPE: the reader of the output went away, as in ``tamiz … | head``.
@@ -38,13 +38,19 @@ class ExitCode(enum.IntEnum):
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """The console of a command: as wide as the terminal, or 160 columns where the output is no terminal."""
+    """Make a console as wide as the terminal, or 160 columns wide when the output is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
 
 
 def print_table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; cells are shown as plain text, without rich's markup."""
+    """Print a table.
+
+    Args:
+        headers: titles of the columns.
+        rows: cells of each row. Square brackets are printed as they are, since cells are not rich markup; a cell that
+            is a `rich.text.Text` keeps its style.
+    """
     table = Table(*headers)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
@@ -52,15 +58,15 @@ def print_table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on one line, as ``--json`` promises."""
+    """Print a JSON document on one line, for ``--json``."""
     print(json.dumps(document), flush=True)
 
 
 def progress_line(line: str) -> None:
-    """Print a line about the progress of the work, at once."""
+    """Print a line about the progress of the work and flush it."""
     print(line, flush=True)
 
 
 def printable(text: str) -> str:
-    """Text that may hold a file name that is not UTF-8, with the bytes that cannot be shown replaced."""
+    """Replace the bytes of a file name that are not UTF-8, so that the text can be printed."""
     return os.fsencode(text).decode(errors="replace")

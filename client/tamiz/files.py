@@ -1,76 +1,104 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all, and their checksums."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import OutputError, os_reason
+from .locks import lock
 
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A file beside another to write to, which takes that one's place at the end of the block.
+    """Give a temporary file in the same folder to write to, and rename it to ``path`` when the block ends.
 
-    Where the block fails, or the process is killed in it, the file stays what it was, or absent. What a killed process
-    left beside it is overwritten by the next.
+    When the block raises, or the process is killed inside it, ``path`` keeps its earlier content, or stays absent.
+    The temporary file of a killed process is overwritten by the next writer.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The path of the temporary file, which is empty.
 
     Raises:
-        UsageError: the file cannot be written, or another process is writing it.
+        OutputError: the file cannot be written, or another process is writing it.
     """
-    with _beside(path) as part:
-        yield part
-        # On the disk before the name, and the name before anything that it makes needless is deleted.
-        _sync(part)
-        part.replace(path)
+    with _temporary_file(path) as temporary:
+        yield temporary
+        # The content reaches the disk before the new name does, and the new name before the caller deletes
+        # anything that the file replaces.
+        _sync(temporary)
+        temporary.replace(path)
         _sync(path.parent)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8.
+    """Write a file completely or not at all.
+
+    Args:
+        path: the file to write.
+        content: text, which is written as UTF-8, or bytes.
 
     Raises:
-        UsageError: the file cannot be written, or another process is writing it.
+        OutputError: the file cannot be written, or another process is writing it.
     """
-    with staged(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    with staged(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before the work that it is to hold.
+    """Check that a file can be written, before the work that produces its content starts.
 
     Raises:
-        UsageError: the file cannot be written, or another process is writing it.
+        OutputError: the file cannot be written, or another process is writing it.
     """
-    with _beside(path) as part:
-        part.unlink()
+    with _temporary_file(path) as temporary:
+        temporary.unlink()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    part = path.with_name(f".{path.name}.part")
+def _temporary_file(path: Path) -> Iterator[Path]:
+    """An empty, locked file beside ``path``, which is deleted when the block raises."""
+    temporary = path.with_name(f".{path.name}.part")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                # It took the other's place between the two lines above, and must not be emptied there.
-                raise BlockingIOError
+        with temporary.open("ab") as file:
+            # Another writer may have renamed its finished file between our opening and our locking it. Then we hold
+            # the lock of the finished file, which must not be truncated.
+            if not lock(file.fileno()) or not _is_same_file(file.fileno(), temporary):
+                raise OutputError(f"{path}: another process is writing it; wait until that process ends")
             try:
                 file.truncate(0)
-                yield part
+                yield temporary
             except BaseException:
-                part.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
-    except BlockingIOError as exc:
-        raise UsageError(f"{path}: another process is writing it") from exc
     except OSError as exc:
-        raise UsageError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise OutputError(f"{path}: cannot be written: {os_reason(exc)}") from exc
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:

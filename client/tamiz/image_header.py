@@ -1,8 +1,8 @@
-"""What an image file says of itself, read before anything of it is decoded.
+"""Header of an image file: its format and size, read before the image is decoded.
 
-A small file can claim to be huge, or be of a format whose decoder few have tried to break. So the kind of file and
-its size are read here, from the first bytes and in Python, and what is not on the list or over the limits never
-reaches a decoder.
+A small file can claim a huge image, or have a format whose decoder is little tested against malicious files. So the
+format and the size are read here in Python. A file of an unsupported format or above the limits never reaches a
+decoder.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from dataclasses import dataclass
 from .errors import InvalidImageError
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Largest image file, in bytes."""
+
 MAX_PIXELS = 64_000_000
-"""Largest image, in pixels. Decoding takes at most 16 bytes for each (a progressive JPEG keeps its coefficients beside
-the pixels, and turning it by its EXIF orientation keeps a second copy): 1 GB."""
+"""Largest image, in pixels. Decoding needs at most 16 bytes for each pixel, so at most 1 GB: a progressive JPEG has its
+coefficients in memory beside the pixels, and applying EXIF orientation makes a second copy of the pixels."""
 
 MAX_SCANS = 100
-"""Most scans of a progressive JPEG, each of which costs a pass over all its pixels; encoders write about 10."""
+"""Largest number of scans in a progressive JPEG. Each scan costs a pass over all pixels; encoders write about 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself.
+    """Format and size of an image file.
 
     Attributes:
         format: ``JPEG``, ``PNG``, ``WebP``, ``TIFF`` or ``BMP``.
-        width: in pixels, as stored: before EXIF orientation is applied.
-        height: in pixels.
+        width: stored width in pixels, before EXIF orientation is applied.
+        height: stored height in pixels, before EXIF orientation is applied.
     """
 
     format: str
@@ -38,14 +40,14 @@ class Header:
 
 
 def read_header(name: str, content: bytes) -> Header:
-    """Find out what kind of image a file is and how large.
+    """Read the format and the size of an image file.
 
     Args:
-        name: of the image, for the message.
-        content: the whole file.
+        name: name of the image, for error messages.
+        content: content of the whole file.
 
     Raises:
-        InvalidImageError: not one of the formats, broken already in its header, or over the limits.
+        InvalidImageError: the format is not supported, the header is damaged, or a limit is exceeded.
     """
     if len(content) > MAX_FILE_BYTES:
         raise InvalidImageError(f"{name}: {len(content)} bytes; the limit is {MAX_FILE_BYTES}")
@@ -53,25 +55,25 @@ def read_header(name: str, content: bytes) -> Header:
         raise InvalidImageError(f"{name}: empty")
     found = next((entry for entry in _FORMATS if content.startswith(entry[0], entry[1])), None)
     if found is None:
-        raise InvalidImageError(f"{name}: not an image that can be decoded ({', '.join(FORMATS)})")
+        raise InvalidImageError(f"{name}: not an image of a supported format ({', '.join(FORMATS)})")
     _, _, kind, read = found
     try:
         width, height = read(content)
     except (struct.error, LookupError, ValueError) as exc:
-        raise InvalidImageError(f"{name}: a {kind} file that is broken, cut off or animated") from exc
+        raise InvalidImageError(f"{name}: the {kind} file is damaged, truncated or animated") from exc
     if width <= 0 or height <= 0:
-        raise InvalidImageError(f"{name}: {kind} of {width}×{height} pixels")
+        raise InvalidImageError(f"{name}: {kind} file of {width}×{height} pixels")
     if width * height > MAX_PIXELS:
-        raise InvalidImageError(f"{name}: {kind} of {width}×{height} pixels; the limit is {MAX_PIXELS:,}")
+        raise InvalidImageError(f"{name}: {kind} file of {width}×{height} pixels; the limit is {MAX_PIXELS:,}")
     return Header(kind, width, height)
 
 
 def _jpeg(content: bytes) -> tuple[int, int]:
-    """Walk the segments to the frame header (ITU-T T.81, B.1.1.3 and B.2.2)."""
+    """Walk through the segments to the frame header (ITU-T T.81, B.1.1.3 and B.2.2)."""
     place = 2
     while True:
         if content[place] != 0xFF:
-            # Decoders skip what stands between segments, so it is skipped here too.
+            # Decoders skip bytes between segments, and so does this.
             place = content.index(b"\xff", place)
         marker = content[place + 1]
         if marker == 0xFF:
@@ -80,9 +82,9 @@ def _jpeg(content: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", content, place + 5)
             if marker in _JPEG_PROGRESSIVE and content.count(b"\xff\xda", place) > MAX_SCANS:
                 raise ValueError("too many scans")
-            # The decoder would paint what is missing of a file that is cut off in grey, and say nothing.
+            # The decoder would fill the missing part of a truncated file with grey and report no error.
             if content.rfind(b"\xff\xd9", place) < 0:
-                raise ValueError("no end")
+                raise ValueError("no end of image")
             return width, height
         elif marker in _JPEG_BARE:
             place += 2
@@ -90,17 +92,18 @@ def _jpeg(content: bytes) -> tuple[int, int]:
             place += 2 + struct.unpack_from(">H", content, place + 2)[0]
 
 
-# All SOF markers: C0 to CF but for DHT, JPG and DAC. Without a length: TEM, RST0 to 7, SOI, and a stuffed zero.
+# Frame headers: SOF markers C0 to CF without DHT, JPG and DAC. Markers without a length: TEM, RST0 to RST7, SOI, and
+# a stuffed zero.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 def _png(content: bytes) -> tuple[int, int]:
-    """Walk all chunks to the last (PNG, third edition, 5.3).
+    """Walk through all chunks to the last one (PNG, third edition, 5.3).
 
-    Animated files are refused: OpenCV's decoder of them writes where it must not when their frames contradict each
-    other (4.11; found by the corpus of mutated images).
+    Animated files are rejected: when their frames contradict each other, the decoder of OpenCV 4.11 writes out of
+    bounds, as tests with mutated images showed.
     """
     if content[12:16] != b"IHDR":
         raise ValueError("IHDR is not first")
@@ -118,17 +121,17 @@ _PNG_ANIMATED = frozenset({b"acTL", b"fcTL", b"fdAT"})
 
 def _bmp(content: bytes) -> tuple[int, int]:
     (header_bytes,) = struct.unpack_from("<I", content, 14)
-    # The old header has 16-bit sizes; in the others a negative height means that the rows go down.
+    # The oldest header has 16-bit sizes. In the others a negative height means that the rows are stored top-down.
     width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", content, 18)
     return width, abs(height)
 
 
 def _webp(content: bytes) -> tuple[int, int]:
-    """The canvas, of each of the three kinds of WebP (RFC 9649, 2.5 to 2.7)."""
+    """Read the canvas size of a lossy, lossless or extended WebP file (RFC 9649, 2.5 to 2.7)."""
     kind = content[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(content[place : place + 3], "little") + 1 for place in (24, 27))
-        content[29]
+        content[29]  # the last byte of this chunk; its absence is an IndexError
     elif kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", content, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
@@ -140,7 +143,7 @@ def _webp(content: bytes) -> tuple[int, int]:
 
 
 def _tiff(content: bytes) -> tuple[int, int]:
-    """The larger of the image and its tile: a decoder makes room for either (TIFF 6.0, sections 2 and 15)."""
+    """The larger of the image and its tile, since a decoder allocates memory for both (TIFF 6.0, sections 2 and 15)."""
     order = "<" if content[:2] == b"II" else ">"
     (place,) = struct.unpack_from(f"{order}I", content, 4)
     (entries,) = struct.unpack_from(f"{order}H", content, place)
@@ -156,7 +159,7 @@ def _tiff(content: bytes) -> tuple[int, int]:
 
 _TIFF_SIZES = frozenset({256, 257, 322, 323})
 
-# Signature, its place, name, reader.
+# Signature, its offset in the file, name of the format, function that reads the size.
 _FORMATS: tuple[tuple[bytes, int, str, Callable[[bytes], tuple[int, int]]], ...] = (
     (b"\xff\xd8\xff", 0, "JPEG", _jpeg),
     (b"\x89PNG\r\n\x1a\n", 0, "PNG", _png),

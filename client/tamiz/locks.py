@@ -1,4 +1,4 @@
-"""File locks: one process at a time, released by the operating system however the process ends (``flock``)."""
+"""File locks (``flock``): one process at a time; the operating system releases them when the process ends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def lock(descriptor: int, *, wait: bool = False) -> bool:
     """Lock an open file or folder until its descriptor is closed.
 
     Args:
-        descriptor: of the open file.
-        wait: wait until the lock is free.
+        descriptor: descriptor of the open file or folder.
+        wait: whether to wait while another process holds the lock.
 
     Returns:
-        False when another process holds the lock and ``wait`` is false.
+        True when the lock is held; False when another process holds it and ``wait`` is false.
 
     Raises:
-        OSError: the file system has no locks.
+        OSError: the file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,13 +28,17 @@ def lock(descriptor: int, *, wait: bool = False) -> bool:
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
-    """Open a file or a folder for reading and lock it; ``os.close`` of the descriptor releases the lock.
+    """Open a file or folder for reading and lock it; ``os.close`` of the descriptor releases the lock.
+
+    Args:
+        path: the file or folder.
+        wait: whether to wait while another process holds the lock.
 
     Returns:
-        the descriptor; None when another process holds the lock and ``wait`` is false.
+        The descriptor; None when another process holds the lock and ``wait`` is false.
 
     Raises:
-        OSError: the file cannot be opened, or the file system has no locks.
+        OSError: the file cannot be opened, or the file system does not support locks.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, so that each has one name and one help text everywhere."""
+"""Command-line options that several commands share: the same name and help text in each of them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Annotated, TypeAlias
 import typer
 
 DEFAULT_REPOSITORY = Path("model_repository")
+"""Folder of the model repository unless ``--repository`` names another."""
 
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document, as the last line.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 ModelOption: TypeAlias = Annotated[str, typer.Option("--model", help="Name of the model.")]
 RepositoryOption: TypeAlias = Annotated[Path, typer.Option("--repository", help="Folder of the model repository.")]
-UrlOption: TypeAlias = Annotated[str, typer.Option("--url", help="The server, or several: grpc://host:port,host:port.")]
+UrlOption: TypeAlias = Annotated[
+    str, typer.Option("--url", help="URL of the server, or of several: grpc://host:port,host:port.")
+]
 RunningServerOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--url", help="Also change this running server of the repository, grpc://host:port."),
+    typer.Option("--url", help="URL of a running server of the repository, which is changed too: grpc://host:port."),
 ]
 KeyOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--key", envvar="TAMIZ_KEY", help="Key of the server, which `tamiz serve` prints; or set TAMIZ_KEY."),
+    typer.Option("--key", envvar="TAMIZ_KEY", help="Key of the server, as `tamiz serve` prints it."),
 ]
 ImagesArgument: TypeAlias = Annotated[
-    list[Path], typer.Argument(help="Image files, and folders that are searched for image files.")
+    list[Path], typer.Argument(help="Image files, or folders that are searched for image files.")
 ]

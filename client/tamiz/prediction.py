@@ -1,4 +1,4 @@
-"""Prediction: what the model says of one image."""
+"""Prediction: the labels and probabilities that a model gives to one image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from .spec import ModelSpec
 
 
 class Scored(NamedTuple):
-    """A label with its probability."""
+    """A label with its probability.
+
+    Attributes:
+        label: the label.
+        score: its probability, from 0 to 1.
+    """
 
     label: str
     score: float
@@ -21,17 +26,17 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one version of a model says of one image.
+    """The labels and probabilities that one version of a model gives to one image.
 
     Attributes:
         label: the most probable label.
-        score: its probability.
-        index: its place in the model's labels.
+        score: probability of ``label``, from 0 to 1.
+        index: index of ``label`` among the model's labels.
         top: the ``top_k`` most probable labels with their probabilities, best first.
-        labels: multilabel only: all labels at or above their thresholds, most probable first.
-        version: of the model that answered; 0 for a training run that is not published.
-        model: its name.
-        position: of the image among those given to `classify_many`, from 0. Equality leaves it out.
+        labels: all labels at or above their thresholds, most probable first; empty for a multiclass model.
+        version: version of the model that answered; 0 for a training run that is not published.
+        model: name of the model.
+        position: index of the image among those given to `classify_many`, from 0. Comparison ignores it.
     """
 
     label: str
@@ -57,27 +62,30 @@ def interpret(
 
     Args:
         probabilities: float32 ``[batch, classes]``.
-        spec: of the version that gave them.
-        top_k: how many labels each prediction's ``top`` holds, at most all.
-        version: that gave them.
-        model: its name.
-        positions: of the images among the caller's; 0, 1, … where None.
+        spec: spec of the version that computed the probabilities.
+        top_k: number of labels in ``top`` of each prediction; limited to the number of labels of the model.
+        version: version that computed the probabilities.
+        model: name of the model.
+        positions: index of each image among those of the caller; None for 0, 1, ….
+
+    Returns:
+        One prediction for each row of ``probabilities``.
     """
     positions = positions or range(len(probabilities))
     classes = len(spec.labels)
     k = min(top_k, classes)
-    # Stable, so that of equal probabilities the first label wins, as in argmax, which is the faster of the two.
+    # The sort is stable, so that the first of equally probable labels wins, as it does in the faster argmax.
     best = probabilities.argmax(1)[:, None] if k == 1 else np.argsort(-probabilities, 1, kind="stable")[:, :k]
     scores = np.take_along_axis(probabilities, best, axis=1)
     predictions = []
     for row, (position, indices, values) in enumerate(zip(positions, best.tolist(), scores.tolist(), strict=True)):
         top = tuple(Scored(spec.labels[i], score) for i, score in zip(indices, values, strict=True))
-        held = _over_thresholds(probabilities[row], spec) if spec.thresholds is not None else ()
-        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, held, version, model, position))
+        labels = _over_thresholds(probabilities[row], spec) if spec.thresholds is not None else ()
+        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, labels, version, model, position))
     return predictions
 
 
 def _over_thresholds(probabilities: npt.NDArray[np.float32], spec: ModelSpec) -> tuple[Scored, ...]:
     pairs = zip(spec.labels, probabilities.tolist(), spec.thresholds or (), strict=True)
-    held = [Scored(label, score) for label, score, threshold in pairs if score >= threshold]
-    return tuple(sorted(held, key=lambda item: -item.score))
+    found = [Scored(label, score) for label, score, threshold in pairs if score >= threshold]
+    return tuple(sorted(found, key=lambda item: -item.score))

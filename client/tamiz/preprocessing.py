@@ -1,11 +1,14 @@
-"""Image file to the uint8 array that a model takes: the only preprocessing for evaluation and serving.
+"""Preprocessing: from an image file to the uint8 array that is the input of a model.
 
-The trainer's evaluation, the export's check and every client call `prepare`, so the three cannot differ.
-A change here that alters one pixel is a new `PREPROCESSING_REVISION`; golden hashes in the tests hold it:
+Evaluation, the check of an export and every client call the same `prepare`, so their inputs cannot differ. A change
+that alters one pixel needs a new `PREPROCESSING_REVISION`; hashes of golden images in the tests make sure of it.
 
-1. decodes the whole image, then resizes it.
-2. decodes a JPEG of at least twice the size that is needed at a half, a quarter or an eighth, which libjpeg-turbo does
-   in the frequency domain: several times faster, and without the aliasing of a linear resize from the whole image.
+Revisions:
+
+1. decodes the whole image and resizes it.
+2. decodes a JPEG that has at least twice the required size at a half, a quarter or an eighth of its size.
+   libjpeg-turbo does this in the frequency domain, which is several times faster and avoids the aliasing of a linear
+   resize from the whole image.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidImageError
+from .errors import InvalidImageError, os_reason
 from .image_header import MAX_FILE_BYTES, Header, read_header
 from .spec import Preprocessing
 
@@ -28,6 +31,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview
 """A path, the bytes of an image file, or pixels: uint8 ``[height, width, 3]`` RGB or ``[height, width]`` grey."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Suffixes of image files, in lower case."""
 
 _REDUCED = {
     1: 0,
@@ -35,70 +39,73 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-"""Bits to join to the flag of a colour, which still decides the colour, whatever the name of the bit."""
+"""OpenCV flags that decode at 1/1, 1/2, 1/4 and 1/8 of the size. They are combined with the flag of a colour, which
+decides the colour, although the names of these flags mention grey."""
+
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
-# One image is the work of one thread: parallelism comes from many images, and OpenCV's own threads
-# would only fight over the cores with them.
+
+# Images are prepared in parallel, each in one thread. OpenCV's own threads would only compete for the same cores.
 cv2.setNumThreads(1)
 
 
 def prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels:
-    """Decode an image and bring it to the size that a model takes.
+    """Decode an image and resize it to the input size of a model.
 
     Args:
         image: a path, the bytes of an image file, or pixels.
-        preprocessing: of the model version that will classify it.
+        preprocessing: settings of the model version that will classify the image.
 
     Returns:
         uint8 ``[height, width, channels]``, contiguous.
 
     Raises:
-        InvalidImageError: the image cannot be read.
+        InvalidImageError: the image is unreadable, too large or of an unsupported format.
     """
     return resize(decode(image, preprocessing.colour, enough_for=preprocessing), preprocessing)
 
 
 def decode(image: ImageSource, colour: str, *, enough_for: Preprocessing | None = None) -> Pixels:
-    """Decode an image as it should be seen.
+    """Decode an image to pixels in display orientation.
 
-    EXIF orientation is applied; alpha is dropped; palettes, CMYK and 16 bits become 8-bit RGB or grey.
+    EXIF orientation is applied, alpha is dropped, and palettes, CMYK and 16-bit values become 8-bit RGB or grey.
 
     Args:
         image: a path, the bytes of an image file, or pixels.
         colour: ``RGB`` or ``L``.
-        enough_for: what the pixels will be resized to; from revision 2 on a large JPEG is decoded smaller for it.
+        enough_for: settings to which the pixels will be resized. From revision 2 on, a large JPEG is decoded at a
+            reduced size that is still large enough for them.
 
     Returns:
-        uint8 ``[height, width, 3]`` for RGB, ``[height, width]`` for L, of the image's own size, or of that size
+        uint8 ``[height, width, 3]`` for RGB, ``[height, width]`` for L, in the size of the image or in that size
         divided by 2, 4 or 8.
 
     Raises:
-        InvalidImageError: the image cannot be read.
+        InvalidImageError: the image is unreadable, too large or of an unsupported format.
     """
     if isinstance(image, np.ndarray):
         return _from_pixels(image, colour)
     name, content = _read(image)
     header = read_header(name, content)
     reduction = _reduction(header, enough_for) if enough_for is not None and enough_for.revision >= 2 else 1
-    # Not IMREAD_GRAYSCALE: each codec has a grey of its own, and pixels of the same image must give the same.
+    # Not IMREAD_GRAYSCALE, for which each codec has its own conversion: a file and its pixels must give the same grey.
     flag = cv2.IMREAD_COLOR_RGB if colour == "RGB" else cv2.IMREAD_ANYCOLOR
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | _REDUCED[reduction])
     except cv2.error as exc:
         raise InvalidImageError(f"{name}: {exc.err or 'cannot be decoded'}") from exc
     if pixels is None:
-        raise InvalidImageError(f"{name}: {header.format} that cannot be decoded")
+        raise InvalidImageError(f"{name}: this {header.format} file cannot be decoded")
     if colour == "L" and pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
     return pixels  # type: ignore[return-value]
 
 
 def resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Bring decoded pixels to the model's input size.
+    """Resize decoded pixels to the input size of a model.
 
     Args:
-        pixels: uint8 ``[height, width, 3]`` or ``[height, width]``, as `decode` gives them.
-        preprocessing: of the model version.
+        pixels: uint8 ``[height, width, 3]`` or ``[height, width]``, as `decode` returns them.
+        preprocessing: settings of the model version.
 
     Returns:
         uint8 ``[height, width, channels]``, contiguous.
@@ -109,7 +116,7 @@ def resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
         if preprocessing.resize == "crop":
             pixels = _centre_crop(pixels, preprocessing)
         pixels = _scale(pixels, preprocessing.height, preprocessing.width, preprocessing)
-    # A no-copy view for L, and for pixels that are contiguous already.
+    # This makes no copy of pixels that are contiguous; L gets its channel axis here.
     return np.ascontiguousarray(pixels.reshape(preprocessing.shape))
 
 
@@ -118,43 +125,44 @@ def _read(image: ImageSource) -> tuple[str, bytes]:
         content = bytes(image)
         name = f"{len(content)} bytes"
     elif not isinstance(image, str | os.PathLike):
-        raise InvalidImageError(f"{type(image).__name__}: an image is a path, the bytes of a file, or a uint8 array")
+        raise InvalidImageError(
+            f"{type(image).__name__}: not an image; give a path, the bytes of an image file, or a uint8 array"
+        )
     else:
         path = Path(image)
         name = str(path)
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                # A pipe would be waited for, a device would never end.
+                # Reading a pipe could block, and reading a device could never end.
                 raise InvalidImageError(f"{name}: not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise InvalidImageError(f"{name}: {status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
             with path.open("rb") as file:
-                # Not more, also of a file that grows.
+                # Limited, because the file may be growing.
                 content = file.read(status.st_size)
         except InvalidImageError:
             raise
         except (OSError, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            raise InvalidImageError(f"{name}: {reason}") from exc
+            raise InvalidImageError(f"{name}: {os_reason(exc)}") from exc
     return name, content
 
 
 def _reduction(header: Header, preprocessing: Preprocessing) -> int:
-    """By how much a JPEG may be decoded smaller and still have at least the pixels that it is resized to."""
+    """The largest divisor of a JPEG's size (1, 2, 4 or 8) that leaves at least the size to which it is resized."""
     if header.format != "JPEG":
         return 1
-    # Its EXIF orientation may turn it by 90 degrees, so it must be enough either way.
+    # EXIF orientation may rotate the image by 90 degrees, so the reduced size must be sufficient either way.
     scale = min(
-        min(height / needed_height, width / needed_width)
+        min(height / required_height, width / required_width)
         for height, width in ((header.height, header.width), (header.width, header.height))
-        for needed_height, needed_width in [_needed(height, width, preprocessing)]
+        for required_height, required_width in [_required_size(height, width, preprocessing)]
     )
     return next((reduction for reduction in (8, 4, 2) if scale >= reduction), 1)
 
 
-def _needed(height: int, width: int, preprocessing: Preprocessing) -> tuple[float, float]:
-    """Height and width at which a whole image has the pixels that the model takes, before any is cut off or added."""
+def _required_size(height: int, width: int, preprocessing: Preprocessing) -> tuple[float, float]:
+    """Height and width to which the whole image is scaled, before pixels are cut off or added."""
     target = preprocessing.height, preprocessing.width
     if preprocessing.resize == "squash":
         return target
@@ -169,8 +177,8 @@ def _from_pixels(pixels: Pixels, colour: str) -> Pixels:
     rgb = pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or not (rgb or pixels.ndim == 2) or pixels.size == 0:
         raise InvalidImageError(
-            f"array of {pixels.dtype} {list(pixels.shape)}: pixels are uint8 [height, width, 3] RGB or "
-            "[height, width] grey"
+            f"array of {pixels.dtype} {list(pixels.shape)}: pixels must be uint8 [height, width, 3] RGB "
+            "or [height, width] grey"
         )
     if colour == "RGB":
         return pixels if rgb else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
@@ -185,7 +193,7 @@ def _scale(pixels: Pixels, height: int, width: int, preprocessing: Preprocessing
 
 
 def _centre_crop(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
-    # Cropping before resizing gives what torchvision's Resize + CenterCrop gives, and resizes only what is kept.
+    # The result is that of torchvision's Resize and CenterCrop; cropping first resizes only the pixels that are kept.
     height, width = pixels.shape[:2]
     aspect = preprocessing.width / preprocessing.height
     box_height = max(1, round(min(height, width / aspect) * preprocessing.crop_fraction))

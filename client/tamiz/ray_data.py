@@ -1,6 +1,6 @@
-"""Ray Data: classify a data set that is larger than one client machine can handle.
+"""Ray Data: classify a data set that is too large for one client machine.
 
-Ray spreads the images and Tamiz does the rest, so there is nothing of Ray in here; the extra ``ray`` installs it.
+Ray distributes the images and Tamiz classifies them; this module does not import Ray. The extra ``ray`` installs it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .bulk.results import to_record
 from .client import Client
 from .errors import UsageError, suggest
-from .results import to_record
 
 
 class Classify:
-    """For ``Dataset.map_batches``: adds the columns ``label``, ``score``, ``version`` and ``error``.
+    """Callable for ``Dataset.map_batches`` that adds the columns ``label``, ``score``, ``version`` and ``error``.
 
-    A model of several labels adds ``labels`` too, those over their thresholds, the likeliest first, joined by bars.
-    All other columns stay. An image that cannot be read has ``""`` for its labels, NaN for its score, 0 for its
-    version; one that was read ``""`` for its error: whole columns of one type, whatever is in a block.
+    For a multilabel model it also adds ``labels``: the labels at or above their thresholds, most probable first,
+    joined by ``|``. All other columns are kept. A row with an unreadable image has empty labels, a NaN score and
+    version 0; a row with a readable image has an empty ``error``. So each column has one type in every block.
 
     Args:
-        column: with the images: ``bytes`` of files, ``image`` for uint8 arrays, or paths that every worker can read.
-        client: arguments of `tamiz.Client`.
+        column: name of the column with the images: the bytes of image files, uint8 arrays, or paths that every worker
+            can read.
+        client: keyword arguments of `tamiz.Client`.
 
     Example::
 
@@ -43,21 +44,30 @@ class Classify:
     def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Classify one batch of rows.
 
+        Args:
+            batch: one array for each column, all of the same length.
+
+        Returns:
+            The columns of the batch and the new ones.
+
         Raises:
-            UsageError: there is no such column.
-            ServerError: the servers did not answer in ``timeout_s``. Ray then ends the job, unless its
-                ``DataContext`` says otherwise (``actor_task_retry_on_errors``, ``max_errored_blocks``).
+            UsageError: the batch has no column of this name.
+            ServerError: the servers did not answer within ``timeout_s``. Ray then ends the job, unless its
+                ``DataContext`` is set otherwise (``actor_task_retry_on_errors``, ``max_errored_blocks``).
         """
         if self.column not in batch:
-            raise UsageError(f"column: {self.column!r}{suggest(self.column, batch)}")
-        outcomes = self.client.classify_many(iter(batch[self.column]), on_error="return")
+            raise UsageError(f"unknown column: {self.column!r}{suggest(self.column, batch)}")
+        outcomes = list(self.client.classify_many(iter(batch[self.column]), on_error="return"))
+        if not outcomes:
+            # No image was classified, so the client may not have read the spec, which decides the columns.
+            self.client.refresh()
         multilabel = self.client.spec.task == "multilabel"
         records = [to_record("", outcome, multilabel=multilabel) for outcome in outcomes]
 
         def texts(name: str) -> npt.NDArray[np.str_]:
             return np.array([record[name] or "" for record in records], np.str_)
 
-        done = {
+        columns = {
             **batch,
             "label": texts("label"),
             "score": np.array([record["score"] for record in records], np.float32),
@@ -66,5 +76,5 @@ class Classify:
         }
         if multilabel:
             joined = ["|".join(scored["label"] for scored in record.get("labels", ())) for record in records]
-            done["labels"] = np.array(joined, np.str_)
-        return done
+            columns["labels"] = np.array(joined, np.str_)
+        return columns

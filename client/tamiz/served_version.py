@@ -33,18 +33,23 @@ def live_versions(config: model_config_pb2.ModelConfig) -> list[int]:
 
 
 def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
-    """Find the live version and its spec in a model's configuration.
+    """Read the live version and its spec from a model configuration; of several live versions, the newest.
 
     Raises:
-        SpecError: the model was not published by Tamiz, or its spec cannot be read or does not fit the input.
+        SpecError: the model was not published by Tamiz, or its spec is malformed, too new, or does not fit the input.
     """
     live = live_versions(config)
     if not live:
-        raise SpecError(f"model {config.name}: its configuration names no live version; publish it with tamiz")
+        raise SpecError(
+            f"model {config.name}: its configuration names no live version; publish the model with `tamiz publish`"
+        )
     version = live[-1]
     key = f"{SPEC_PARAMETER}{version}"
     if key not in config.parameters:
-        raise SpecError(f"model {config.name}: no spec for version {version} in its configuration ({key})")
+        raise SpecError(
+            f"model {config.name}: no spec for version {version} in its configuration (parameter {key}); "
+            "publish the model with `tamiz publish`"
+        )
     spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in config.input}
     if shapes.get(INPUT_NAME) != spec.preprocessing.shape:

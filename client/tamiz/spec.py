@@ -1,7 +1,7 @@
-"""ModelSpec: all that a client must know about one version of a model.
+"""ModelSpec: everything that a client must know about one version of a model.
 
-It is made once, when training ends, and travels unchanged with the version: beside the weights, in the
-ONNX file's metadata and in Triton's model configuration, from where any client reads it.
+The spec is written once, when training ends, and is copied unchanged with the version: beside the weights, to the
+metadata of the ONNX file, and to Triton's model configuration, where every client reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import SpecError
 
 SCHEMA_VERSION = 1
 PREPROCESSING_REVISION = 2
-"""The newest revision, which new models get; `tamiz.preprocessing` defines each."""
+"""The newest revision, which new models use; `tamiz.preprocessing` defines every revision."""
 
 INPUT_NAME = "image"
 """Name of the graph's input, uint8 ``[batch, height, width, channels]``."""
@@ -33,18 +33,19 @@ Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
 class Preprocessing(BaseModel):
-    """How an image becomes the model's uint8 input; carried out by `tamiz.preprocessing.prepare`.
+    """How an image becomes the uint8 input of a model; `tamiz.preprocessing.prepare` does it.
 
     Attributes:
-        revision: which pixel-exact definition of these settings holds.
-        height: pixels of the model's input.
-        width: pixels of the model's input.
+        revision: number of the pixel-exact definition of these settings.
+        height: height of the model's input in pixels.
+        width: width of the model's input in pixels.
         colour: ``RGB`` (3 channels) or ``L`` (1 channel, luma).
-        resize: ``squash`` to the size; ``crop`` the largest centred box of the size's aspect ratio; ``pad``
-            the whole image with black to the size's aspect ratio.
-        crop_fraction: share of the largest box's sides that ``crop`` keeps.
-        interpolation: ``linear`` takes the four nearest pixels, without antialiasing. ``area`` averages all
-            covered pixels when it shrinks (antialiased, and several times slower); enlarging, it is linear.
+        resize: how the aspect ratio of an image becomes that of the input. ``squash`` distorts the image; ``crop``
+            cuts out the largest centred box of the input's aspect ratio; ``pad`` adds black bars to the whole image.
+        crop_fraction: fraction of the sides of the largest box that ``crop`` keeps, above 0 and at most 1.
+        interpolation: ``linear`` interpolates between the four nearest pixels, without antialiasing. ``area``
+            averages all covered pixels when it shrinks an image, which antialiases and is several times slower; it is
+            the same as ``linear`` when it enlarges.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,17 +60,24 @@ class Preprocessing(BaseModel):
 
     @property
     def channels(self) -> int:
-        """3 for RGB, 1 for L."""
+        """Number of channels: 3 for RGB, 1 for L."""
         return 3 if self.colour == "RGB" else 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one prepared image: (height, width, channels)."""
+        """Shape of one prepared image, (height, width, channels)."""
         return self.height, self.width, self.channels
 
 
 class Normalisation(BaseModel):
-    """``(x / 255 - mean) / std`` for each channel. Informative for a client: the graph itself applies it."""
+    """Normalisation of each channel, ``(x / 255 - mean) / std``.
+
+    The graph applies it, so a client must not; the spec has it for information.
+
+    Attributes:
+        mean: mean of each channel, of values between 0 and 1.
+        std: standard deviation of each channel, of values between 0 and 1.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,15 +86,16 @@ class Normalisation(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """The contract between one trained version and all who use it.
+    """The contract between one trained version of a model and the programs that use it.
 
     Attributes:
-        schema_version: of this document; a reader refuses a newer one.
-        task: ``multiclass`` (one label an image, softmax) or ``multilabel`` (any number, sigmoid).
-        labels: in the order of the model's outputs.
-        thresholds: multilabel only, one probability a label: a label holds at or above its threshold.
+        schema_version: version of this document's format; a reader rejects a newer one.
+        task: ``multiclass`` (exactly one label for each image, softmax) or ``multilabel`` (any number of labels,
+            sigmoid).
+        labels: names of the labels, in the order of the model's outputs.
+        thresholds: probability from which each label is predicted; None for ``multiclass``.
         preprocessing: how an image becomes the input.
-        normalisation: what the graph does to the input first.
+        normalisation: normalisation that the graph applies to the input.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,7 +114,7 @@ class ModelSpec(BaseModel):
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels are not unique")
         if (self.thresholds is not None) != (self.task == "multilabel"):
-            raise ValueError("thresholds belong to multilabel, and only there")
+            raise ValueError("multilabel requires thresholds, and multiclass must have none")
         if self.thresholds is not None and len(self.thresholds) != len(self.labels):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
         channels = self.preprocessing.channels
@@ -114,20 +123,20 @@ class ModelSpec(BaseModel):
         return self
 
     def to_json(self) -> str:
-        """One line of JSON that `from_json` reads back to an equal spec."""
+        """The spec as one line of JSON, from which `from_json` makes an equal spec."""
         return self.model_dump_json()
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "spec") -> ModelSpec:
-        """Read a spec.
+        """Read a spec from JSON.
 
         Args:
             text: the JSON document.
-            source: where it came from, for the message.
+            source: name of the file or model that the text comes from, for error messages.
 
         Raises:
-            SpecError: it is not JSON, lacks or misplaces something, has a newer schema, or names a
-                preprocessing revision that this version of Tamiz does not know.
+            SpecError: the text is not JSON, a value is missing or wrong, or the schema or the preprocessing revision
+                is newer than this version of Tamiz supports.
         """
         try:
             document = json.loads(text)
@@ -135,7 +144,7 @@ class ModelSpec(BaseModel):
             raise SpecError(f"{source}: not JSON: {exc}") from exc
         if not isinstance(document, dict):
             raise SpecError(f"{source}: not a JSON object")
-        _refuse_newer(document, source)
+        _check_supported(document, source)
         try:
             return cls.model_validate(document)
         except ValidationError as exc:
@@ -143,26 +152,26 @@ class ModelSpec(BaseModel):
 
 
 def describe(exc: ValidationError) -> str:
-    """All problems of a pydantic validation in one line, each with its place and value."""
+    """All problems that a pydantic validation found, on one line, each with the path of the value."""
     problems = []
     for error in exc.errors(include_url=False):
-        place = ".".join(str(part) for part in error["loc"])
+        path = ".".join(str(part) for part in error["loc"])
         message = error["msg"].removeprefix("Value error, ")
-        problems.append(f"{place}: {message}" if place else message)
+        problems.append(f"{path}: {message}" if path else message)
     return "; ".join(problems)
 
 
-def _refuse_newer(document: dict[str, Any], source: str) -> None:
+def _check_supported(document: dict[str, Any], source: str) -> None:
     schema = document.get("schema_version", SCHEMA_VERSION)
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise SpecError(
-            f"{source}: schema {schema} is newer than {SCHEMA_VERSION}, the newest this Tamiz reads; upgrade tamiz"
+            f"{source}: schema {schema} is newer than {SCHEMA_VERSION}, the newest supported schema; upgrade tamiz"
         )
     preprocessing = document.get("preprocessing")
     if isinstance(preprocessing, dict):
         revision = preprocessing.get("revision")
         if isinstance(revision, int) and not 1 <= revision <= PREPROCESSING_REVISION:
             raise SpecError(
-                f"{source}: preprocessing revision {revision} is unknown; this Tamiz knows 1 to "
-                f"{PREPROCESSING_REVISION}; upgrade tamiz"
+                f"{source}: preprocessing revision {revision} is unknown; supported: 1 to {PREPROCESSING_REVISION}; "
+                "upgrade tamiz"
             )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 from tamiz.errors import UsageError
 from tamiz.transports import open_transport, parse_url
@@ -87,10 +86,3 @@ def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
     with Control(url, key) as control:
         control.models()
         yield control
-
-
-def change(repository: Any, model: str, alter: Callable[[], Any], control: Control | None) -> None:
-    """Deprecated: use `tamiz_server.promote` and `tamiz_server.rollback`."""
-    from .promotion import follow
-
-    follow(repository, model, alter(), control)

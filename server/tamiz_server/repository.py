@@ -237,23 +237,3 @@ class Repository:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-    def promote(self, model: str, version: int) -> ConfigChange:
-        """Deprecated: use `tamiz_server.promote`."""
-        from . import promotion
-
-        before = self.config(model)
-        promotion.promote(self, model, version)
-        return ConfigChange(before, self.config(model))
-
-    def rollback(self, model: str) -> ConfigChange:
-        """Deprecated: use `tamiz_server.rollback`."""
-        from . import promotion
-
-        before = self.config(model)
-        promotion.rollback(self, model)
-        return ConfigChange(before, self.config(model))
-
-    def restore(self, model: str, config: ModelConfig, *, instead_of: ModelConfig) -> None:
-        """Deprecated: use `update_config`."""
-        self.update_config(model, lambda current: current.CopyFrom(config) if current == instead_of else None)

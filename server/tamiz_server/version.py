@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tamiz.errors import RepositoryError, SpecError, os_reason
+from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 
 GRAPH_FILE = "model.onnx"
@@ -114,9 +114,3 @@ def version_numbers(model_folder: Path) -> list[int]:
     if not model_folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in model_folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,41 +10,47 @@ import pytest
 
 from tamiz_bench.demo import DemoError, demo
 from tamiz_server.repository import Repository
+from tamiz_train.inference import predict
 from tamiz_train.recipe import load_recipe
-from tamiz_train.run import Run
 
 
 @dataclass
-class First:
-    """A first demo, and its folder."""
+class FirstDemo:
+    """A folder in which the demo ran once.
+
+    Attributes:
+        folder: working directory of the command.
+        done: the command's exit code and output.
+    """
 
     folder: Path
     done: subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def first(tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> First:
+def first(
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> FirstDemo:
     folder = tmp_path_factory.mktemp("demo")
-    return First(folder, tamiz("demo", cwd=folder))
+    return FirstDemo(folder, tamiz("demo", cwd=folder))
 
 
 def reported_version(folder: Path) -> int:
     return json.loads((folder / "reports" / "digits" / "report.json").read_text())["version"]
 
 
-def test_the_demo_ends_with_all_predictions_equal(first: First) -> None:
+def test_the_demo_serves_the_predictions_of_the_trainer(first: FirstDemo) -> None:
     assert first.done.returncode == 0, first.done.stderr
-    assert "predictions that agree        360 of 360" in first.done.stdout
+    assert "equal predictions             360 of 360" in first.done.stdout
     assert "digits version 1" in first.done.stdout
 
 
-def test_a_second_demo_is_version_2_and_fails_loudly_where_served_predictions_differ(
-    first: First, monkeypatch: pytest.MonkeyPatch
+def test_a_second_demo_publishes_version_2_and_fails_when_served_predictions_differ(
+    first: FirstDemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = Run.predict
     assert reported_version(first.folder) == 1
     monkeypatch.chdir(first.folder)
-    monkeypatch.setattr(Run, "predict", lambda run, images: list(reversed(predict(run, images))))
+    monkeypatch.setattr("tamiz_bench.demo.predict", lambda run, images: list(reversed(predict(run, images))))
     short = [f"tracking.uri=sqlite:///{first.folder / 'mlflow.db'}", "train.epochs=1"]
     monkeypatch.setattr("tamiz_bench.demo.load_recipe", lambda name: load_recipe(name, short))
     with pytest.raises(DemoError, match="served predictions differ from the trainer's"):

@@ -20,8 +20,8 @@ from graphs import even, make_spec
 import tamiz
 from tamiz import AsyncClient, Client, errors
 from tamiz.engine.concurrency import CORES
-from tamiz_server.config import ServingSettings
-from tamiz_server.control import change
+from tamiz_server.config import ModelConfig, ServingSettings
+from tamiz_server.promotion import promote, rollback
 
 
 def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
@@ -222,10 +222,11 @@ def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) ->
 def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec(["a", "b"]))
-    config = served.repository.config(name)
-    before = served.repository.config(name)
-    del config.parameters["tamiz.spec.1"]
-    served.repository.restore(name, config, instead_of=before)
+
+    def drop_spec(config: ModelConfig) -> None:
+        del config.parameters["tamiz.spec.1"]
+
+    served.repository.update_config(name, drop_spec)
     served.control.load(name)
     with (
         pytest.raises(tamiz.SpecError, match=f"model {name}: no spec for version 1"),
@@ -241,10 +242,10 @@ def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_la
         assert client.classify(even(9)).label == "old 9"
         served.publish(name, make_spec([f"new {i}" for i in range(12)], 32, 32, "RGB"))
         assert client.classify(even(9)).label == "old 9", "published is not yet live"
-        change(served.repository, name, lambda: served.repository.promote(name, 2), served.control)
+        promote(served.repository, name, 2, control=served.control)
         prediction = client.classify(even(11, 12))
         assert (prediction.label, prediction.version, client.live_version) == ("new 11", 2, 2)
-        change(served.repository, name, lambda: served.repository.rollback(name), served.control)
+        rollback(served.repository, name, control=served.control)
         assert client.classify(even(3)).label == "old 3"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tamiz.errors import UsageError
-from tamiz.files import check_writable, staged, write_whole
+from tamiz import OutputError
+from tamiz.files import check_writable, sha256, staged, write_whole
 
 
-def test_a_file_takes_the_place_of_the_one_before_it(tmp_path: Path) -> None:
+def test_a_written_file_replaces_the_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_whole(path, "größer")
     assert path.read_bytes() == "größer".encode()
@@ -20,26 +21,26 @@ def test_a_file_takes_the_place_of_the_one_before_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_a_block_that_raises_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_whole(path, "before")
 
-    def write_half(part: Path) -> None:
-        part.write_text("half")
+    def write_half(temporary: Path) -> None:
+        temporary.write_text("half")
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), staged(path) as part:
-        write_half(part)
+    with pytest.raises(ZeroDivisionError), staged(path) as temporary:
+        write_half(temporary)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+def test_the_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     code = (
         "import os, pathlib, signal, sys; from tamiz.files import staged\n"
-        "with staged(pathlib.Path(sys.argv[1])) as part:\n"
-        "    part.write_text('a long half'); os.kill(os.getpid(), signal.SIGKILL)"
+        "with staged(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('a long half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, path], timeout=60)
     assert killed.returncode == -signal.SIGKILL
@@ -49,21 +50,27 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_cannot_write_a_file_at_once(tmp_path: Path) -> None:
+def test_a_second_writer_of_a_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
-    with staged(path) as part:
-        part.write_text("first")
-        with pytest.raises(UsageError, match=r"metrics\.json: another process is writing it"):
+    with staged(path) as temporary:
+        temporary.write_text("first")
+        with pytest.raises(OutputError, match=r"metrics\.json: another process is writing it"):
             write_whole(path, "second")
     assert path.read_text() == "first"
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"file/metrics\.json: cannot be written: Not a directory"):
+    with pytest.raises(OutputError, match=r"file/metrics\.json: cannot be written: Not a directory"):
         check_writable(tmp_path / "file" / "metrics.json")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="folder: cannot be written: Is a directory"):
+    with pytest.raises(OutputError, match="folder: cannot be written: Is a directory"):
         check_writable(tmp_path / "folder")
     check_writable(tmp_path / "new.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_checksum_of_a_file_is_its_sha_256_in_hexadecimal(tmp_path: Path) -> None:
+    content = b"\x00" * 1_000_000 + b"end"
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert sha256(tmp_path / "model.onnx") == hashlib.sha256(content).hexdigest()

@@ -36,7 +36,7 @@ def saved(kind: str, size: tuple[int, int] = SIZE, **options: object) -> bytes:
         pytest.param("BMP", {}, id="BMP"),
     ],
 )
-def test_the_header_tells_kind_and_size(kind: str, options: dict[str, object]) -> None:
+def test_the_header_gives_format_and_size(kind: str, options: dict[str, object]) -> None:
     header = read_header("x", saved(kind, **options))
     assert (header.format, header.width, header.height) == (kind, *SIZE)
 
@@ -72,17 +72,17 @@ def many_scans() -> bytes:
             tiff(width=10, height=10, tile_width=1 << 20, tile_height=1 << 20), "1048576×1048576 pixels", id="tile"
         ),
         pytest.param(bmp(0, 5), "0×5 pixels", id="no pixels"),
-        pytest.param(tiff(width=10), "TIFF file that is broken", id="no height"),
-        pytest.param(many_scans(), "JPEG file that is broken", id="scans"),
+        pytest.param(tiff(width=10), "the TIFF file is damaged", id="no height"),
+        pytest.param(many_scans(), "the JPEG file is damaged", id="scans"),
         pytest.param(
             saved("PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]), "or animated", id="animated PNG"
         ),
-        pytest.param(b"GIF89a" + bytes(50), "not an image that can be decoded", id="GIF"),
-        pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "not an image that can be decoded", id="JPEG 2000"),
-        pytest.param(b"v/1\x01" + bytes(50), "not an image that can be decoded", id="OpenEXR"),
+        pytest.param(b"GIF89a" + bytes(50), "not an image of a supported format", id="GIF"),
+        pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "not an image of a supported format", id="JPEG 2000"),
+        pytest.param(b"v/1\x01" + bytes(50), "not an image of a supported format", id="OpenEXR"),
     ],
 )
-def test_what_is_too_large_or_not_on_the_list_never_reaches_a_decoder(
+def test_a_file_that_is_too_large_or_unsupported_never_reaches_a_decoder(
     content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
@@ -91,7 +91,7 @@ def test_what_is_too_large_or_not_on_the_list_never_reaches_a_decoder(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF", "BMP"])
-def test_a_file_cut_off_anywhere_is_an_invalid_image(kind: str) -> None:
+def test_a_file_truncated_anywhere_is_an_invalid_image(kind: str) -> None:
     content = saved(kind)
     prepare(content, SETTINGS)
     for end in np.linspace(0, len(content) - 1, 60, dtype=int):

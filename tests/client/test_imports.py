@@ -24,7 +24,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
 
 
-def test_the_client_works_without_the_trainer_and_the_server() -> None:
+def test_the_client_works_without_the_extras() -> None:
     code = "import tamiz; [getattr(tamiz, name) for name in tamiz.__all__]; tamiz.Client(model='x').close()"
     done = run(code)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_every_command_is_listed_and_one_without_its_extra_says_what_to_type() -
     assert 'pip install "tamiz[train,cpu]"' in missing.stderr
 
 
-def test_what_is_exported_is_sorted_complete_and_there() -> None:
+def test_the_exported_names_are_sorted_complete_and_available() -> None:
     assert list(tamiz.__all__) == sorted(tamiz.__all__)
     assert set(tamiz.__all__) == {name for name in dir(tamiz) if name != "__version__"}
     public = {

@@ -20,7 +20,7 @@ RAMP = np.stack(
     ],
     axis=2,
 ).astype(np.uint8)
-"""RGB, 60×80: red grows downwards, green to the right."""
+"""RGB, 60×80: red increases downwards, green to the right."""
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -92,7 +92,7 @@ def test_revision_2_gives_the_same_pixels_on_every_machine(colour: str, resize: 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(40, 40), (480, 640), (640, 480), (1000, 300), (2000, 2000)])
-def test_revision_2_sees_the_same_picture_as_revision_1(size: tuple[int, int], resize: str) -> None:
+def test_revision_2_gives_nearly_the_pixels_of_revision_1(size: tuple[int, int], resize: str) -> None:
     first, second = (
         prepare(photo(*size), Preprocessing(revision=revision, height=64, width=64, resize=resize)).astype(int)
         for revision in (1, 2)
@@ -113,7 +113,7 @@ def test_revision_2_sees_the_same_picture_as_revision_1(size: tuple[int, int], r
         ((128, 1000), "crop", 2),
     ],
 )
-def test_a_large_jpeg_is_decoded_no_smaller_than_it_is_needed(
+def test_a_large_jpeg_is_decoded_at_the_smallest_sufficient_size(
     size: tuple[int, int], resize: str, reduction: int
 ) -> None:
     settings = Preprocessing(height=64, width=64, resize=resize)
@@ -126,7 +126,9 @@ def test_a_large_jpeg_is_decoded_no_smaller_than_it_is_needed(
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("colour", ["RGB", "L"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (224, 224), (7, 5)])
-def test_any_size_becomes_contiguous_uint8_of_the_models_shape(size: tuple[int, int], colour: str, resize: str) -> None:
+def test_an_image_of_any_size_becomes_contiguous_uint8_of_the_model_shape(
+    size: tuple[int, int], colour: str, resize: str
+) -> None:
     settings = Preprocessing(height=224, width=200, colour=colour, resize=resize)
     pixels = prepare(np.full((*size, 3), 7, np.uint8), settings)
     assert pixels.shape == settings.shape
@@ -134,7 +136,7 @@ def test_any_size_becomes_contiguous_uint8_of_the_models_shape(size: tuple[int, 
     assert pixels.flags.c_contiguous
 
 
-def test_path_bytes_and_pixels_of_one_image_give_the_same(tmp_path: Path) -> None:
+def test_path_bytes_and_pixels_of_one_image_give_the_same_input(tmp_path: Path) -> None:
     settings = Preprocessing(height=30, width=30)
     content = png(cv2.cvtColor(RAMP, cv2.COLOR_RGB2BGR))
     path = tmp_path / "ramp.png"
@@ -160,7 +162,7 @@ def test_pad_keeps_the_whole_image_between_black_bars() -> None:
     assert not pixels[30:].any()
 
 
-def test_area_averages_what_linear_passes_over() -> None:
+def test_area_averages_pixels_that_linear_skips() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::8] = 255
     area = prepare(stripes, Preprocessing(height=8, width=8, interpolation="area"))
@@ -172,7 +174,7 @@ def test_area_averages_what_linear_passes_over() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
     upright = Image.fromarray(RAMP)
-    # What a camera stores so that a viewer, who undoes it, shows the upright image.
+    # The stored image is rotated so that a viewer that applies the orientation shows it upright.
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
@@ -213,7 +215,7 @@ def test_sixteen_bits_become_eight() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_a_grey_model_gets_the_same_from_a_file_and_from_its_pixels(suffix: str, tmp_path: Path) -> None:
+def test_a_grey_model_gets_the_same_input_from_a_file_and_from_its_pixels(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(noise()).save(path)
     np.testing.assert_array_equal(decode(path, "L"), decode(decode(path, "RGB"), "L"))
@@ -229,14 +231,14 @@ def test_grey_pixels_for_an_rgb_model_have_three_equal_channels() -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"not an image", id="text"),
-        pytest.param(png(RAMP)[:60], id="cut off"),
+        pytest.param(png(RAMP)[:60], id="truncated"),
         pytest.param(png(RAMP)[:-20], id="PNG without its end"),
         pytest.param(photo(40, 40)[:-100], id="JPEG without its end"),
-        pytest.param(b"\xff\xd8\xff\xe0" + b"\0" * 50, id="JPEG in name only"),
+        pytest.param(b"\xff\xd8\xff\xe0" + b"\0" * 50, id="JPEG signature only"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="SVG"),
     ],
 )
-def test_what_cannot_be_decoded_is_an_invalid_image_that_names_the_file(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_decoded_is_an_invalid_image_that_names_the_file(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(content)
     with pytest.raises(InvalidImageError, match="broken.png") as caught:
@@ -268,6 +270,6 @@ def test_a_missing_file_and_a_folder_are_invalid_images(tmp_path: Path) -> None:
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_pixels_of_another_shape_or_type_are_refused(pixels: np.ndarray) -> None:
+def test_pixels_of_another_shape_or_type_are_rejected(pixels: np.ndarray) -> None:
     with pytest.raises(InvalidImageError, match=r"uint8 \[height, width, 3\]"):
         prepare(pixels, Preprocessing(height=8, width=8))

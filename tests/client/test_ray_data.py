@@ -12,6 +12,7 @@ import pytest
 from conftest import Served
 from graphs import grey_level, make_spec
 
+from tamiz import UsageError
 from tamiz.ray_data import Classify
 
 
@@ -19,7 +20,7 @@ def png(index: int) -> bytes:
     return cv2.imencode(".png", np.full((28, 28), grey_level(index, 10), np.uint8))[1].tobytes()
 
 
-def test_a_batch_gets_its_labels_and_a_broken_image_its_error(served: Served) -> None:
+def test_a_batch_gets_labels_and_an_unreadable_image_gets_its_error(served: Served) -> None:
     classify = Classify(url=served.triton.url, model="grey")
     batch = {"bytes": np.array([png(3), b"broken", png(5)], object), "name": np.array(["a", "b", "c"])}
     done = classify(batch)
@@ -31,13 +32,25 @@ def test_a_batch_gets_its_labels_and_a_broken_image_its_error(served: Served) ->
     assert done["name"].tolist() == ["a", "b", "c"]
 
 
-def test_a_model_of_several_labels_gives_those_over_their_thresholds(served: Served) -> None:
+def test_a_multilabel_model_adds_the_labels_at_or_above_their_thresholds(served: Served) -> None:
     name = served.new_name()
     labels = [f"grey {index}" for index in range(10)]
     served.publish(name, make_spec(labels, task="multilabel", thresholds=(0.2,) * 10))
     done = Classify(url=served.triton.url, model=name)({"bytes": np.array([png(4), b"broken"], object)})
     assert done["labels"][0].split("|")[0] == "grey 4"
     assert done["labels"][1] == ""
+
+
+def test_an_empty_batch_gets_the_same_columns(served: Served) -> None:
+    done = Classify(url=served.triton.url, model="grey")({"bytes": np.array([], object)})
+    assert {name: len(column) for name, column in done.items()} == dict.fromkeys(
+        ("bytes", "label", "score", "version", "error"), 0
+    )
+
+
+def test_an_unknown_column_is_rejected_with_the_closest_name(served: Served) -> None:
+    with pytest.raises(UsageError, match="unknown column: 'bytes'; did you mean 'byte'"):
+        Classify(url=served.triton.url, model="grey")({"byte": np.array([png(1)], object)})
 
 
 _JOB = """
@@ -59,19 +72,19 @@ labelled.write_parquet("labels")
 
 
 @pytest.mark.soak
-def test_two_workers_of_ray_classify_a_data_set(served: Served, tmp_path: Path) -> None:
-    # In a process of its own: Ray leaves processes and warnings of its own in the one that it runs in.
+def test_two_ray_workers_classify_a_data_set(served: Served, tmp_path: Path) -> None:
+    # In a separate process, because Ray leaves processes and warnings behind in its own.
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", _JOB, served.triton.url],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tests}:{tests / 'client'}"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [tests, tests / "client", *sys.path]))},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    # One table, though an image of a single block is broken.
+    # One table, although one block has an unreadable image.
     answers = {row["number"]: row for row in pq.read_table(tmp_path / "labels").to_pylist()}
     assert "not an image" in answers.pop(7)["error"]
     assert {number: row["label"] for number, row in answers.items()} == {

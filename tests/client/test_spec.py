@@ -23,15 +23,15 @@ def test_a_multilabel_spec_reads_back_equal_from_its_json() -> None:
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
-def test_a_newer_schema_is_refused_with_both_numbers() -> None:
+def test_a_newer_schema_is_rejected_with_both_numbers() -> None:
     newer = SCHEMA_VERSION + 1
     with pytest.raises(SpecError, match=f"schema {newer} is newer than {SCHEMA_VERSION}"):
         ModelSpec.from_json(document(schema_version=newer, a_new_key=1))
 
 
-def test_an_unknown_preprocessing_revision_is_refused_with_both_numbers() -> None:
+def test_an_unknown_preprocessing_revision_is_rejected_with_both_numbers() -> None:
     preprocessing = json.loads(document())["preprocessing"] | {"revision": 99, "a_new_key": 1}
-    with pytest.raises(SpecError, match=f"revision 99 is unknown; this Tamiz knows 1 to {PREPROCESSING_REVISION}"):
+    with pytest.raises(SpecError, match=f"revision 99 is unknown; supported: 1 to {PREPROCESSING_REVISION}"):
         ModelSpec.from_json(document(preprocessing=preprocessing))
 
 
@@ -41,26 +41,26 @@ def test_an_unknown_preprocessing_revision_is_refused_with_both_numbers() -> Non
         pytest.param({"labels": ["cat", "cat"]}, "labels are not unique", id="labels twice"),
         pytest.param({"labels": ["cat"]}, "1 labels are too few for multiclass", id="one label"),
         pytest.param({"labels": ["cat", ""]}, "labels.1", id="empty label"),
-        pytest.param({"thresholds": [0.5, 0.5]}, "thresholds belong to multilabel", id="thresholds of multiclass"),
-        pytest.param({"task": "multilabel"}, "thresholds belong to multilabel", id="multilabel without"),
+        pytest.param({"thresholds": [0.5, 0.5]}, "multilabel requires thresholds", id="thresholds of multiclass"),
+        pytest.param({"task": "multilabel"}, "multilabel requires thresholds", id="multilabel without"),
         pytest.param({"task": "multilabel", "thresholds": [0.5]}, "1 thresholds for 2 labels", id="too few"),
         pytest.param({"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, "must give 1 means", id="channels"),
         pytest.param({"normalisation": {"mean": [0], "std": [0]}}, "normalisation.std.0", id="division by zero"),
         pytest.param({"wrong": 1}, "wrong", id="unknown key"),
     ],
 )
-def test_a_spec_that_does_not_fit_together_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_contradictory_spec_is_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         ModelSpec.from_json(document(**changes))
 
 
 @pytest.mark.parametrize("changes", [{"schema_version": "2"}, {"schema_version": 0}])
-def test_a_schema_in_another_form_is_refused_too(changes: dict[str, object]) -> None:
+def test_a_malformed_schema_version_is_rejected(changes: dict[str, object]) -> None:
     with pytest.raises(SpecError, match="schema_version"):
         ModelSpec.from_json(document(**changes))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
-def test_what_is_no_json_object_is_refused_with_its_source(text: str) -> None:
+def test_text_that_is_not_a_json_object_is_rejected_with_its_source(text: str) -> None:
     with pytest.raises(SpecError, match=r"^here: not (JSON|a JSON object)"):
         ModelSpec.from_json(text, source="here")

@@ -30,7 +30,7 @@ from tamiz.transports.requests import (
 )
 from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError
 from tamiz_server.config import ServingSettings
-from tamiz_server.control import change
+from tamiz_server.promotion import promote
 
 WANTED = [index % 10 for index in range(100)]
 
@@ -57,7 +57,7 @@ def test_a_version_that_changes_under_http_is_followed(served: Served) -> None:
     with Client(http(served), model=name) as client:
         assert client.classify(even(9)).label == "old 9"
         served.publish(name, make_spec([f"new {i}" for i in range(10)], 32, 32, "RGB"))
-        change(served.repository, name, lambda: served.repository.promote(name, 2), served.control)
+        promote(served.repository, name, 2, control=served.control)
         assert client.classify(even(9)).label == "new 9"
         assert client.stats.version_changed == 1
 

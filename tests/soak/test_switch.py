@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 import time
@@ -16,7 +15,7 @@ from conftest import Served
 from graphs import grey_level, make_spec
 
 from tamiz import Prediction
-from tamiz_server.control import change
+from tamiz_server.promotion import promote
 
 SWITCHES = 50
 CALLERS = 8
@@ -80,8 +79,7 @@ def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabel
             try:
                 for turn in range(SWITCHES):
                     time.sleep(0.5)
-                    promote = functools.partial(served.repository.promote, name, 2 - turn % 2)
-                    change(served.repository, name, promote, served.control)
+                    promote(served.repository, name, 2 - turn % 2, control=served.control)
             except Exception as exc:
                 failures.append(f"switch: {exc!r}")
             finally:

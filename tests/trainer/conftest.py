@@ -21,7 +21,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_recipe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recipe]:
-    """The recipe `digits`, shortened, untracked, and writing into a folder of the tests."""
+    """Loads the recipe `digits` with two epochs, without tracking, and with runs in a temporary folder."""
     runs = tmp_path_factory.mktemp("runs")
 
     def make(*overrides: str) -> Recipe:
@@ -33,11 +33,11 @@ def tiny_recipe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture(scope="session")
 def trained(tiny_recipe: Callable[..., Recipe]) -> Run:
-    """A finished run; tests that change it take a copy."""
+    """A finished run that tests must not change."""
     return train(tiny_recipe())
 
 
 @pytest.fixture
 def run(trained: Run, tmp_path: Path) -> Run:
-    """A finished run of the test's own."""
+    """A finished run that the test may change."""
     return Run(Path(shutil.copytree(trained.path, tmp_path / "run")))

@@ -9,7 +9,7 @@ import pytest
 
 from tamiz import RecipeError
 from tamiz_train.data import Data, load_data
-from tamiz_train.settings import CsvData
+from tamiz_train.recipe import CsvData
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def rows(count: int, labels: int = 2) -> str:
     return "".join(f"{index}.png,{index % labels}\n" for index in range(count))
 
 
-def test_splits_are_taken_as_they_are(folder: Path) -> None:
+def test_the_column_split_defines_the_splits(folder: Path) -> None:
     lines = [f"{i}.png,{'cat' if i % 2 else 'dog'},{('train', 'validation', 'test')[i % 3]}\n" for i in range(30)]
     data = load(folder, "path,label,split\n" + "".join(lines))
     assert (data.task, data.labels) == ("multiclass", ("cat", "dog"))
@@ -38,8 +38,8 @@ def test_splits_are_taken_as_they_are(folder: Path) -> None:
     assert data.validation.targets[:2].tolist() == [0, 1]
 
 
-def test_without_splits_each_class_gives_its_share(folder: Path) -> None:
-    data = load(folder, "path,label\n" + rows(40), validation_share=0.25, test_share=0.25)
+def test_without_splits_a_fraction_of_each_class_is_drawn(folder: Path) -> None:
+    data = load(folder, "path,label\n" + rows(40), validation_fraction=0.25, test_fraction=0.25)
     assert [Counter(split.targets.tolist()) for split in data.splits] == [
         {0: 11, 1: 11},
         {0: 4, 1: 4},
@@ -48,13 +48,13 @@ def test_without_splits_each_class_gives_its_share(folder: Path) -> None:
     assert len({path for split in data.splits for path in split.images}) == 40
 
 
-def test_numbers_of_clusters_are_in_the_order_of_numbers(folder: Path) -> None:
+def test_integer_labels_are_ordered_by_value(folder: Path) -> None:
     names = ["10", "9", "-1", "0", "other"]
     lines = [f"{index}.png,{names[index % 5]}\n" for index in range(40)]
     assert load(folder, "path,label\n" + "".join(lines)).labels == ("-1", "0", "9", "10", "other")
 
 
-def test_1_and_01_are_two_labels_in_one_order(folder: Path) -> None:
+def test_1_and_01_are_different_labels_in_a_fixed_order(folder: Path) -> None:
     lines = [f"{index}.png,{'01' if index % 2 else '1'}\n" for index in range(40)]
     assert load(folder, "path,label\n" + "".join(lines)).labels == ("01", "1")
 
@@ -64,24 +64,24 @@ def test_1_and_01_are_two_labels_in_one_order(folder: Path) -> None:
     [
         (
             "path,labels,split\n0.png,cat,train\n1.png,,validation\n2.png,cat,test\n",
-            "want two or more, and there is cat",
+            "needs two or more labels, not cat",
         ),
-        ("path,labels,split\n0.png,cat|dog,test\n1.png,dog,validation\n", "none of the images of .* is for training"),
+        ("path,labels,split\n0.png,cat|dog,test\n1.png,dog,validation\n", "no images for training in "),
     ],
 )
-def test_what_cannot_be_trained_on_is_told(folder: Path, text: str, message: str) -> None:
+def test_data_that_cannot_be_trained_on_is_a_recipe_error(folder: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=f"data: .*{message}"):
         load(folder, text)
 
 
-def test_columns_in_any_order_others_passed_over_quotes_and_a_byte_order_mark(folder: Path) -> None:
+def test_columns_have_any_order_and_others_quotes_and_a_byte_order_mark_are_accepted(folder: Path) -> None:
     lines = "".join(f'"{i}.png","x, {i % 2}",{i}\n' for i in range(20))
     data = load(folder, b"\xef\xbb\xbf" + f"path,label,pages\n{lines}".encode())
     assert data.labels == ("x, 0", "x, 1")
     assert load(folder, "label,path\r\n" + "".join(f"{i % 2},{i}.png\r\n" for i in range(20))).labels == ("0", "1")
 
 
-def test_several_labels_are_joined_by_a_bar_and_an_image_may_have_none(folder: Path) -> None:
+def test_an_image_has_several_labels_or_none(folder: Path) -> None:
     data = load(
         folder,
         "path,labels,split\n0.png,cat|dog,train\n1.png,dog,train\n2.png,,train\n3.png,bird,validation\n4.png,cat,test\n",
@@ -92,9 +92,9 @@ def test_several_labels_are_joined_by_a_bar_and_an_image_may_have_none(folder: P
     assert data.train.counts(len(data.labels)).tolist() == [0, 1, 2]
 
 
-def test_half_of_the_test_images_may_be_for_validation(folder: Path) -> None:
+def test_validation_images_are_drawn_from_the_test_images_if_the_recipe_says_so(folder: Path) -> None:
     lines = [f"{i}.png,{i % 2},{'train' if i < 20 else 'test'}\n" for i in range(40)]
-    data = load(folder, "path,label,split\n" + "".join(lines), validation_from="test", validation_share=0.5)
+    data = load(folder, "path,label,split\n" + "".join(lines), validation_from="test", validation_fraction=0.5)
     assert [len(split) for split in data.splits] == [20, 10, 10]
     assert {int(path.stem) for path in data.train.images} == set(range(20))
 
@@ -105,52 +105,52 @@ HEAD = "path,label\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("", "empty; its first line is path,label", id="empty file"),
+        pytest.param("", "empty; the first line must be path,label", id="empty file"),
         pytest.param(HEAD, "no rows", id="no rows"),
         pytest.param(HEAD.encode() + b"caf\xe9.png,a\n", "not UTF-8 .byte 14 is 0xe9.; save it as UTF-8", id="latin-1"),
         pytest.param("path;label\n0.png;a\n", "separated by ';'; separate them by commas", id="semicolons"),
         pytest.param("path\tlabel\n0.png\ta\n", r"separated by '\\t'", id="tabs"),
         pytest.param("path,lable\n0.png,a\n", "unknown column 'lable'; did you mean 'label'", id="column"),
-        pytest.param("file,label\n0.png,a\n", "the columns are file, label; it needs path, and label", id="no path"),
-        pytest.param("path,label,labels\n0.png,a,b\n", "it needs path, and label or labels", id="both"),
-        pytest.param("path,label,label\n0.png,a,b\n", "columns given twice: label", id="twice"),
-        pytest.param(HEAD + "0.png\n", "line 2: 1 fields, the header has 2", id="short row"),
+        pytest.param("file,label\n0.png,a\n", "the columns are file, label; needed are path, and", id="no path"),
+        pytest.param("path,label,labels\n0.png,a,b\n", "needed are path, and either label or labels", id="both"),
+        pytest.param("path,label,label\n0.png,a,b\n", "repeated columns: label", id="twice"),
+        pytest.param(HEAD + "0.png\n", "line 2: 1 fields, but the header has 2", id="short row"),
         pytest.param(HEAD + '0.png,a\n"1.png,b\n', "line 3: unexpected end of data", id="open quote"),
         pytest.param(HEAD + ",a\n", "line 2: empty path", id="empty path"),
         pytest.param(HEAD + "0.png,\n1.png, \n", "line 2: empty label; line 3: empty label", id="empty label"),
         pytest.param("path,labels\n0.png,a||b\n", "line 2: empty label", id="empty label of several"),
         pytest.param("path,labels\n0.png,\n", "no image has a label", id="no labels"),
         pytest.param(HEAD + "99.png,a\n", "line 2: there is no file 99.png", id="missing file"),
-        pytest.param("path,label,split\n0.png,a,val\n", "unknown split 'val'; it is train, validation or", id="split"),
+        pytest.param("path,label,split\n0.png,a,val\n", "unknown split 'val'; use train, validation or", id="split"),
         pytest.param("path,label,split\n0.png,a,\n", "line 2: unknown split ''", id="empty split"),
-        pytest.param(HEAD + "../0.png,a\n", "line 2: ../0.png leaves the folder of the manifest", id="parent"),
-        pytest.param(HEAD + "a/../../0.png,a\n", "leaves the folder of the manifest", id="hidden parent"),
-        pytest.param(HEAD + "/etc/passwd,a\n", "leaves the folder of the manifest", id="absolute"),
-        pytest.param(HEAD + "0.png,a\n./0.png,b\n", "0.png is in lines 2, 3; an image has one row", id="duplicate"),
+        pytest.param(HEAD + "../0.png,a\n", "line 2: ../0.png is outside the folder of the manifest", id="parent"),
+        pytest.param(HEAD + "a/../../0.png,a\n", "is outside the folder of the manifest", id="hidden parent"),
+        pytest.param(HEAD + "/etc/passwd,a\n", "is outside the folder of the manifest", id="absolute"),
+        pytest.param(HEAD + "0.png,a\n./0.png,b\n", "0.png is in lines 2, 3; list each image once", id="duplicate"),
         pytest.param(HEAD + "0.png,a\n1.png,a\n", "1 labels; two or more are needed", id="one label"),
         pytest.param(
             "path,label,split\n0.png,a,train\n1.png,b,train\n2.png,c,test\n",
-            "labels without a row for train: c",
+            "labels without a row in the split train: c",
             id="untrained label",
         ),
     ],
 )
-def test_a_bad_manifest_is_told(folder: Path, text: str | bytes, message: str) -> None:
+def test_an_invalid_manifest_is_a_recipe_error(folder: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(RecipeError, match=f"data.manifest: .*labels.csv: .*{message}") as caught:
         load(folder, text)
     assert "\n" not in str(caught.value)
 
 
-def test_of_many_problems_the_first_few_are_told_and_how_many_there_are(folder: Path) -> None:
-    with pytest.raises(RecipeError, match="line 6: empty label; and 25 problems more"):
+def test_the_first_problems_are_listed_and_the_others_counted(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="line 6: empty label; and 25 more problems"):
         load(folder, HEAD + "".join(f"{index}.png,\n" for index in range(30)))
 
 
-def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_a_recipe_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"data.manifest: .*none.csv: No such file"):
         load_data(CsvData(kind="csv", root=tmp_path, manifest="none.csv"), seed=0)
 
 
-def test_a_missing_file_is_left_for_later_where_broken_images_are_skipped(folder: Path) -> None:
-    data = load(folder, HEAD + rows(20) + "99.png,0\n", on_broken="skip")
+def test_a_missing_file_is_accepted_if_unreadable_images_are_skipped(folder: Path) -> None:
+    data = load(folder, HEAD + rows(20) + "99.png,0\n", on_unreadable="skip")
     assert sum(len(split) for split in data.splits) == 21

@@ -1,27 +1,29 @@
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from graphs import make_spec
 
 from tamiz import RecipeError
+from tamiz_train import recipe as sections
 from tamiz_train.augmentation import create_augmentation
-from tamiz_train.models import create_model
+from tamiz_train.networks import build_classifier
 from tamiz_train.optimization import create_optimizer, create_schedule, freeze
-from tamiz_train.recipe import Recipe, load_recipe, shipped_recipes
+from tamiz_train.recipe import Recipe, Section, load_recipe, shipped_recipes
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_shipped_recipe_is_valid_down_to_the_libraries_it_names(name: str) -> None:
-    from graphs import make_spec
-
+def test_every_shipped_recipe_is_accepted_by_the_libraries_it_uses(name: str) -> None:
     recipe = load_recipe(name, ["model.weights=null", "model.pretrained=false"])
     assert recipe.name == name
     size = recipe.preprocessing
     spec = make_spec([str(i) for i in range(10)], size.height, size.width, size.colour)
-    network = create_model(recipe.model, spec)
-    for phase in recipe.train.in_phases():
+    network = build_classifier(recipe.model, spec)
+    for phase in recipe.train.all_phases():
         freeze(network, phase.trainable)
         optimizer = create_optimizer(recipe.train.optimizer, phase.lr, network)
         if recipe.train.schedule:
@@ -33,26 +35,26 @@ def test_every_shipped_recipe_is_valid_down_to_the_libraries_it_names(name: str)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_a_resolved_recipe_reads_back_equal(name: str, tmp_path: Path) -> None:
+def test_a_resolved_recipe_is_read_back_unchanged(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, ["train.seed=3", "data.subset_size=100"])
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.to_yaml())
     assert load_recipe(path) == recipe
 
 
-def test_the_quickstart_is_as_published() -> None:
+def test_the_quickstart_has_the_published_settings() -> None:
     recipe = load_recipe("fashion_mnist_quickstart")
     train = recipe.train
     assert (recipe.model.name, train.epochs, train.batch_size, train.shuffle) == ("mlp", 10, 64, False)
     assert (train.optimizer.name, train.optimizer.lr, train.optimizer.options) == ("SGD", 1e-3, {})
 
 
-def test_a_value_given_comes_before_the_yaml() -> None:
+def test_overrides_take_precedence_over_the_yaml() -> None:
     recipe = load_recipe("digits", ["train.epochs=3", "train.optimizer.lr=0.5", "data.root=/x", "model.weights=null"])
     assert (recipe.train.epochs, recipe.train.optimizer.lr, recipe.data.root) == (3, 0.5, Path("/x"))
 
 
-def test_the_command_line_comes_before_the_environment_and_that_before_the_yaml() -> None:
+def test_overrides_take_precedence_over_the_environment_and_that_over_the_yaml() -> None:
     environment = {
         "TAMIZ_TRAIN__BATCH_SIZE": "32",
         "TAMIZ_TRAIN__DEVICE": "cpu",
@@ -69,16 +71,16 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_yaml(
     assert recipe.runs_dir == Path("/elsewhere")
     assert (recipe.tracking.uri, recipe.tracking.experiment) == ("sqlite:///other.db", "own")
     assert load_recipe("digits").train.batch_size == 64
-    # A name, and not the number that YAML would make of it.
+    # Text, not the number that YAML would read.
     assert load_recipe("digits", [], {"MLFLOW_EXPERIMENT_NAME": "2024"}).tracking.experiment == "2024"
 
 
-def test_a_variable_that_is_no_key_is_an_error_and_one_that_is_none_of_tamiz_is_let_be() -> None:
+def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_ignored() -> None:
     with pytest.raises(RecipeError, match="TAMIZ_TRIAN__EPOCHS: a recipe has no section 'trian'; did you mean 'train'"):
         load_recipe("digits", environment={"TAMIZ_TRIAN__EPOCHS": "3"})
     with pytest.raises(RecipeError, match="unknown key train.epoch; did you mean 'epochs'"):
         load_recipe("digits", environment={"TAMIZ_TRAIN__EPOCH": "3"})
-    # The folder of the acceptance runs, a server's key, and what another tool may have set.
+    # Variables of the acceptance tests, of a server, and of other tools.
     others = {"TAMIZ_DATA": "/data", "TAMIZ_KEY": "secret", "TAMIZ_TRAIN": "x", "TAMIZ_ANYTHING": "y"}
     assert load_recipe("digits", environment=others) == load_recipe("digits")
 
@@ -94,14 +96,14 @@ def test_a_variable_that_is_no_key_is_an_error_and_one_that_is_none_of_tamiz_is_
         pytest.param(["data.root=null"], "data.root", id="null"),
         pytest.param(["data.kind=folders"], "data.*folders", id="kind"),
         pytest.param(["train.epochs"], "write key=value", id="no value"),
-        pytest.param(["name.x=1"], "name holds a value, not a section", id="value as section"),
-        pytest.param(["preprocessing.colour=RGB"], "colour RGB has 3 channels, so give 3 means", id="channels"),
+        pytest.param(["name.x=1"], "name is a value, not a section", id="value as section"),
+        pytest.param(["preprocessing.colour=RGB"], "colour RGB has 3 channels; set 3 means", id="channels"),
         pytest.param(["preprocessing.revision=9"], "preprocessing.revision: ", id="revision"),
         pytest.param(["name=a/b"], "name: ", id="name"),
-        pytest.param(["model.pretrained=true", "model.weights=x"], "give pretrained or weights", id="two sources"),
+        pytest.param(["model.pretrained=true", "model.weights=x"], "set pretrained or weights", id="two sources"),
         pytest.param(["augmentation=3"], "augmentation: .*valid string .it is 3.", id="a set's name"),
-        pytest.param(["train.phases=[{epochs: 2, lr: 1}]"], "train: give epochs or phases, and not both", id="phases"),
-        pytest.param(["train.epochs=null"], "train: give epochs or phases", id="neither"),
+        pytest.param(["train.phases=[{epochs: 2, lr: 1}]"], "train: set either epochs or phases", id="phases"),
+        pytest.param(["train.epochs=null"], "train: set either epochs or phases", id="neither"),
         pytest.param(
             ["train.epochs=null", "train.phases=[{epochs: 2, lr: 1, trainable: tail}]"],
             "train.phases.0.trainable: .*'tail'",
@@ -111,12 +113,12 @@ def test_a_variable_that_is_no_key_is_an_error_and_one_that_is_none_of_tamiz_is_
         pytest.param(["thresholds=2"], "thresholds: .*it is 2", id="threshold"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_key(overrides: list[str], message: str) -> None:
+def test_an_invalid_value_is_an_error_with_its_key(overrides: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe("digits", overrides)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_in_one_error() -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe("digits", ["train.epochs=0", "train.sed=1", "preprocessing.height=-4"])
     for part in ("train.epochs", "train.sed; did you mean 'seed'?", "preprocessing.height"):
@@ -124,7 +126,7 @@ def test_all_problems_are_told_at_once() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_or_unreadable_recipe_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no recipe 'digit'; did you mean 'digits'"):
         load_recipe("digit")
     with pytest.raises(RecipeError, match="none.yaml: No such file"):
@@ -139,3 +141,13 @@ def test_a_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_recipe("digits").train.epochs = 3
     assert isinstance(load_recipe("digits"), Recipe)
+
+
+SECTIONS = [value for value in vars(sections).values() if isinstance(value, type) and issubclass(value, Section)]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_described_in_the_docstring_of_its_section(section: type[Section]) -> None:
+    classes = [base for base in section.__mro__ if issubclass(base, Section) and base is not Section]
+    described = {key for base in classes for key in re.findall(r"^    (\w+): [A-Z`]", inspect.getdoc(base) or "", re.M)}
+    assert described == {key for base in classes for key in base.model_fields}

@@ -1,3 +1,5 @@
+"""Training a recipe to a finished run, from Python and from the command line."""
+
 from __future__ import annotations
 
 import json
@@ -11,20 +13,18 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from tamiz import RecipeError, RunError
+from tamiz import RecipeError, RunError, TrackingError
 from tamiz.preprocessing import decode
-from tamiz_train.cpu import keep_strided_depthwise_in_float32
 from tamiz_train.data import load_data
 from tamiz_train.evaluation import evaluate, load_run_data
-from tamiz_train.models import create_model
-from tamiz_train.optimization import create_optimizer, create_schedule
+from tamiz_train.inference import predict
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
-from tamiz_train.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from tamiz_train.training import train
+from tamiz_train.weights import load_classifier
 
 
-def test_a_run_folder_holds_all_that_training_made(trained: Run) -> None:
+def test_a_run_folder_has_the_results_of_training(trained: Run) -> None:
     assert {"recipe.yaml", "model.safetensors", "spec.json", "metrics.json"} <= {
         path.name for path in trained.path.iterdir()
     }
@@ -37,14 +37,14 @@ def test_a_run_folder_holds_all_that_training_made(trained: Run) -> None:
     assert not list(trained.path.glob("*.part"))
 
 
-def test_four_epochs_learn_something(tiny_recipe: Callable[..., Recipe]) -> None:
+def test_four_epochs_reach_a_test_accuracy_of_70_percent(tiny_recipe: Callable[..., Recipe]) -> None:
     run = train(tiny_recipe("train.epochs=4"))
     assert run.metrics["test"]["accuracy"] > 0.7
     assert run.metrics["epochs"][-1]["train_loss"] < run.metrics["epochs"][0]["train_loss"] / 2
 
 
-def test_the_weights_kept_are_those_of_the_best_epoch(tiny_recipe: Callable[..., Recipe]) -> None:
-    # A rate that grows until it destroys what was learnt: the last epoch is not the best.
+def test_the_weights_of_the_best_epoch_are_kept(tiny_recipe: Callable[..., Recipe]) -> None:
+    # The learning rate grows until it destroys the weights, so the last epoch is not the best.
     options = ["train.schedule.name=ExponentialLR", "train.schedule.options={gamma: 300}", "train.epochs=3"]
     run = train(tiny_recipe(*options))
     accuracies = [epoch["validation_accuracy"] for epoch in run.metrics["epochs"]]
@@ -54,9 +54,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch(tiny_recipe: Callable[...,
     assert run.metrics["validation"]["accuracy"] == pytest.approx(best)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    trained: Run, tiny_recipe: Callable[..., Recipe]
-) -> None:
+def test_the_seed_determines_the_weights(trained: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     def weights(run: Run) -> dict[str, torch.Tensor]:
         return load_file(run.path / "model.safetensors")
 
@@ -66,38 +64,38 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not all(torch.equal(value, other[key]) for key, value in first.items())
 
 
-def test_a_broken_training_image_stops_the_run_with_its_name(
+def test_an_unreadable_training_image_ends_the_run_or_is_left_out(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     root = tmp_path / "digits"
     shutil.copytree(digits, root)
-    broken = sorted((root / "train" / "3").iterdir())[:2]
-    for path in broken:
-        path.write_bytes(b"broken")
-    with pytest.raises(RunError, match=r"\.png: not an image.*data.on_broken: skip"):
+    unreadable = sorted((root / "train" / "3").iterdir())[:2]
+    for path in unreadable:
+        path.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"\.png: not an image.*set data.on_unreadable to skip"):
         train(tiny_recipe(f"data.root={root}"))
 
-    said: list[str] = []
-    run = train(tiny_recipe(f"data.root={root}", "data.on_broken=skip"), said.append)
-    named = run.metrics["broken_images"]
-    assert sorted(message.partition(":")[0] for message in named) == [str(path) for path in broken]
-    assert "2 images could not be read and were left out" in said
-    assert all(f"left out: {message}" in said for message in named)
+    lines: list[str] = []
+    run = train(tiny_recipe(f"data.root={root}", "data.on_unreadable=skip"), lines.append)
+    named = run.metrics["unreadable_images"]
+    assert sorted(message.partition(":")[0] for message in named) == [str(path) for path in unreadable]
+    assert "2 images could not be read and were left out" in lines
+    assert all(f"left out: {message}" in lines for message in named)
 
 
-def test_a_batch_that_a_layer_cannot_take_is_a_failed_run(tiny_recipe: Callable[..., Recipe]) -> None:
-    # The last batch is of one image, of which BatchNorm can make no statistics on a map of 1×1.
+def test_a_batch_that_a_layer_cannot_process_is_a_run_error(tiny_recipe: Callable[..., Recipe]) -> None:
+    # The last batch has one image, for which batch normalisation cannot compute statistics on a map of 1×1.
     options = ["model.name=mobilenetv2_050", "preprocessing.height=8", "preprocessing.width=8"]
     with pytest.raises(RunError, match="training failed in .*Expected more than 1 value per channel"):
         train(tiny_recipe(*options, "train.batch_size=61", "data.subset_size=62", "train.epochs=1"))
 
 
-def test_an_image_size_that_a_model_cannot_take_is_told_before_training(tiny_recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(RecipeError, match="cannot take images of 28x28"):
+def test_an_image_size_that_the_network_cannot_process_is_a_recipe_error(tiny_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match="cannot process images of 28x28"):
         train(tiny_recipe("model.name=vit_tiny_patch16_224"))
 
 
-def test_evaluating_a_run_on_data_of_other_labels_is_refused(
+def test_a_run_is_not_evaluated_on_data_with_other_labels(
     run: Run, digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     root = tmp_path / "digits"
@@ -109,13 +107,13 @@ def test_evaluating_a_run_on_data_of_other_labels_is_refused(
     done = tamiz("evaluate", run.path)
     assert done.returncode == 1
     assert "now has the labels 0, 1, 2, 4" in done.stderr
-    # A run of before runs remembered their images, too.
+    # The same without the recorded data, as in runs from before data was recorded.
     (run.path / "data.json").unlink()
     with pytest.raises(RunError, match="now has the labels 0, 1, 2, 4"):
         load_run_data(run)
 
 
-def test_a_device_that_is_not_there_and_a_validation_without_images_are_told(
+def test_a_missing_device_and_a_validation_without_readable_images_are_recipe_errors(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     if not torch.cuda.is_available():
@@ -125,12 +123,12 @@ def test_a_device_that_is_not_there_and_a_validation_without_images_are_told(
     shutil.copytree(digits, root)
     shutil.copytree(digits / "test", root / "validation")
     for path in (root / "validation").rglob("*.png"):
-        path.write_bytes(b"broken")
+        path.write_bytes(b"damaged")
     with pytest.raises(RecipeError, match="train: .*validation_accuracy"):
-        train(tiny_recipe(f"data.root={root}", "data.on_broken=skip", "train.epochs=1"))
+        train(tiny_recipe(f"data.root={root}", "data.on_unreadable=skip", "train.epochs=1"))
 
 
-def test_mlflow_keeps_parameters_metrics_by_epoch_and_files(
+def test_mlflow_has_the_parameters_metrics_and_files_of_a_run(
     tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,21 +141,21 @@ def test_mlflow_keeps_parameters_metrics_by_epoch_and_files(
     assert tracked.data.params["train/batch_size"] == "64"
     assert len(client.get_metric_history(tracked.info.run_id, "validation_accuracy")) == 2
     assert tracked.data.metrics["best/test_accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
-    files = {artefact.path for artefact in client.list_artifacts(tracked.info.run_id)}
+    files = {artifact.path for artifact in client.list_artifacts(tracked.info.run_id)}
     assert files == {"recipe.yaml", "spec.json", "metrics.json", "model.safetensors"}
 
 
-def test_a_tracking_store_that_cannot_be_used_is_told(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_an_unusable_tracking_store_is_a_tracking_error(tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     uri = f"sqlite:///{tmp_path}/file/mlflow.db"
-    with pytest.raises(RecipeError, match=f"tracking.uri: {uri} cannot be used"):
+    with pytest.raises(TrackingError, match=f"tracking.uri: {uri} cannot be used"):
         train(tiny_recipe(f"tracking.uri={uri}"))
 
 
-def test_predict_says_what_evaluation_measured(trained: Run) -> None:
+def test_predictions_agree_with_the_evaluation(trained: Run) -> None:
     split = load_data(trained.recipe.data, trained.recipe.train.seed).test
-    measured = evaluate(trained.load_model(), split, trained.spec)
-    predictions = trained.predict(list(split.images), top_k=2)
+    measured = evaluate(load_classifier(trained), split, trained.spec)
+    predictions = predict(trained, list(split.images), top_k=2)
     assert [p.index for p in predictions] == measured.probabilities.argmax(1).tolist()
     right = sum(p.index == target for p, target in zip(predictions, split.targets, strict=True))
     assert right / len(split) == pytest.approx(measured.metrics["accuracy"])
@@ -165,61 +163,23 @@ def test_predict_says_what_evaluation_measured(trained: Run) -> None:
     assert len(predictions[0].top) == 2
 
 
-def test_predict_takes_pixels_and_bytes_and_puts_errors_in_their_places(trained: Run, digits: Path) -> None:
+def test_paths_bytes_and_pixels_are_predicted_and_errors_keep_their_position(trained: Run, digits: Path) -> None:
     path = next((digits / "test" / "4").iterdir())
-    one, two, broken, three = trained.predict([path, path.read_bytes(), b"broken", decode(path, "L")])
+    one, two, unreadable, three = predict(trained, [path, path.read_bytes(), b"damaged", decode(path, "L")])
     assert one == two == three
-    assert isinstance(broken, ValueError)
+    assert isinstance(unreadable, ValueError)
 
 
-def test_an_unfinished_or_damaged_run_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:
     assert Run.find(run.path.parent).path == run.path
     (run.path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(RunError, match="model.safetensors cannot be loaded"):
-        run.load_model()
+        load_classifier(run)
     (run.path / "metrics.json").unlink()
     with pytest.raises(RunError, match="no finished run"):
         Run.find(run.path)
     with pytest.raises(RunError, match="there is no such folder"):
         Run.find(tmp_path / "none")
-
-
-def test_an_unknown_optimizer_schedule_or_argument_is_told_before_training(
-    tiny_recipe: Callable[..., Recipe],
-) -> None:
-    with pytest.raises(RecipeError, match="neither torch nor timm has 'AdmW'; did you mean 'AdamW'"):
-        train(tiny_recipe("train.optimizer.name=AdmW"))
-    network = torch.nn.Linear(2, 2)
-    optimizer = create_optimizer(OptimizerSettings(name="SGD", lr=0.1), 0.1, network)
-    for settings, message in (
-        (ScheduleSettings(name="OneCycle"), "did you mean 'OneCycleLR'"),
-        (ScheduleSettings(name="StepLR", options={"step": 1}), "takes no 'step'"),
-        (ScheduleSettings(name="StepLR"), "train.schedule: StepLR: .*step_size"),
-        (ScheduleSettings(name="cosin"), "did you mean 'cosine'"),
-        (ScheduleSettings(name="cosine", options={"min": 1}), "train.schedule: cosine: .*min"),
-    ):
-        with pytest.raises(RecipeError, match=message):
-            create_schedule(settings, optimizer, epochs=1, total_steps=10, monitor="validation_loss")
-    with pytest.raises(RecipeError, match="takes no 'weight_decy'; did you mean 'weight_decay'"):
-        create_optimizer(OptimizerSettings(name="AdamW", lr=0.1, options={"weight_decy": 0}), 0.1, network)
-    with pytest.raises(RecipeError, match="train.optimizer: lamb: .*weight_decy"):
-        create_optimizer(OptimizerSettings(name="lamb", lr=0.1, options={"weight_decy": 0}), 0.1, network)
-
-
-def test_strided_depthwise_convolutions_stay_in_float32_under_autocast() -> None:
-    from graphs import make_spec
-
-    network = create_model(ModelSettings(name="mobilenetv2_100"), make_spec(["a", "b"], 64, 64, "RGB")).eval()
-    plain, fixed = torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.Conv2d(8, 8, 3, stride=2, groups=8)
-    keep_strided_depthwise_in_float32(torch.nn.Sequential(plain, fixed))
-    pixels = torch.rand(1, 8, 9, 9)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert plain(pixels).dtype == torch.bfloat16
-        assert fixed(pixels).dtype == torch.float32
-    image = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    before = network(image)
-    keep_strided_depthwise_in_float32(network)
-    torch.testing.assert_close(network(image), before)
 
 
 def test_the_commands_train_evaluate_and_predict(
@@ -252,8 +212,8 @@ def test_the_commands_train_evaluate_and_predict(
         (["train", "digits"], 2, "data.root: there is no folder data/digits"),
         (["train", "digits", "--set", "train.epoch=1"], 2, "unknown key train.epoch; did you mean 'epochs'?"),
         (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
-        (["train"], 2, "give a recipe to train by, or --resume RUN"),
-        (["train", "--resume", "runs/none"], 1, "no run runs/none: no recipe.yaml"),
+        (["train"], 2, "give either a recipe to train, or --resume RUN"),
+        (["train", "--resume", "runs/none"], 1, "no run runs/none: recipe.yaml"),
         (["train", "--resume", "runs/none", "--set", "train.epochs=1"], 2, "leave out --set and --check"),
         (["train", "--check", "digits", "--set", "augmentation=standart"], 2, "there is no folder data/digits"),
         (["evaluate"], 2, "name a run, or a served model with --model"),
@@ -268,7 +228,7 @@ def test_the_commands_train_evaluate_and_predict(
         (["publish", "none.onnx"], 2, "none.onnx: no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_status(
+def test_invalid_input_is_one_line_and_an_exit_code(
     arguments: list[str],
     status: int,
     message: str,

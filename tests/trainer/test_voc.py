@@ -7,7 +7,7 @@ from datasets_on_disk import write_voc
 
 from tamiz import RecipeError
 from tamiz_train.data import load_data
-from tamiz_train.settings import VocData
+from tamiz_train.recipe import VocData
 
 SETS = {
     "train": {"000001": ["dog", "person", "dog"], "000002": ["cat"], "000003": ["?dog"]},
@@ -16,7 +16,7 @@ SETS = {
 }
 
 
-def test_images_have_the_labels_of_the_objects_in_them(tmp_path: Path) -> None:
+def test_an_image_has_the_labels_of_its_objects(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "VOC2007", SETS)
     data = load_data(VocData(kind="voc", root=root), seed=0)
     assert (data.task, data.labels) == ("multilabel", ("cat", "dog", "person"))
@@ -27,15 +27,15 @@ def test_images_have_the_labels_of_the_objects_in_them(tmp_path: Path) -> None:
     assert without.train.targets.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
 
 
-def test_where_sets_are_not_there_shares_are_split_off(tmp_path: Path) -> None:
+def test_missing_splits_are_drawn(tmp_path: Path) -> None:
     images = {f"{index:06}": ["cat" if index % 2 else "dog"] for index in range(20)}
     root = write_voc(tmp_path, {"trainval": images, "val": dict(list(images.items())[:5])})
-    data = load_data(VocData(kind="voc", root=root, test_share=0.2), seed=0)
+    data = load_data(VocData(kind="voc", root=root, test_fraction=0.2), seed=0)
     assert [len(split) for split in data.splits] == [12, 5, 3]
     assert len({path for split in data.splits for path in split.images}) == 20
 
 
-def test_what_is_wrong_with_the_tree_is_told(tmp_path: Path) -> None:
+def test_a_damaged_layout_is_a_recipe_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"data.root: .*ImageSets/Main has no train.txt"):
         load_data(VocData(kind="voc", root=tmp_path), seed=0)
     root = write_voc(tmp_path, SETS)
@@ -51,7 +51,7 @@ def test_what_is_wrong_with_the_tree_is_told(tmp_path: Path) -> None:
         load_data(VocData(kind="voc", root=root), seed=0)
 
 
-def test_entities_that_expand_for_ever_are_refused(tmp_path: Path) -> None:
+def test_an_entity_expansion_attack_is_a_recipe_error(tmp_path: Path) -> None:
     root = write_voc(tmp_path, SETS)
     entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
     bomb = f'<!DOCTYPE x [<!ENTITY a0 "dog">{entities}]><annotation><object><name>&a11;</name></object></annotation>'

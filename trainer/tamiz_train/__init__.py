@@ -1,1 +1,84 @@
-"""Train image classifiers, evaluate them, and export them to what Triton serves."""
+"""Train image classifiers, evaluate them, explain them, and publish them for Triton.
+
+The whole chain as a script::
+
+    from tamiz_server import Repository
+    from tamiz_train import load_recipe, publish_run, train
+
+    recipe = load_recipe("digits", ["train.epochs=5"])
+    run = train(recipe, print)
+    print(run.metrics["test"])
+    publish_run(run, Repository("model_repository"), promote=True)
+
+A `Recipe` says what is trained on which images, and a `Run` is the folder that training writes. What needs PyTorch is
+imported when it is first used: ``import tamiz_train``, `load_recipe` and `Run` do not need it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation, evaluate, load_run_data
+    from .explanation import Explanation, explain
+    from .inference import predict
+    from .onnx_export import Exported, Parity, export
+    from .publication import PublishedVersion, publish_graph, publish_run
+    from .recipe import Recipe, load_recipe
+    from .run import Run
+    from .training import resume, train
+    from .weights import load_classifier
+
+__all__ = [
+    "Evaluation",
+    "Explanation",
+    "Exported",
+    "Parity",
+    "PublishedVersion",
+    "Recipe",
+    "Run",
+    "evaluate",
+    "explain",
+    "export",
+    "load_classifier",
+    "load_recipe",
+    "load_run_data",
+    "predict",
+    "publish_graph",
+    "publish_run",
+    "resume",
+    "train",
+]
+
+_MODULES = {
+    "Evaluation": "evaluation",
+    "Explanation": "explanation",
+    "Exported": "onnx_export",
+    "Parity": "onnx_export",
+    "PublishedVersion": "publication",
+    "Recipe": "recipe",
+    "Run": "run",
+    "evaluate": "evaluation",
+    "explain": "explanation",
+    "export": "onnx_export",
+    "load_classifier": "weights",
+    "load_recipe": "recipe",
+    "load_run_data": "evaluation",
+    "predict": "inference",
+    "publish_graph": "publication",
+    "publish_run": "publication",
+    "resume": "training",
+    "train": "training",
+}
+"""Module of each public name. A module must not have the name of a function: importing it would hide the function."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

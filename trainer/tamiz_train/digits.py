@@ -1,7 +1,7 @@
-"""The handwritten digits that scikit-learn carries, as image folders.
+"""The handwritten digits of scikit-learn as image folders.
 
-1,797 images of 8×8 pixels and 17 greys (E. Alpaydin and C. Kaynak, UCI, 1998; CC BY 4.0). They need no
-download, which makes them the images of the demo and of the tests.
+1,797 images of 8×8 pixels and 17 grey levels (E. Alpaydin and C. Kaynak, UCI, 1998; CC BY 4.0). They are part of
+scikit-learn, so that the demo and the tests need no download. ``python -m tamiz_train.digits FOLDER`` writes them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sklearn.model_selection import train_test_split
 
 
 def write_digits(root: Path) -> None:
-    """Write ``root/train/<digit>/*.png`` and ``root/test/<digit>/*.png``, a fifth of each class for test.
+    """Write ``<root>/train/<digit>/*.png`` and ``<root>/test/<digit>/*.png``, with a fifth of each class for testing.
 
-    Nothing is done where ``root`` is there already, since it is only ever there whole.
+    Nothing is written if ``root`` exists; it is always complete, because it is renamed into place.
     """
     if root.exists():
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     digits = load_digits()
-    # 0 to 16 becomes 0 to 255.
+    # Scale the grey levels 0 to 16 to 0 to 255.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     train, test = train_test_split(np.arange(len(images)), test_size=0.2, random_state=0, stratify=digits.target)
     staged = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))

@@ -1,4 +1,4 @@
-"""Several processes that train together, as `torchrun` starts them; one process where it did not."""
+"""Training in several processes, which `torchrun` starts; a single process if it did not."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is.
+    """The processes that train together, as one of them sees them.
 
     Attributes:
-        rank: from 0.
-        count: of all machines.
-        local: of this machine.
+        rank: the index of this process among all processes, from 0.
+        count: the number of processes on all machines.
+        local_count: the number of processes on this machine.
     """
 
     rank: int = 0
     count: int = 1
-    local: int = 1
+    local_count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and tells people."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
     def from_first(self, value: T | None) -> T:
-        """The value that the first process gives, in all of them."""
+        """Broadcast the value of the first process to all processes; the others pass None."""
         values = [value]
         if self.count > 1:
             dist.broadcast_object_list(values, src=0)
@@ -43,19 +43,19 @@ class Processes:
         return shared
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextmanager
-def processes() -> Iterator[Processes]:
-    """The processes that `torchrun` started, able to talk to each other while this is open."""
+def connect_processes() -> Iterator[Processes]:
+    """Connect the processes that `torchrun` started, for as long as the context is open."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or dist.is_initialized():
         yield Processes()
         return
-    # Gloo beside NCCL: what is said before training is said between CPUs.
+    # Gloo in addition to NCCL, because values that are shared before training are on the CPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(dist.get_rank(), count, int(os.environ.get("LOCAL_WORLD_SIZE", count)))

@@ -1,33 +1,44 @@
-"""Metrics: from probabilities and targets to figures, the same for a trained network and a served one."""
+"""Metrics: from probabilities and targets to figures, the same for a trained network and a served model.
+
+Throughout, ``probabilities`` is float32 ``[images, labels]``, and ``targets`` is int64 ``[images]`` (multiclass: the
+index of the true label) or float32 ``[images, labels]`` of 0 and 1 (multilabel).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    hamming_loss,
-    multilabel_confusion_matrix,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
+import sklearn.metrics as sk
 
 from tamiz.spec import ModelSpec
 
 Probabilities = npt.NDArray[np.float32]
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
 BINS = 15
-"""Of the calibration error, as in Guo et al., "On Calibration of Modern Neural Networks", 2017."""
-MARGIN = 2e-4
-"""Of a tuned threshold to the probabilities seen, twice over: a half is what the export's check allows."""
+"""Bins of the expected calibration error, as in Guo et al., "On Calibration of Modern Neural Networks", 2017."""
+
+THRESHOLD_GAP = 2e-4
+"""Smallest gap between two observed probabilities for a tuned threshold to lie between them.
+
+The threshold then has a distance of 1e-4 from both, which is the difference that the check of an exported graph allows.
+"""
 
 
-class ClassFigures(NamedTuple):
-    """How well one label is told; ``support`` is the number of images that have it."""
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Metrics of one label.
+
+    Attributes:
+        label: the label.
+        precision: fraction of the images with this predicted label that have it.
+        recall: fraction of the images that have this label for which it is predicted.
+        f1: harmonic mean of precision and recall.
+        support: number of images that have this label.
+    """
 
     label: str
     precision: float
@@ -36,47 +47,61 @@ class ClassFigures(NamedTuple):
     support: int
 
 
-class Bin(NamedTuple):
-    """Predictions of like confidence: how many, their mean confidence, and the share that is right."""
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions of similar confidence.
+
+    Attributes:
+        count: number of predictions.
+        confidence: their mean confidence.
+        accuracy: fraction of them that is right.
+    """
 
     count: int
     confidence: float
     accuracy: float
 
 
-def decide(probabilities: Probabilities, spec: ModelSpec) -> npt.NDArray[np.int64]:
-    """What the probabilities say: the index of the best label ``[images]``; multilabel: 0 or 1 ``[images, labels]``."""
+def predict_labels(probabilities: Probabilities, spec: ModelSpec) -> npt.NDArray[np.int64]:
+    """The predicted labels of each image.
+
+    Returns:
+        multiclass: index of the most probable label ``[images]``; multilabel: 1 where the probability reaches the
+        label's threshold, otherwise 0 ``[images, labels]``.
+    """
     if spec.thresholds is None:
-        return probabilities.argmax(1)
+        return cast("npt.NDArray[np.int64]", probabilities.argmax(1))
     return (probabilities >= np.array(spec.thresholds, np.float64)).astype(np.int64)
 
 
-def measure(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> dict[str, float]:
-    """The figures of a task, its most telling one first.
+def compute_metrics(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> dict[str, float]:
+    """The metrics of a task, the main one first.
 
     Args:
         probabilities: float32 ``[images, labels]``.
         targets: int64 ``[images]``; multilabel: 0 or 1 ``[images, labels]``.
-        spec: of the model.
+        spec: spec of the model.
 
     Returns:
-        multiclass: ``accuracy`` (share of images), ``precision``, ``recall`` and ``f1`` (means over the labels),
-        ``loss`` (mean cross-entropy), ``ece`` (expected calibration error). Multilabel: ``f1_macro``, ``f1_micro``,
-        ``precision`` and ``recall`` (means over the labels), ``map`` (mean average precision) and ``auc`` (over the
-        labels that some images have and some have not), ``subset_accuracy`` (share of images with all labels right),
-        ``hamming_loss`` (share of labels wrong), ``loss`` (mean binary cross-entropy), ``ece``. Nothing without images.
+        An empty dictionary when there are no images. Otherwise, for multiclass: ``accuracy`` (fraction of images),
+        ``precision``, ``recall`` and ``f1`` (means over the labels), ``loss`` (mean cross-entropy), ``ece`` (expected
+        calibration error). For multilabel: ``f1_macro``, ``f1_micro``, ``precision`` and ``recall`` (means over the
+        labels), ``map`` (mean average precision) and ``auc`` (area under the ROC curve), both means over the labels
+        that some images have and others do not, ``subset_accuracy`` (fraction of images with all labels right),
+        ``hamming_loss`` (fraction of labels that are wrong), ``loss`` (mean binary cross-entropy), ``ece``.
     """
     if not len(probabilities):
         return {}
-    predicted = decide(probabilities, spec)
+    predicted = predict_labels(probabilities, spec)
     labels = range(len(spec.labels))
-    certain = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    clipped = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
         targets, predicted, labels=labels, average="macro", zero_division=0
     )
-    ece = sum(bin.count * abs(bin.accuracy - bin.confidence) for bin in calibration(probabilities, targets, spec))
+    bins = compute_calibration(probabilities, targets, spec)
+    ece = sum(bin.count * abs(bin.accuracy - bin.confidence) for bin in bins)
     if spec.task == "multiclass":
-        picked = certain[np.arange(len(targets)), targets.astype(np.int64)]
+        picked = clipped[np.arange(len(targets)), targets.astype(np.int64)]
         return {
             "accuracy": float((predicted == targets).mean()),
             "precision": float(precision),
@@ -85,46 +110,56 @@ def measure(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> 
             "loss": float(-np.log(picked).mean()),
             "ece": float(ece / len(targets)),
         }
-    micro = precision_recall_fscore_support(targets, predicted, average="micro", zero_division=0)[2]
+    f1_micro = sk.precision_recall_fscore_support(targets, predicted, average="micro", zero_division=0)[2]
+    # Average precision and AUC need images with the label and images without it.
     both = [label for label in labels if 0 < targets[:, label].sum() < len(targets)]
     return {
         "f1_macro": float(f1),
-        "f1_micro": float(micro),
+        "f1_micro": float(f1_micro),
         "precision": float(precision),
         "recall": float(recall),
-        "map": float(average_precision_score(targets[:, both], probabilities[:, both])) if both else float("nan"),
-        "auc": float(roc_auc_score(targets[:, both], probabilities[:, both])) if both else float("nan"),
+        "map": float(sk.average_precision_score(targets[:, both], probabilities[:, both])) if both else float("nan"),
+        "auc": float(sk.roc_auc_score(targets[:, both], probabilities[:, both])) if both else float("nan"),
         "subset_accuracy": float((predicted == targets).all(1).mean()),
-        "hamming_loss": float(hamming_loss(targets, predicted)),
-        "loss": float(-np.where(targets > 0, np.log(certain), np.log1p(-certain)).mean()),
+        "hamming_loss": float(sk.hamming_loss(targets, predicted)),
+        "loss": float(-np.where(targets > 0, np.log(clipped), np.log1p(-clipped)).mean()),
         "ece": float(ece / targets.size),
     }
 
 
-def measure_classes(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> list[ClassFigures]:
+def compute_class_metrics(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> list[ClassMetrics]:
     """Precision, recall, F1 and support of each label, in the order of the labels."""
-    columns = precision_recall_fscore_support(
-        targets, decide(probabilities, spec), labels=range(len(spec.labels)), average=None, zero_division=0
+    columns = sk.precision_recall_fscore_support(
+        targets, predict_labels(probabilities, spec), labels=range(len(spec.labels)), average=None, zero_division=0
     )
     rows = zip(spec.labels, *columns, strict=True)
-    return [ClassFigures(label, float(p), float(r), float(f1), int(support)) for label, p, r, f1, support in rows]
+    return [ClassMetrics(label, float(p), float(r), float(f1), int(support)) for label, p, r, f1, support in rows]
 
 
-def count_confusions(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> npt.NDArray[np.int64]:
-    """Images by true label (rows) and told label (columns); multilabel: ``[labels, 2, 2]``, one such table a label."""
-    predicted = decide(probabilities, spec)
-    if spec.task == "multilabel":
-        return multilabel_confusion_matrix(targets, predicted, labels=range(len(spec.labels)))
-    return confusion_matrix(targets, predicted, labels=range(len(spec.labels)))
+def confusion_matrix(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> npt.NDArray[np.int64]:
+    """Number of images by true label (rows) and predicted label (columns).
+
+    Returns:
+        multiclass: int64 ``[labels, labels]``. Multilabel: int64 ``[labels, 2, 2]``, for each label
+        ``[[true negatives, false positives], [false negatives, true positives]]``.
+    """
+    compute = sk.multilabel_confusion_matrix if spec.task == "multilabel" else sk.confusion_matrix
+    matrix = compute(targets, predict_labels(probabilities, spec), labels=range(len(spec.labels)))
+    return cast("npt.NDArray[np.int64]", matrix)
 
 
-def calibration(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> list[Bin]:
-    """Predictions in bins of equal width by confidence, from the least to the most confident; empty bins left out.
+def compute_calibration(probabilities: Probabilities, targets: Targets, spec: ModelSpec) -> list[CalibrationBin]:
+    """Group predictions by confidence into `BINS` bins of equal width, which shows how well the model is calibrated.
 
-    The confidence is the best label's probability; multilabel: each label's, which is right where the label holds.
+    A multiclass prediction is the most probable label of an image; its confidence is that probability. A multilabel
+    prediction is one label of one image; its confidence is the label's probability, and it is right where the image
+    has the label.
+
+    Returns:
+        The bins that are not empty, the least confident first.
     """
     if spec.task == "multiclass":
-        confidence, right = probabilities.max(1), decide(probabilities, spec) == targets
+        confidence, right = probabilities.max(1), predict_labels(probabilities, spec) == targets
     else:
         confidence, right = probabilities.ravel(), targets.ravel() > 0
     places = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
@@ -132,25 +167,30 @@ def calibration(probabilities: Probabilities, targets: Targets, spec: ModelSpec)
     for place in range(BINS):
         chosen = places == place
         if count := int(chosen.sum()):
-            bins.append(Bin(count, float(confidence[chosen].mean()), float(right[chosen].mean())))
+            bins.append(CalibrationBin(count, float(confidence[chosen].mean()), float(right[chosen].mean())))
     return bins
 
 
 def tune_thresholds(probabilities: Probabilities, targets: Targets) -> tuple[float, ...]:
-    """For each label the threshold of the best F1; 0.5 where no image has the label.
+    """For each label of a multilabel task, the threshold with the highest F1; 0.5 for a label that no image has.
 
-    Each lies half-way between two probabilities that were seen and are at least `MARGIN` apart, so that the last bits
-    of a probability, in which PyTorch and ONNX Runtime may differ, do not decide.
+    A threshold lies halfway between two observed probabilities that are at least `THRESHOLD_GAP` apart, wherever
+    there are two such probabilities. So a prediction does not depend on the last bits of a probability, in which
+    PyTorch and ONNX Runtime may differ.
+
+    Args:
+        probabilities: float32 ``[images, labels]``.
+        targets: 0 or 1 ``[images, labels]``.
     """
     thresholds = []
     for label in range(probabilities.shape[1]):
         if not targets[:, label].any():
             thresholds.append(0.5)
             continue
-        precision, recall, seen = precision_recall_curve(targets[:, label], probabilities[:, label])
+        precision, recall, observed = sk.precision_recall_curve(targets[:, label], probabilities[:, label])
         f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1]
-        below = np.concatenate([[0.0], seen[:-1]])
-        apart = seen - below >= MARGIN
+        below = np.concatenate([[0.0], observed[:-1]])
+        apart = observed - below >= THRESHOLD_GAP
         best = int(np.where(apart, f1, -1).argmax()) if apart.any() else int(f1.argmax())
-        thresholds.append(float(seen[best] + below[best]) / 2)
+        thresholds.append(float(observed[best] + below[best]) / 2)
     return tuple(thresholds)

@@ -1,8 +1,9 @@
-"""Optimizers and schedules by name, of torch and of timm, and the weights that a phase trains."""
+"""Optimizers and learning rate schedules of PyTorch and timm by name, and the weights that a phase trains."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import timm.optim
@@ -12,21 +13,23 @@ from torch import nn
 
 from tamiz.errors import RecipeError, suggest
 
-from .models import Classifier
-from .settings import OptimizerSettings, ScheduleSettings
+from .classifier import Classifier
+from .recipe import OptimizerSettings, ScheduleSettings
+from .validation import lower_is_better
 
 TIMM_SCHEDULES = ("cosine", "tanh", "step", "multistep", "plateau", "poly")
 
 
 def freeze(classifier: Classifier, trainable: Literal["all", "head"] | int) -> None:
-    """Have the optimizer and batch normalisation leave alone all that is not to be trained.
+    """Freeze the weights that a phase does not train, by ``requires_grad``.
 
     Args:
-        classifier: whose ``requires_grad`` are set.
-        trainable: ``all``, ``head``, or the head and that many of the last blocks, as timm groups a model's layers.
+        classifier: the classifier; it is changed in place.
+        trainable: the part to train: ``all``, ``head``, or the head and this number of the last blocks; see
+            `Classifier.blocks`.
 
     Raises:
-        RecipeError: the model has fewer blocks, or none that timm groups.
+        RecipeError: the network has fewer blocks.
     """
     classifier.requires_grad_(trainable == "all")
     if trainable == "all":
@@ -37,54 +40,58 @@ def freeze(classifier: Classifier, trainable: Literal["all", "head"] | int) -> N
     blocks = classifier.blocks()
     if trainable > len(blocks):
         raise RecipeError(f"train.phases: trainable {trainable}: the model has {len(blocks)} blocks before its head")
-    weights = dict(classifier.backbone.named_parameters())
+    weights = dict(classifier.network.named_parameters())
     for block in blocks[-trainable:]:
         for name in block:
             weights[name].requires_grad_(True)
 
 
 def create_optimizer(settings: OptimizerSettings, lr: float, network: nn.Module) -> torch.optim.Optimizer:
-    """An optimizer over all weights that are trained.
+    """Create the optimizer of all weights that are not frozen.
 
     Args:
-        settings: its name, of ``torch.optim`` or of timm, and its arguments.
-        lr: the rate.
-        network: whose weights with ``requires_grad`` are trained.
+        settings: the name and the arguments of the optimizer.
+        lr: the learning rate, instead of the one in the settings.
+        network: the network.
 
     Raises:
-        RecipeError: no such optimizer, or an argument that it does not take.
+        RecipeError: there is no such optimizer, or it does not take an argument.
     """
     known = {
         name: kind
         for name, kind in vars(torch.optim).items()
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != "Optimizer"
     }
+    timm_names = [str(name) for name in timm.optim.list_optimizers()]
     weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer: torch.optim.Optimizer
     try:
-        if settings.name in timm.optim.list_optimizers():
-            return timm.optim.create_optimizer_v2(weights, opt=settings.name, lr=lr, **settings.options)
-        kind = _known("train.optimizer", settings.name, settings.options, known, timm.optim.list_optimizers())
-        return kind(weights, lr=lr, **settings.options)
+        if settings.name in timm_names:
+            optimizer = timm.optim.create_optimizer_v2(weights, opt=settings.name, lr=lr, **settings.options)
+        else:
+            kind = _find("train.optimizer", settings.name, settings.options, known, timm_names)
+            optimizer = kind(weights, lr=lr, **settings.options)
     except (TypeError, ValueError) as exc:
         raise RecipeError(f"train.optimizer: {settings.name}: {exc}") from exc
+    return optimizer
 
 
 def create_schedule(
     settings: ScheduleSettings, optimizer: torch.optim.Optimizer, *, epochs: int, total_steps: int, monitor: str
 ) -> dict[str, Any]:
-    """A schedule, in the form that Lightning takes.
+    """Create a learning rate schedule, in the form that Lightning expects.
 
     Args:
-        settings: its name, of ``torch.optim.lr_scheduler`` or of timm, and its arguments.
-        optimizer: whose rate it sets.
-        epochs: of the phase.
-        total_steps: of the phase.
-        monitor: the logged figure that a plateau is seen in; better is lower where it ends in ``loss``.
+        settings: the name and the arguments of the schedule.
+        optimizer: the optimizer whose learning rate it sets.
+        epochs: the number of epochs of the phase.
+        total_steps: the number of optimizer steps of the phase.
+        monitor: the logged metric that a plateau schedule watches.
 
     Raises:
-        RecipeError: no such schedule, or an argument that it does not take.
+        RecipeError: there is no such schedule, or it does not take an argument.
     """
-    mode = "min" if monitor.endswith("loss") else "max"
+    mode = "min" if lower_is_better(monitor) else "max"
     known = {
         name: kind
         for name, kind in vars(torch.optim.lr_scheduler).items()
@@ -101,7 +108,7 @@ def create_schedule(
                 optimizer, sched=settings.name, num_epochs=epochs, **options
             )
         else:
-            kind = _known("train.schedule", settings.name, settings.options, known, TIMM_SCHEDULES)
+            kind = _find("train.schedule", settings.name, settings.options, known, TIMM_SCHEDULES)
             by_step = "total_steps" in inspect.signature(kind).parameters
             if by_step:
                 options.setdefault("total_steps", total_steps)
@@ -110,18 +117,20 @@ def create_schedule(
             scheduler = kind(optimizer, **options)
     except (TypeError, ValueError) as exc:
         raise RecipeError(f"train.schedule: {settings.name}: {exc}") from exc
-    plateau = settings.name in {"ReduceLROnPlateau", "plateau"}
     return {
         "scheduler": scheduler,
         "interval": "step" if by_step else "epoch",
         "monitor": monitor,
-        "reduce_on_plateau": plateau,
+        "reduce_on_plateau": settings.name in {"ReduceLROnPlateau", "plateau"},
     }
 
 
-def _known(key: str, name: str, options: dict[str, Any], known: dict[str, type[Any]], timm_knows: Any) -> type[Any]:
+def _find(
+    key: str, name: str, options: dict[str, Any], known: dict[str, type[Any]], timm_names: Iterable[str]
+) -> type[Any]:
+    """PyTorch's class of the given name, after a check that it takes the options."""
     if name not in known:
-        hint = suggest(name, [*known, *timm_knows])
+        hint = suggest(name, [*known, *timm_names])
         raise RecipeError(f"{key}.name: neither torch nor timm has {name!r}{hint}")
     taken = inspect.signature(known[name]).parameters
     if wrong := [option for option in options if option not in taken]:

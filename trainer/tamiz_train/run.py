@@ -1,140 +1,171 @@
-"""A run folder: what training leaves. It is finished when metrics.json is there, which is written last.
+"""A run: the folder that training writes. It is finished when it has metrics.json, which is written last.
 
 ::
 
-    runs/<name>/<time>/
+    runs/<recipe>/<time>/
         recipe.yaml         the resolved recipe
-        data.json           labels, and a fingerprint of each split
-        model.safetensors   weights of the best epoch
+        data.json           the labels, and a fingerprint of the images of each split
+        model.safetensors   the weights of the best epoch
         spec.json           the ModelSpec that travels with the model
-        metrics.json        by epoch, and of the best epoch on validation and test; written last
-        mlflow_run_id       of the run in MLflow
-        checkpoints/        see `fitting`
-        model.onnx          once exported, with parity.json
-        evaluation/         reports of `tamiz evaluate`
+        metrics.json        metrics of each epoch, and of the best epoch on validation and test; written last
+        mlflow_run_id       the id of the run in MLflow, when it is tracked there
+        checkpoints/        what `tamiz train --resume` continues from
+        model.onnx          the exported graph, with parity.json, after `tamiz export`
+        evaluation/         the reports of `tamiz evaluate`
 
-What needs PyTorch is imported where it is used: to find a run and read its figures takes none of it.
+Finding a run and reading its recipe, spec and metrics does not import PyTorch.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamiz.errors import RunError
+from tamiz.errors import OutputError, RunError, os_reason
 from tamiz.files import staged, write_whole
-from tamiz.prediction import Prediction
-from tamiz.preprocessing import ImageSource
 from tamiz.spec import ModelSpec
 
 from .recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .data import Data
-    from .models import Classifier
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run on disk."""
+    """A training run on disk.
+
+    Attributes:
+        path: the folder of the run.
+    """
 
     path: Path
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Run:
-        """The run at a path; or the newest finished one, where the path is a recipe's folder of runs.
+        """Find a finished run.
+
+        Args:
+            path: the folder of a run; or the folder of a recipe's runs, of which the newest finished one is taken.
 
         Raises:
-            RunError: there is none.
+            RunError: there is no finished run.
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise RunError(f"no run {folder}: there is no such folder; `tamiz train` makes one under runs/")
+            raise RunError(f"no run {folder}: there is no such folder; `tamiz train` creates runs below runs/")
         if cls(folder).finished:
             return cls(folder)
         finished = [cls(entry) for entry in sorted(folder.iterdir()) if cls(entry).finished]
         if not finished:
-            raise RunError(f"no finished run in {folder}: metrics.json, which training writes last, is not there")
+            raise RunError(f"no finished run in {folder}: metrics.json, which training writes last, is missing")
         return finished[-1]
 
     @classmethod
-    def find_begun(cls, path: str | os.PathLike[str]) -> Run:
-        """The run at a path, finished or not; or the newest one, where the path is a recipe's folder of runs.
+    def find_unfinished(cls, path: str | os.PathLike[str]) -> Run:
+        """Find a run that may not be finished, in order to resume it.
+
+        Args:
+            path: the folder of a run; or the folder of a recipe's runs, of which the newest one is taken.
 
         Raises:
-            RunError: there is none.
+            RunError: there is no run.
         """
         folder = Path(path)
         newest_first = (folder, *sorted(folder.glob("*"), reverse=True))
-        begun = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
-        if not begun:
-            raise RunError(f"no run {folder}: no recipe.yaml, which training writes first, is there")
-        return cls(begun[0])
+        started = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
+        if not started:
+            raise RunError(f"no run {folder}: recipe.yaml, which training writes first, is missing")
+        return cls(started[0])
 
     @classmethod
-    def begin(cls, recipe: Recipe) -> Run:
-        """Make the folder of a new run and save the recipe in it.
+    def create(cls, recipe: Recipe) -> Run:
+        """Create the folder of a new run, and save the recipe in it.
 
         Raises:
-            RunError: the folder cannot be written.
+            OutputError: the folder cannot be created or written.
         """
         parent = recipe.runs_dir / recipe.name
+        path = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             path.mkdir()
-            write_whole(path / "recipe.yaml", recipe.with_absolute_paths().to_yaml())
         except OSError as exc:
-            raise RunError(f"cannot make a run in {parent}: {exc.strerror}; set runs_dir to a folder you own") from exc
+            raise OutputError(
+                f"cannot create a run in {parent}: {os_reason(exc)}; set runs_dir to a folder that you can write"
+            ) from exc
+        write_whole(path / "recipe.yaml", recipe.with_absolute_paths().to_yaml())
         return cls(path)
 
-    def remember(self, data: Data, root: Path) -> None:
-        """Save which images below a folder it trains on, so that others are noticed when it goes on or is evaluated."""
+    def record_data(self, data: Data, root: Path) -> None:
+        """Save the labels and a fingerprint of each split, so that changed images are noticed later.
+
+        Args:
+            data: the images that the run is trained on.
+            root: the folder of the images; fingerprints contain the paths below it.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
         document = {"labels": data.labels, "fingerprints": fingerprints}
         write_whole(self.path / "data.json", json.dumps(document, indent=2))
 
-    def changed(self, data: Data) -> set[str]:
-        """Names of the splits whose images are not those of training any more, as far as the run remembers them.
+    def changed_splits(self, data: Data) -> set[str]:
+        """Compare images with those that the run recorded.
+
+        Returns:
+            The names of the splits whose images or targets differ; splits that were not recorded are left out.
 
         Raises:
-            RunError: the labels are not.
+            RunError: the labels differ.
         """
         root = self.recipe.data.root
         if (self.path / "data.json").is_file():
-            known = json.loads(self._read("data.json"))
+            recorded = json.loads(self._read("data.json"))
         elif self.finished:
-            # Of before runs remembered their images.
-            known = {"labels": list(self.spec.labels), "fingerprints": {}}
+            # A run from before fingerprints were recorded.
+            recorded = {"labels": list(self.spec.labels), "fingerprints": {}}
         else:
             return set()
-        if list(data.labels) != known["labels"]:
+        if list(data.labels) != recorded["labels"]:
             raise RunError(
                 f"{root} now has the labels {', '.join(data.labels)}; the run was trained on "
-                f"{', '.join(known['labels'])}"
+                f"{', '.join(recorded['labels'])}"
             )
-        splits = [split for split in data.splits if split.name in known["fingerprints"]]
-        return {split.name for split in splits if split.fingerprint(root) != known["fingerprints"][split.name]}
+        fingerprints = recorded["fingerprints"]
+        splits = [split for split in data.splits if split.name in fingerprints]
+        return {split.name for split in splits if split.fingerprint(root) != fingerprints[split.name]}
 
-    def finish(self, classifier: Classifier, spec: ModelSpec, metrics: dict[str, Any]) -> None:
-        """Save what training made; the metrics last, since they mark the run as finished."""
+    def finish(self, weights: Mapping[str, Tensor], spec: ModelSpec, metrics: Mapping[str, Any]) -> None:
+        """Save the results of training.
+
+        Args:
+            weights: the state dict of the trained network.
+            spec: the spec of the model.
+            metrics: the content of metrics.json, which is written last and marks the run as finished.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         from safetensors.torch import save_file
 
-        weights = {key: value.contiguous() for key, value in classifier.backbone.state_dict().items()}
         with staged(self.path / "model.safetensors") as part:
-            save_file(weights, part)
+            save_file({name: weight.contiguous() for name, weight in weights.items()}, part)
         write_whole(self.path / "spec.json", spec.to_json())
         write_whole(self.path / "metrics.json", json.dumps(metrics, indent=2))
 
     @property
     def finished(self) -> bool:
-        """Whether training ended well."""
+        """Whether training completed."""
         return (self.path / "metrics.json").is_file()
 
     @cached_property
@@ -144,41 +175,26 @@ class Run:
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """The contract of the trained model."""
+        """The spec of the trained model.
+
+        Raises:
+            RunError: the run is not complete.
+            SpecError: spec.json cannot be read.
+        """
         return ModelSpec.from_json(self._read("spec.json"), source=str(self.path / "spec.json"))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What `finish` was given."""
-        metrics: dict[str, Any] = json.loads(self._read("metrics.json"))
-        return metrics
-
-    def load_model(self) -> Classifier:
-        """The trained network, in evaluation mode.
+        """The content of metrics.json: what was passed to `finish`.
 
         Raises:
-            RunError: the weights are missing or do not fit.
+            RunError: the run is not complete.
         """
-        from safetensors.torch import load_file
-
-        from .models import create_model
-
-        classifier = create_model(self.recipe.model, self.spec, initial_weights=False)
-        try:
-            classifier.backbone.load_state_dict(load_file(self.path / "model.safetensors"))
-        except Exception as exc:
-            # The file's own library, or torch when the tensors do not fit: either way the run is damaged.
-            raise RunError(f"{self.path / 'model.safetensors'} cannot be loaded: {exc}") from exc
-        return classifier.eval()
-
-    def predict(self, images: Sequence[ImageSource], *, top_k: int = 1) -> list[Prediction | Exception]:
-        """Classify images with the trained weights, without a server; see `evaluation.predict`."""
-        from .evaluation import predict
-
-        return predict(self, images, top_k=top_k)
+        metrics: dict[str, Any] = json.loads(self._read("metrics.json"))
+        return metrics
 
     def _read(self, name: str) -> str:
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
-            raise RunError(f"{self.path / name}: {exc.strerror}; the run is not complete") from exc
+            raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc

@@ -1,37 +1,50 @@
-"""Training: from a recipe to a finished run folder, also after an interruption."""
+"""Training: from a recipe to a finished run, also after an interruption."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import lightning as L
 import numpy as np
 import torch
 
-from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.errors import InvalidImageError, RecipeError, RunError, one_line
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
-from .augmentation import A, check_augmentation, create_augmentation
+from .augmentation import check_augmentation, create_augmentation
+from .classifier import Classifier
 from .data import Data, Split, load_data
-from .distributed import Processes, processes
+from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
-from .fitting import errors_of_training, fit, parameters
-from .models import Classifier, check_name, create_model
-from .module import create_loss, monitored
+from .loss import create_loss
+from .networks import build_classifier, check_name
+from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
+from .phases import FitResult, fit
 from .recipe import Recipe
 from .run import Run
 from .tracking import Tracker
+from .training_errors import training_errors
+from .validation import monitored_metric
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    import albumentations as A
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that a recipe names, found and tried: the network with its first weights, its spec, and the images."""
+class Setup:
+    """What a recipe refers to, found and checked.
+
+    Attributes:
+        recipe: the recipe.
+        data: the data set.
+        spec: the spec of the model, before thresholds are tuned.
+        classifier: the classifier with its initial weights.
+    """
 
     recipe: Recipe
     data: Data
@@ -41,16 +54,73 @@ class Prepared:
     def __str__(self) -> str:
         images = " + ".join(f"{len(split):,}" for split in self.data.splits)
         return (
-            f"{self.recipe.name}: {self.recipe.model.name} ({parameters(self.classifier)}), "
-            f"{len(self.data.labels)} labels, {images} images to train, validate and test"
+            f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
+            f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Find and try all that a recipe names, without training anything.
+def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
+    """Train a model, keep its best epoch, and measure it on the validation and the test images.
+
+    Under `torchrun` its processes train together, and each of them returns the same run.
+
+    Args:
+        recipe: the recipe.
+        on_progress: called with one line of text at each step of the run.
+
+    Returns:
+        the finished run.
 
     Raises:
-        RecipeError: the recipe names something that is not there or does not fit.
+        RecipeError: the recipe refers to something that is missing or does not fit; raised before training starts.
+        OutputError: the folder of the run cannot be written.
+        RunError: training failed.
+        TrackingError: the tracking store cannot be used.
+        KeyboardInterrupt: the process received SIGINT or SIGTERM; `resume` continues the run.
+    """
+    with connect_processes() as processes:
+        setup = check(recipe)
+        run = processes.from_first(_create_run(setup) if processes.first else None)
+        return _complete(run, setup, processes, on_progress)
+
+
+def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None) -> Run:
+    """Continue an interrupted run after its last completed epoch; the result is the same as without the interruption.
+
+    Args:
+        run: the run, as `Run.find_unfinished` returns it. A finished run is returned unchanged.
+        on_progress: called with one line of text at each step of the run.
+
+    Returns:
+        the finished run.
+
+    Raises:
+        RecipeError: the images or the initial weights of the run are missing.
+        RunError: the images or their labels have changed, or training failed.
+        TrackingError: the tracking store cannot be used.
+        KeyboardInterrupt: the process received SIGINT or SIGTERM.
+    """
+    if run.finished:
+        on_progress(f"{run.path} is finished; there is nothing to resume")
+        return run
+    with connect_processes() as processes:
+        setup = check(run.recipe)
+        if changed := run.changed_splits(setup.data):
+            raise RunError(
+                f"{run.recipe.data.root}: the images for {' and '.join(sorted(changed))} have changed since the run "
+                "was started; restore them, or start a new run"
+            )
+        return _complete(run, setup, processes, on_progress)
+
+
+def check(recipe: Recipe) -> Setup:
+    """Find everything that a recipe refers to, and check that it fits together, without training.
+
+    Returns:
+        the data set, the spec, and the classifier with its initial weights.
+
+    Raises:
+        RecipeError: the recipe refers to something that is missing or does not fit.
     """
     settings = recipe.train
     L.seed_everything(settings.seed, workers=True, verbose=False)
@@ -61,151 +131,131 @@ def prepare(recipe: Recipe) -> Prepared:
     spec = ModelSpec(
         task=data.task,
         labels=data.labels,
-        # Those of training's end may differ, where they are tuned on validation.
-        thresholds=_thresholds(recipe, data) if data.task == "multilabel" else None,
+        # If they are tuned, the final ones are set at the end of training.
+        thresholds=_initial_thresholds(recipe, data) if data.task == "multilabel" else None,
         preprocessing=recipe.preprocessing,
         normalisation=recipe.normalisation,
     )
-    classifier = create_model(recipe.model, spec)
-    # Made only to find what is wrong with them before a run folder is; each phase makes its own.
-    create_loss(settings, data)
-    for phase in reversed(settings.in_phases()):
-        freeze(classifier, phase.trainable)
-        optimizer = create_optimizer(settings.optimizer, phase.lr, classifier)
-        if settings.schedule:
-            create_schedule(
-                settings.schedule,
-                optimizer,
-                epochs=phase.epochs,
-                total_steps=100,
-                monitor=monitored(settings, data.task),
-            )
-    monitored(settings, data.task)
-    _try_out(classifier, create_augmentation(recipe.augmentation, settings.seed), data.train, spec)
+    classifier = build_classifier(recipe.model, spec)
+    _check_optimization(recipe, data, classifier)
+    augmentation = create_augmentation(recipe.augmentation, settings.seed)
+    if augmentation is not None:
+        _check_augmentation(augmentation, data.train, spec)
+    _check_input_size(classifier, spec)
     if settings.compile:
-        # In place: the names of the weights stay.
+        # Compiled in place, which leaves the names of the weights unchanged.
         classifier.compile()
-    return Prepared(recipe, data, spec, classifier)
+    return Setup(recipe, data, spec, classifier)
 
 
-def train(recipe: Recipe, say: Say = lambda line: None) -> Run:
-    """Train by a recipe, keep the best epoch, and measure it on validation and test.
-
-    Under `torchrun` its processes train together, and each gets the same run.
-
-    Args:
-        recipe: all that the run depends on.
-        say: gets a line of text for a person at each step.
-
-    Returns:
-        the finished run.
-
-    Raises:
-        RecipeError: the recipe names something that is not there; found before anything is trained.
-        RunError: training failed, or its folder cannot be written.
-    """
-    with processes() as group:
-        prepared = prepare(recipe)
-        run = group.from_first(_begin(prepared) if group.first else None)
-        return _complete(run, prepared, group, say)
-
-
-def resume(run: Run, say: Say = lambda line: None) -> Run:
-    """Go on with a run that was interrupted, from its last completed epoch, as if it had not been.
-
-    Raises:
-        RecipeError: its images or weights are not there any more.
-        RunError: its images or their labels are others now, or training failed.
-    """
-    if run.finished:
-        say(f"{run.path} is finished; nothing is left to do")
-        return run
-    with processes() as group:
-        prepared = prepare(run.recipe)
-        if changed := run.changed(prepared.data):
-            raise RunError(
-                f"{run.recipe.data.root} has other images in {' and '.join(sorted(changed))} than the run began with; "
-                "bring the old ones back, or train anew"
-            )
-        return _complete(run, prepared, group, say)
-
-
-def _begin(prepared: Prepared) -> Run:
-    run = Run.begin(prepared.recipe)
-    run.remember(prepared.data, prepared.recipe.data.root)
-    return run
-
-
-def _complete(run: Run, prepared: Prepared, group: Processes, say: Say) -> Run:
-    recipe = prepared.recipe
-    if not group.first:
-        say = _say_nothing
-    say(str(prepared))
-    with Tracker.start(run, group) as tracker:
-        try:
-            fitted = fit(prepared.classifier, recipe, prepared.data, run.path, tracker, group, say)
-        except KeyboardInterrupt:
-            say(f"interrupted: `tamiz train --resume {run.path}` goes on from the last completed epoch")
-            raise
-        # What the first process measures and writes, the others need not.
-        if group.first:
-            with errors_of_training(run.path):
-                _finish(run, prepared, fitted.broken, tracker, say, epochs=fitted.epochs, best_epoch=fitted.best_epoch)
-        group.wait()
-    return run
-
-
-def _finish(run: Run, prepared: Prepared, broken: set[str], tracker: Tracker, say: Say, **history: object) -> None:
-    recipe, data, spec, classifier = prepared.recipe, prepared.data, prepared.spec, prepared.classifier
-    figures = {}
-    for split in (data.validation, data.test):
-        measured = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
-        if not np.isfinite(measured.probabilities).all():
-            raise RunError(f"training failed in {run.path}: it diverged, the network gives no numbers; lower the rate")
-        if split is data.validation and recipe.thresholds == "tuned" and data.task == "multilabel":
-            spec = spec.model_copy(update={"thresholds": tune_thresholds(measured)})
-            measured = measured.with_spec(spec)
-        broken.update(measured.broken)
-        figures[split.name] = measured.metrics
-    metrics = {
-        **figures,
-        **history,
-        "parameters": sum(weight.numel() for weight in classifier.parameters()),
-        "images": {split.name: len(split) for split in data.splits},
-        "broken_images": sorted(broken),
-        "mlflow_run_id": tracker.run_id,
-    }
-    run.finish(classifier, spec, metrics)
-    tracker.finish(run, figures)
-    for message in sorted(broken):
-        say(f"left out: {message}")
-    if broken:
-        say(f"{len(broken)} images could not be read and were left out")
-    first, value = next(iter(figures["test"].items()), ("accuracy", float("nan")))
-    say(f"best epoch {history['best_epoch']}: test {first} {value:.4f}")
-
-
-def _thresholds(recipe: Recipe, data: Data) -> tuple[float, ...]:
+def _initial_thresholds(recipe: Recipe, data: Data) -> tuple[float, ...]:
     threshold = 0.5 if recipe.thresholds == "tuned" else recipe.thresholds
     return (threshold,) * len(data.labels)
 
 
-def _try_out(classifier: Classifier, augmentation: A.Compose | None, split: Split, spec: ModelSpec) -> None:
-    """Two images through all that training will do with them, to find what does not fit before it begins."""
-    if augmentation is not None:
-        for image in split.images[:100]:
-            with contextlib.suppress(InvalidImageError):
-                check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
-                break
+def _check_optimization(recipe: Recipe, data: Data, classifier: Classifier) -> None:
+    """Create the loss, the optimizers and the schedules, only to find errors before a run is created."""
+    settings = recipe.train
+    create_loss(settings, data)
+    monitor = monitored_metric(settings, data.task)
+    # From the last phase to the first, whose frozen weights are those that training starts with.
+    for phase in reversed(settings.all_phases()):
+        freeze(classifier, phase.trainable)
+        optimizer = create_optimizer(settings.optimizer, phase.lr, classifier)
+        if settings.schedule:
+            create_schedule(settings.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor=monitor)
+
+
+def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) -> None:
+    """Apply the augmentation to the first image that can be read."""
+    for image in split.images[:100]:
+        with contextlib.suppress(InvalidImageError):
+            check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
+            return
+
+
+def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
+    """Run the network on a batch of two images."""
     try:
         with torch.no_grad():
             classifier.eval()(torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8))
     except (RuntimeError, ValueError, AssertionError) as exc:
         size = f"{spec.preprocessing.height}x{spec.preprocessing.width}"
-        raise RecipeError(f"model: cannot take images of {size}: {' '.join(str(exc).split())}") from exc
+        raise RecipeError(f"model: cannot process images of {size}: {one_line(exc)}") from exc
     finally:
         classifier.train()
 
 
-def _say_nothing(line: str) -> None:
-    """What a process says that is not the first."""
+def _create_run(setup: Setup) -> Run:
+    run = Run.create(setup.recipe)
+    run.record_data(setup.data, setup.recipe.data.root)
+    return run
+
+
+def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callable[[str], None]) -> Run:
+    if not processes.first:
+        on_progress = _ignore
+    on_progress(str(setup))
+    with Tracker.start(run, processes) as tracker:
+        try:
+            result = fit(
+                setup.classifier,
+                setup.recipe,
+                setup.data,
+                run.path,
+                loggers=tracker.loggers,
+                processes=processes,
+                on_progress=on_progress,
+            )
+        except KeyboardInterrupt:
+            on_progress(
+                f"interrupted; to continue from the last completed epoch, type: tamiz train --resume {run.path}"
+            )
+            raise
+        if processes.first:
+            with training_errors(run.path):
+                _finish(run, setup, result, tracker, on_progress)
+        processes.wait()
+    return run
+
+
+def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_progress: Callable[[str], None]) -> None:
+    """Measure the best epoch, and save everything."""
+    recipe, data, spec, classifier = setup.recipe, setup.data, setup.spec, setup.classifier
+    unreadable = set(result.unreadable)
+    measured: dict[str, dict[str, float]] = {}
+    for split in (data.validation, data.test):
+        evaluation = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
+        if not np.isfinite(evaluation.probabilities).all():
+            raise RunError(
+                f"training failed in {run.path}: it diverged, and the network's output is not finite; lower the "
+                "learning rate"
+            )
+        if split is data.validation and recipe.thresholds == "tuned" and data.task == "multilabel":
+            spec = spec.model_copy(update={"thresholds": tune_thresholds(evaluation)})
+            evaluation = evaluation.with_spec(spec)
+        unreadable.update(evaluation.unreadable)
+        measured[split.name] = evaluation.metrics
+    metrics = {
+        **measured,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "parameters": sum(weight.numel() for weight in classifier.parameters()),
+        "images": {split.name: len(split) for split in data.splits},
+        "unreadable_images": sorted(unreadable),
+        "mlflow_run_id": tracker.run_id,
+    }
+    run.finish(classifier.network.state_dict(), spec, metrics)
+    tracker.finish(run, measured)
+    if recipe.tracking.log_model and tracker.run_id is not None:
+        tracker.log_model(export(run).path)
+    for message in sorted(unreadable):
+        on_progress(f"left out: {message}")
+    if unreadable:
+        on_progress(f"{len(unreadable)} images could not be read and were left out")
+    name, value = next(iter(measured["test"].items()), ("accuracy", float("nan")))
+    on_progress(f"best epoch {result.best_epoch}: test {name} {value:.4f}")
+
+
+def _ignore(line: str) -> None:
+    """Report nothing: only the first process reports progress."""

@@ -1,4 +1,4 @@
-"""What is wrong with a data set before it costs an hour of training."""
+"""Checking a data set for problems before it is trained on: unreadable, repeated, contradicting and missing images."""
 
 from __future__ import annotations
 
@@ -17,46 +17,50 @@ from tamiz.preprocessing import ImageSource, decode
 
 from .split import Data, Split
 
-SHOWN = 5
+MAX_NAMES = 5
+"""The number of names that the text of a finding lists."""
+
+CHUNK_SIZE = 256
+"""The number of images that are read at a time, so that memory is bounded; of each image only a hash is kept."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault.
+    """One kind of problem in a data set.
 
     Attributes:
-        what: it is.
-        names: of all that have it.
+        what: a description of the problem, such as ``images that cannot be read``.
+        names: the images or labels that have the problem.
     """
 
     what: str
     names: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-        return f"{len(self.names)} {self.what}: {', '.join(self.names[:SHOWN])}{more}"
+        more = f" and {len(self.names) - MAX_NAMES} more" if len(self.names) > MAX_NAMES else ""
+        return f"{len(self.names)} {self.what}: {', '.join(self.names[:MAX_NAMES])}{more}"
 
 
 def check_data(data: Data, colour: str) -> Iterator[Finding]:
-    """Read every image, and compare the splits.
+    """Read all images, and compare their content between and within the splits.
 
     Args:
-        data: as `load_data` found it.
-        colour: that the recipe decodes to.
+        data: the data set, as `load_data` returns it.
+        colour: the colour mode that images are decoded to, ``RGB`` or ``L``.
 
     Yields:
-        images that cannot be read; the same image, by its content, in two splits, or twice in one under two
-        labels; labels without an image in a split.
+        images that cannot be read; images whose content is in more than one split; images that are in one split twice
+        with different labels; labels without an image in a split.
     """
     unreadable: list[str] = []
     places: dict[bytes, list[tuple[str, str, bytes]]] = defaultdict(list)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split in data.splits:
-            # Bounded: an image is read when its turn comes, and what is kept of it is a hash.
-            for start in range(0, len(split), 256):
-                chunk = range(start, min(start + 256, len(split)))
+            for start in range(0, len(split), CHUNK_SIZE):
+                chunk = range(start, min(start + CHUNK_SIZE, len(split)))
                 images: Sequence[ImageSource] = [split.images[index] for index in chunk]
-                for index, outcome in zip(chunk, pool.map(lambda image: _hash(image, colour), images), strict=True):
+                outcomes = pool.map(lambda image: _hash(image, colour), images)
+                for index, outcome in zip(chunk, outcomes, strict=True):
                     if isinstance(outcome, InvalidImageError):
                         unreadable.append(str(outcome))
                     else:
@@ -85,7 +89,7 @@ def _hash(image: ImageSource, colour: str) -> bytes | InvalidImageError:
         pixels = decode(image, colour)
     except InvalidImageError as exc:
         return exc
-    # Of the pixels: the same picture saved twice has other bytes.
+    # Hash the pixels, because the same picture saved twice gives different files.
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=repr(pixels.shape).encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""Image folders, one a class."""
+"""Image folders, one per class."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 from tamiz.errors import RecipeError
 from tamiz.preprocessing import SUFFIXES
 
-from ..settings import FolderData
-from .split import Source, Split, in_order
+from ..recipe.data import FolderData
+from .split import SPLITS, Source, Split, in_label_order
 
 
 def read_folders(settings: FolderData) -> Source:
-    """Find the images of ``root/<split>/<label>/…``.
+    """Find the images in ``<root>/<split>/<label>/…``.
 
     Raises:
-        RecipeError: there are none, or the class folders do not fit each other; all problems in one message.
+        RecipeError: there are no images, or the class folders are inconsistent; the message lists all problems.
     """
     root = settings.root
     if not root.is_dir():
-        raise RecipeError(f"data.root: there is no folder {root}; make it, or set data.root to where the images are")
-    whole = not (root / "train").is_dir()
-    folders = {name: root / name for name in ("train", "validation", "test") if (root / name).is_dir()}
-    if whole:
+        raise RecipeError(f"data.root: there is no folder {root}; set data.root to the folder of the images")
+    folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
+    if "train" not in folders:
         folders = {"train": root}
     labels = class_folders(folders["train"])
     if len(labels) < 2:
-        raise RecipeError(f"data.root: {folders['train']} holds {len(labels)} class folders; two or more are needed")
+        raise RecipeError(f"data.root: {folders['train']} has {len(labels)} class folders; two or more are needed")
     problems: list[str] = []
     splits = {name: _read(folder, name, labels, problems) for name, folder in folders.items()}
     if problems:
@@ -38,20 +37,20 @@ def read_folders(settings: FolderData) -> Source:
 
 def class_folders(folder: Path) -> tuple[str, ...]:
     """The names of the class folders in a folder, in the order of labels."""
-    return in_order(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return in_label_order(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _read(folder: Path, name: str, labels: tuple[str, ...], problems: list[str]) -> Split:
-    if extra := sorted(set(class_folders(folder)) - set(labels)):
-        problems.append(f"{folder} has class folders that train has not: {', '.join(extra)}")
+    if unknown := sorted(set(class_folders(folder)) - set(labels)):
+        problems.append(f"{folder} has class folders that train does not have: {', '.join(unknown)}")
     images: list[Path] = []
     targets: list[int] = []
     for target, label in enumerate(labels):
         paths = sorted(path for path in (folder / label).rglob("*") if path.suffix.lower() in SUFFIXES)
         if not paths and name == "train":
-            problems.append(f"class folder {folder / label} holds no images")
+            problems.append(f"class folder {folder / label} contains no images")
         images += paths
         targets += [target] * len(paths)
     if not images and name != "train":
-        problems.append(f"{folder} holds no images in class folders")
+        problems.append(f"{folder} contains no images in class folders")
     return Split(name, images, np.array(targets, np.int64))

@@ -1,11 +1,11 @@
-"""Loading: batches of a split, decoded, augmented and resized, in an order that follows from seed and epoch alone."""
+"""Batches of a split: decoded, augmented and resized, in an order that depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import albumentations as A
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,28 +17,37 @@ from tamiz.spec import Preprocessing
 
 from .split import Split
 
+if TYPE_CHECKING:
+    import albumentations as A
+
 
 class Batch(NamedTuple):
-    """Images that could be read, with their places in the split, and the names of those that could not.
+    """A batch of images; those that could not be read are left out of the arrays.
 
     Attributes:
-        images: uint8 ``[batch, height, width, channels]``.
-        targets: int64 ``[batch]``; multilabel: float32 ``[batch, labels]``.
-        indices: int64 ``[batch]``.
-        broken: one message for each image that could not be read.
+        images: the prepared pixels, uint8 ``[batch, height, width, channels]``.
+        targets: the targets: multiclass int64 ``[batch]``, multilabel float32 ``[batch, labels]``.
+        indices: the index of each image in the split, int64 ``[batch]``.
+        unreadable: one message for each image that could not be read.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
-    broken: list[str]
+    unreadable: list[str]
 
 
-class Share(NamedTuple):
-    """Which of several processes this is, each of which takes its share of the images."""
+@dataclass(frozen=True)
+class Shard:
+    """The part of a split that one of several processes loads.
+
+    Attributes:
+        rank: the index of the process, from 0.
+        count: the number of processes.
+    """
 
     rank: int = 0
-    processes: int = 1
+    count: int = 1
 
 
 def create_loader(
@@ -51,37 +60,44 @@ def create_loader(
     shuffle: bool = False,
     seed: int = 0,
     num_workers: int = 0,
-    share: Share = Share(),
-) -> DataLoader[Batch]:
-    """Batches of a split.
+    shard: Shard = Shard(),
+) -> DataLoader[Any]:
+    """Create a loader that yields a `Batch` at a time.
 
     Args:
         split: the images.
-        preprocessing: the size and colour of the model's input.
-        batch_size: images a batch, of this process.
-        augmentation: for training; evaluation has none.
-        training: give each process as many images, where some are given twice to make it even; in evaluation none
-            is, and each process has as many batches.
-        shuffle: new order each epoch; call ``loader.sampler.set_epoch(epoch)`` before each, as Lightning does.
-        seed: of the order and of the augmentation.
-        num_workers: processes that load images.
-        share: of several processes that train or evaluate together.
+        preprocessing: the size and colour mode of the network's input.
+        batch_size: the number of images per batch of this process.
+        augmentation: the augmentation of training images; None for evaluation.
+        training: True gives all processes the same number of images, for which some images can be repeated. False
+            loads each image exactly once, and gives all processes the same number of batches.
+        shuffle: whether to shuffle the images; for a new order each epoch, call `set_epoch` before it, as Lightning
+            does.
+        seed: the seed of the order and of the augmentation.
+        num_workers: the number of processes that load images; 0 loads them in this process.
+        shard: the part of the split that this process loads, if several train or evaluate together.
     """
     images = _Images(split, preprocessing, augmentation, seed)
     order: dict[str, Any]
     if training:
-        order = {"sampler": _TrainingOrder(images, shuffle, seed, share), "batch_size": batch_size}
+        order = {"sampler": _TrainingOrder(images, shuffle, seed, shard), "batch_size": batch_size}
     else:
-        order = {"batch_sampler": _EvaluationBatches(len(split), batch_size, share)}
+        order = {"batch_sampler": _EvaluationBatches(len(split), batch_size, shard)}
     return DataLoader(
         images,
         **order,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_collate,
-        # Its own, so that making an iterator draws nothing from the random numbers of training.
+        # A generator of its own, so that creating an iterator does not advance the random numbers of training.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
+    """Set the epoch, from 0, that determines the order and the augmentation of a loader's next batches."""
+    if isinstance(loader.sampler, _TrainingOrder):
+        loader.sampler.set_epoch(epoch)
 
 
 class _Images(Dataset[tuple[Any, Any, int]]):
@@ -90,49 +106,54 @@ class _Images(Dataset[tuple[Any, Any, int]]):
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
-        # Shared with the worker processes, which outlive an epoch.
-        self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        # In shared memory, because worker processes live longer than an epoch.
+        self.epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any, int]]:
-        """The samples of a batch; augmented by its place alone, whichever worker loads it and after whatever else."""
+        """The samples of a batch.
+
+        Their augmentation depends on the seed, the epoch and the indices alone, not on which worker loads the batch.
+        """
         if self.augmentation is not None and indices:
             sequence = np.random.SeedSequence([self.seed, int(self.epoch), indices[0]])
             self.augmentation.set_random_seed(int(sequence.generate_state(1)[0]))
         return [self[index] for index in indices]
 
     def __getitem__(self, index: int) -> tuple[Any, Any, int]:
+        """Pixels, target and index; if the image cannot be read, a message, None and the index."""
         image: ImageSource = self.split.images[index]
         target = self.split.targets[index]
         try:
             if self.augmentation is None:
-                # By the very function that a client calls.
+                # The function that clients call.
                 return prepare(image, self.preprocessing), target, index
             pixels = decode(image, self.preprocessing.colour)
         except InvalidImageError as exc:
-            # Told in the batch, not raised: an exception in a worker process would end the run.
+            # Not raised, because an exception in a worker process would end the run.
             return str(exc), None, index
         return resize(self.augmentation(image=pixels)["image"], self.preprocessing), target, index
 
 
 class _TrainingOrder(DistributedSampler[Any]):
-    def __init__(self, images: _Images, shuffle: bool, seed: int, share: Share) -> None:
-        super().__init__(images, num_replicas=share.processes, rank=share.rank, shuffle=shuffle, seed=seed)
+    def __init__(self, images: _Images, shuffle: bool, seed: int, shard: Shard) -> None:
+        super().__init__(images, num_replicas=shard.count, rank=shard.rank, shuffle=shuffle, seed=seed)
+        self.images = images
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        self.dataset.epoch[0] = epoch
+        self.images.epoch[0] = epoch
 
 
 class _EvaluationBatches(Sampler[list[int]]):
-    """Each image once over all processes, in as many batches for each of them, so that none waits for another."""
+    """Each image once over all processes, in the same number of batches per process, so that none waits for others."""
 
-    def __init__(self, images: int, batch_size: int, share: Share) -> None:
-        self.indices = np.arange(share.rank, images, share.processes)
-        largest = -(-images // share.processes)
-        # One at least, also of nothing: who evaluates need not know.
+    def __init__(self, images: int, batch_size: int, shard: Shard) -> None:
+        self.indices = np.arange(shard.rank, images, shard.count)
+        largest = -(-images // shard.count)
+        # At least one batch, which can be empty, so that callers need no special case for an empty split.
         self.batches = max(1, -(-largest // batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -142,13 +163,13 @@ class _EvaluationBatches(Sampler[list[int]]):
         return self.batches
 
 
-def _collate(samples: list[tuple[Any, Any, int]]) -> Batch:
-    good = [sample for sample in samples if sample[1] is not None]
-    pixels = np.stack([image for image, _, _ in good]) if good else np.empty((0, 1, 1, 1), np.uint8)
-    targets = np.array([target for _, target, _ in good]) if good else np.empty(0, np.int64)
+def _collate(samples: Sequence[tuple[Any, Any, int]]) -> Batch:
+    readable = [sample for sample in samples if sample[1] is not None]
+    pixels = np.stack([image for image, _, _ in readable]) if readable else np.empty((0, 1, 1, 1), np.uint8)
+    targets = np.array([target for _, target, _ in readable]) if readable else np.empty(0, np.int64)
     return Batch(
         torch.from_numpy(pixels),
         torch.from_numpy(targets),
-        torch.tensor([index for _, _, index in good], dtype=torch.int64),
+        torch.tensor([index for _, _, index in readable], dtype=torch.int64),
         [message for message, target, _ in samples if target is None],
     )

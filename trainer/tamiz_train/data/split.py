@@ -1,11 +1,11 @@
-"""Data: the images of a recipe with their labels, in three splits."""
+"""The data model: images with their labels, in three splits."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,13 +22,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose with their labels.
+    """The images of one split with their targets.
 
     Attributes:
         name: ``train``, ``validation`` or ``test``.
-        images: paths, or uint8 ``[count, height, width(, 3)]``.
-        targets: multiclass: int64 ``[count]``, each an index into the labels; multilabel: float32
-            ``[count, labels]`` of 0 and 1.
+        images: the paths of the images, or their pixels, uint8 ``[images, height, width(, 3)]``.
+        targets: multiclass: int64 ``[images]``, the index of each image's label; multilabel: float32
+            ``[images, labels]``, 1 for each label that an image has and 0 for the others.
     """
 
     name: str
@@ -39,18 +39,19 @@ class Split:
         return len(self.targets)
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], name: str | None = None) -> Split:
-        """The images at those places, as a split of that name."""
+        """A split of the images at the given indices; it has the same name unless another one is given."""
         images = self.images[indices] if isinstance(self.images, np.ndarray) else [self.images[i] for i in indices]
         return Split(name or self.name, images, self.targets[indices])
 
     def counts(self, labels: int) -> npt.NDArray[np.int64]:
-        """Images of each of so many labels, int64 ``[labels]``."""
+        """The number of images that have each label, int64 ``[labels]``."""
         if self.targets.ndim == 2:
-            return self.targets.sum(0).astype(np.int64)
+            counts: npt.NDArray[np.int64] = self.targets.sum(0).astype(np.int64)
+            return counts
         return np.bincount(self.targets.astype(np.int64), minlength=labels)
 
     def fingerprint(self, root: Path) -> str:
-        """Tells one choice of images with their targets from another: a hash of their names below a folder."""
+        """A hash of the targets and of the images' paths below a folder; if the images are pixels, of the pixels."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.targets).data, digest_size=16)
         if isinstance(self.images, np.ndarray):
             digest.update(np.ascontiguousarray(self.images).data)
@@ -65,12 +66,13 @@ class Data:
     """A data set: its labels, and its images in three splits.
 
     Attributes:
-        labels: in the order of the targets.
-        task: whether an image has one of them or several.
-        train: images to train on.
-        validation: images to choose the best epoch by.
-        test: images to measure the result on.
-        drawn: names of the splits that were drawn by chance from another, so that one image more may change them whole.
+        labels: the labels in the order of the targets.
+        task: ``multiclass`` if each image has exactly one label, ``multilabel`` if it can have any number of labels.
+        train: the images to train on.
+        validation: the images that select the best epoch.
+        test: the images that measure the trained model.
+        drawn: the names of the splits that were drawn at random from another split. Adding or removing a single image
+            can change all of such a split.
     """
 
     labels: tuple[str, ...]
@@ -86,46 +88,61 @@ class Data:
         return self.train, self.validation, self.test
 
     def split(self, name: str) -> Split:
-        """The split of that name."""
+        """The split with the given name."""
         return {split.name: split for split in self.splits}[name]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a kind of data names itself: its labels, and the splits that it gives; ``train`` is always there."""
+    """A data set as it is found on disk, before missing splits are drawn.
+
+    Attributes:
+        labels: the labels in the order of the targets.
+        task: ``multiclass`` or ``multilabel``.
+        splits: the splits by name, as the data set itself defines them.
+    """
 
     labels: tuple[str, ...]
     task: Task
-    splits: dict[str, Split]
+    splits: Mapping[str, Split]
 
 
-def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Labels by name, but numbers of clusters first and in the order of numbers: -1, 2, 10, other."""
+def in_label_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Distinct labels in their order: integers by value, then all others by name (-1, 2, 10, other)."""
 
     def key(label: str) -> tuple[int, int, str]:
-        number = label.removeprefix("-").isdecimal() and label.isascii()
-        # The label itself too: 1 and 01 are two.
-        return (0, int(label), label) if number else (1, 0, label)
+        integer = label.removeprefix("-").isdecimal() and label.isascii()
+        # The label itself is part of the key, because 1 and 01 are different labels.
+        return (0, int(label), label) if integer else (1, 0, label)
 
     return tuple(sorted(set(labels), key=key))
 
 
-def divide(split: Split, share: float, name: str, seed: int) -> tuple[Split, Split]:
-    """Split off a share: of each class the same share, or where images have several labels, at random.
+def divide(split: Split, fraction: float, name: str, seed: int) -> tuple[Split, Split]:
+    """Draw a new split from a split: stratified by class if multiclass, otherwise at random.
+
+    Args:
+        split: the split to draw from.
+        fraction: the fraction of its images to draw.
+        name: the name of the new split.
+        seed: the seed of the random choice.
+
+    Returns:
+        the remaining images, and the new split.
 
     Raises:
-        RecipeError: there are too few images for it.
+        RecipeError: there are too few images.
     """
     multiclass = split.targets.ndim == 1
-    few = multiclass and min(Counter(split.targets.tolist()).values()) < 2
+    single_images = multiclass and min(Counter(split.targets.tolist()).values()) < 2
     classes = len(set(split.targets.tolist())) if multiclass else 1
-    size = max(classes, round(len(split) * share))
-    if few or size > len(split) - classes:
+    size = max(classes, round(len(split) * fraction))
+    if single_images or size > len(split) - classes:
         raise RecipeError(
             f"data: {len(split)} images of {classes} classes are too few to split off {name} images of each class"
         )
-    kept, taken = train_test_split(
+    remaining, drawn = train_test_split(
         np.arange(len(split)), test_size=size, random_state=seed, stratify=split.targets if multiclass else None
     )
-    # In the order of the whole, so that an unshuffled run sees the images as they were given.
-    return split.take(sorted(kept)), split.take(sorted(taken), name)
+    # Sorted, so that a run without shuffling sees the images in the order of the data set.
+    return split.take(sorted(remaining)), split.take(sorted(drawn), name)

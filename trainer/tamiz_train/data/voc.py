@@ -1,4 +1,4 @@
-"""The layout of PASCAL VOC: images with the objects in them, as labels."""
+"""Data sets in the layout of PASCAL VOC; the labels of an image are the names of the objects in its annotation."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import numpy as np
 
 from tamiz.errors import RecipeError
 
-from ..settings import VocData
-from .split import Source, Split, in_order
+from ..recipe.data import VocData
+from .split import Source, Split, in_label_order
 
-SETS = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
-SHOWN = 5
+SET_FILES = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
+"""The files of ``ImageSets/Main`` that list the images of each split; the first one that exists is read."""
+
+MAX_PROBLEMS = 5
+"""The number of problems that an error message lists."""
 
 
 def read_voc(settings: VocData) -> Source:
-    """Read ``ImageSets/Main`` and the annotations of the images that it names.
+    """Read the lists in ``ImageSets/Main``, and the annotations of the listed images.
 
     Raises:
-        RecipeError: a part of the layout is not there or cannot be read.
+        RecipeError: a part of the layout is missing or cannot be read.
     """
     sets = settings.root / "ImageSets" / "Main"
-    names = {split: _read_set(sets, files) for split, files in SETS.items()}
+    names = {split: _read_set(sets, files) for split, files in SET_FILES.items()}
     if not names["train"]:
         raise RecipeError(
-            f"data.root: {sets} has no train.txt or trainval.txt that names images; data.root is the folder that holds "
-            "JPEGImages, Annotations and ImageSets"
+            f"data.root: {sets} has no train.txt or trainval.txt that lists images; set data.root to the folder that "
+            "contains JPEGImages, Annotations and ImageSets"
         )
     if not (sets / "train.txt").is_file() and names["validation"]:
-        # trainval.txt names the images of val.txt too.
-        held_out = set(names["validation"])
-        names["train"] = [name for name in names["train"] if name not in held_out]
+        # trainval.txt lists the images of val.txt too.
+        validation = set(names["validation"])
+        names["train"] = [name for name in names["train"] if name not in validation]
     problems: list[str] = []
     objects = {
         name: _read_objects(settings.root, name, settings.difficult, problems)
@@ -40,9 +43,9 @@ def read_voc(settings: VocData) -> Source:
         for name in split
     }
     if problems:
-        more = f"; and {len(problems) - SHOWN} problems more" if len(problems) > SHOWN else ""
-        raise RecipeError(f"data.root: {'; '.join(problems[:SHOWN])}{more}")
-    labels = in_order(label for found in objects.values() for label in found)
+        more = f"; and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
+        raise RecipeError(f"data.root: {'; '.join(problems[:MAX_PROBLEMS])}{more}")
+    labels = in_label_order(label for found in objects.values() for label in found)
     if not labels:
         raise RecipeError(f"data.root: no object is annotated in {settings.root / 'Annotations'}")
     splits = {}
@@ -50,8 +53,8 @@ def read_voc(settings: VocData) -> Source:
         if not chosen:
             continue
         targets = np.zeros((len(chosen), len(labels)), np.float32)
-        for place, name in enumerate(chosen):
-            targets[place, [labels.index(label) for label in objects[name]]] = 1
+        for row, name in enumerate(chosen):
+            targets[row, [labels.index(label) for label in objects[name]]] = 1
         splits[split] = Split(split, [settings.root / "JPEGImages" / f"{name}.jpg" for name in chosen], targets)
     return Source(labels, "multilabel", splits)
 
@@ -61,7 +64,7 @@ def _read_set(folder: Path, files: tuple[str, ...]) -> list[str]:
         path = folder / file
         if path.is_file():
             try:
-                # The sets of a single class have a second column.
+                # The lists of a single class have a second column.
                 return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
             except (OSError, UnicodeDecodeError) as exc:
                 raise RecipeError(f"data.root: {path}: {getattr(exc, 'strerror', None) or 'not UTF-8'}") from exc
@@ -74,7 +77,7 @@ def _read_objects(root: Path, name: str, difficult: bool, problems: list[str]) -
         return set()
     path = root / "Annotations" / f"{name}.xml"
     try:
-        # Expat bounds the expansion of entities, and reads no other file.
+        # Safe: Expat limits the expansion of entities and does not read other files.
         annotation = ElementTree.parse(path)  # noqa: S314
     except OSError as exc:
         problems.append(f"{path}: {exc.strerror}")

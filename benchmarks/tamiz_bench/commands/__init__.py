@@ -1,0 +1,1 @@
+"""The commands of ``tamiz bench``, one module each."""

@@ -1,0 +1,86 @@
+"""``tamiz classify``: classify the images of files, folders, tar files and lists with a served model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..client import Client
+from ..console import ExitCode, print_json
+from ..errors import UsageError
+from ..options import JsonOption, ModelOption, UrlOption
+from ..transports import DEFAULT_URL, Tls
+from .inputs import find_inputs
+from .job import Job, run_job
+from .journal import journal_path
+from .results import check_output, print_records
+
+
+def classify(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders, 'patterns*', tar files, and lists: a .csv file with a column path or a .txt "
+            "file, with paths relative to the folder of the list."
+        ),
+    ],
+    model: ModelOption,
+    url: UrlOption = DEFAULT_URL,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels for each image.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write the results to this .csv, .jsonl or .parquet file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted job of --out.")] = False,
+    timeout_s: Annotated[float, typer.Option(help="Timeout of a request in seconds, retries included.")] = 60.0,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, help="Number of requests in flight; default: adapts to the server.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="Header sent with every request, as name=value; repeatable.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Certificate authority (PEM) that signed the server's certificate.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate of the client (PEM).")] = None,
+    certificate_key: Annotated[Path | None, typer.Option(help="Private key of --certificate (PEM).")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Classify images with a served model.
+
+    An unreadable image becomes a row with its error, and the exit code is 3. With --out, results are saved as they
+    arrive, and --resume continues an interrupted job without missing or duplicate rows.
+    """
+    if resume and out is None:
+        raise UsageError("--resume continues the job of an output file: name the file with --out")
+    if out is not None:
+        check_output(out)
+        if resume and out.exists() and not journal_path(out).exists():
+            print(f"{out} is complete: nothing to resume; to write it again, omit --resume", file=sys.stderr)
+            return ExitCode.DONE
+    job = Job(model, paths, top_k, in_flight, out, resume)
+    inputs = find_inputs(paths)
+    headers = _parse_headers(header or ())
+    tls = Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
+    with Client(url, model=model, timeout_s=timeout_s, headers=headers, tls=tls) as client:
+        done = run_job(job, client, inputs)
+    if as_json:
+        document = {"model": model, "images": done.images, "errors": done.errors, "seconds": round(done.seconds, 3)}
+        print_json(document if out else {**document, "results": done.records})
+    else:
+        if done.records:
+            print_records(done.records)
+        summary = f"{done.images:,} images, {done.errors:,} of them unreadable, {done.images_per_s:,.0f} images/s"
+        print(f"{summary}, in {out}" if out else summary)
+    return ExitCode.UNREADABLE_IMAGES if done.errors else ExitCode.DONE
+
+
+def _parse_headers(texts: Sequence[str]) -> dict[str, str]:
+    headers = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not name or not separator:
+            raise UsageError(f"--header {text}: not a header; write name=value")
+        headers[name] = value
+    return headers

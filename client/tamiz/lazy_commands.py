@@ -1,0 +1,74 @@
+"""Commands that are imported when they are called, so that help and completion of names answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .errors import MissingExtraError
+
+
+class LazyCommand(TyperCommand):
+    """A command whose function is imported when the command is called or its options are completed.
+
+    A group asks for all of its commands to list them, so a command knows its name and its line of help before the
+    import.
+
+    Args:
+        name: name of the command.
+        target: function of the command, as ``package.module:function``.
+        extra: extra of the distribution that the function needs; empty when it needs none.
+        summary: the command's line in the help of its group.
+    """
+
+    def __init__(self, name: str, target: str, *, extra: str = "", summary: str) -> None:
+        super().__init__(name, short_help=summary, rich_markup_mode=None)
+        self.target = target
+        self.extra = extra
+
+    # Contexts and commands are `Any`: typer does not export the types of the base class.
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Import the command and parse its arguments; the context belongs to the imported command."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> Any:
+        """Import the function and build its command, with all arguments and options.
+
+        Raises:
+            MissingExtraError: a package of the extra is not installed.
+        """
+        module, _, name = self.target.partition(":")
+        with self._extra_required():
+            function = getattr(importlib.import_module(module), name)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._extra_required():
+                return function(*args, **kwargs)
+
+        application = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        application.command(self.name)(call)
+        return typer.main.get_command(application)
+
+    @contextlib.contextmanager
+    def _extra_required(self) -> Iterator[None]:
+        try:
+            yield
+        except ModuleNotFoundError as exc:
+            if not self.extra or exc.name is None or exc.name.partition(".")[0].startswith("tamiz"):
+                raise
+            raise MissingExtraError(self.extra, exc.name) from exc
+
+
+class LazyGroup(TyperGroup):
+    """A group that prints its help when it is called without a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the name of the command."""
+        return super().parse_args(ctx, args or ["--help"])

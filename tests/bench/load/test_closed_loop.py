@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Served
+
+from tamiz_bench.load.closed_loop import MAX_IMAGES, Load, measure_calls, measure_client, sample_images
+
+
+@pytest.mark.parametrize("load", [Load(1, 1), Load(3, 1), Load(2, 8), None], ids=str)
+def test_a_client_is_measured_for_the_given_duration(
+    load: Load | None, served: Served, even_image: Callable[..., Path]
+) -> None:
+    images = [even_image(index) for index in range(10)]
+    with served.client("grey") as client:
+        measurement = measure_client(client, images, 0.3, load)
+    assert 0.3 <= measurement.duration_s < 3
+    assert measurement.images > (load.in_flight if load else 1)
+    assert 0 < measurement.p50_ms <= measurement.p95_ms <= measurement.p99_ms < 3000
+    # Little's law: the requests in flight are throughput times latency; the median stands for the mean here.
+    if load and load.batch_size == 1:
+        assert measurement.images_per_s * measurement.p50_ms / 1000 < load.in_flight * 1.5
+
+
+def test_calls_take_batches_from_the_list_again_and_again() -> None:
+    images = [Path("a"), Path("b"), Path("c")]
+    batches: list[list[Path]] = []
+    measurement = measure_calls(batches.append, images, 0.01, threads=1, batch_size=2)
+    assert batches[:3] == [[Path("a"), Path("b")], [Path("c"), Path("a")], [Path("b"), Path("c")]]
+    assert measurement.images == 2 * len(batches)
+
+
+def test_an_error_of_a_call_ends_the_measurement() -> None:
+    def fail(batch: list[Path]) -> None:
+        raise ValueError("a call failed")
+
+    with pytest.raises(ValueError, match="a call failed"):
+        measure_calls(fail, [Path("a")], 0.01, threads=2)
+
+
+def test_a_sample_is_the_same_for_the_same_images() -> None:
+    images = [Path(f"{index}.png") for index in range(1000)]
+    sample = sample_images(images)
+    assert len(set(sample)) == MAX_IMAGES
+    assert sample_images(images) == sample
+    assert sorted(sample_images(images[:10])) == images[:10]

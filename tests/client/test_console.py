@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tamiz.console import make_console, print_json, print_table, printable
+
+
+def test_a_table_prints_square_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("path", "score"), [("sub[b].png", 0.5), ("[red]x[/red].png", 1)])
+    printed = capsys.readouterr().out
+    assert "sub[b].png" in printed
+    assert "[red]x[/red].png" in printed
+
+
+def test_output_that_is_not_a_terminal_is_160_characters_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_console().width == 160
+    assert make_console(stderr=True).width == 160
+
+
+def test_a_json_document_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"model": "größer\n", "images": 2})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert json.loads(printed) == {"model": "größer\n", "images": 2}
+
+
+def test_bytes_of_a_file_name_that_are_not_utf_8_are_replaced() -> None:
+    assert printable(os.fsdecode(b"\xff.png")) == "\ufffd.png"

@@ -1,0 +1,54 @@
+"""Training augmentation by the names of Albumentations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tamiz import RecipeError
+from tamiz_train.augmentation import check_augmentation, create_augmentation
+
+
+@pytest.mark.parametrize(
+    ("transforms", "message"),
+    [
+        (
+            [{"HorizontalFlop": {}}],
+            "augmentation.0: no transform 'HorizontalFlop'; did you mean 'HorizontalFlip'",
+        ),
+        ([{"HorizontalFlip": {"q": 1}}], "augmentation.0: HorizontalFlip: .*q"),
+        ([{"GaussNoise": {"var_limit": [10, 50]}}], "GaussNoise: .*var_limit"),
+        ([{"HorizontalFlip": {"p": 2}}], "HorizontalFlip: .*less than or equal to 1"),
+        ([{"A": {}, "B": {}}], "one transform per list entry"),
+        ([{"Blur": {"x": 1}}, {"Nope": {}}], "augmentation.0: .*augmentation.1: "),
+    ],
+)
+def test_unknown_transforms_and_arguments_are_recipe_errors(
+    transforms: list[dict[str, dict[str, object]]], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        create_augmentation(transforms, 0)
+
+
+def test_transforms_can_contain_transforms() -> None:
+    flips = [{"HorizontalFlip": {"p": 1}}, {"Sequential": {"transforms": [{"VerticalFlip": {"p": 1}}], "p": 1}}]
+    augmentation = create_augmentation([{"OneOf": {"transforms": flips, "p": 1}}], 0)
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    seen = {augmentation(image=image)["image"].tobytes() for _ in range(30)}
+    assert seen == {image[:, ::-1].tobytes(), image[::-1].tobytes()}
+    with pytest.raises(RecipeError, match=r"augmentation.0: no transform 'HorizontalFlop'; did you mean"):
+        create_augmentation([{"OneOf": {"transforms": [{"HorizontalFlop": {}}]}}], 0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ({"Normalize": {}}, "must return uint8 pixels"),
+        ({"RandomCrop": {"height": 99, "width": 99, "p": 0.01}}, "fails on an image"),
+    ],
+)
+def test_an_augmentation_that_fails_on_an_image_or_returns_no_pixels_is_a_recipe_error(
+    transform: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"augmentation: .*{message}"):
+        check_augmentation(create_augmentation([transform], 0), np.zeros((8, 8, 3), np.uint8))

@@ -1,0 +1,68 @@
+"""The commands of the trainer, from checking the data to explaining predictions."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import mlflow
+import numpy as np
+import pytest
+from conftest import Served
+
+from tamiz_train.publication import publish_run
+from tamiz_train.run import Run
+
+
+def test_the_commands_check_data_before_training_and_report_after_it(
+    digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    sets = ["--set", f"data.root={digits}", "--set", "train.epochs=1"]
+    checked = tamiz("data", "check", "digits", *sets, cwd=tmp_path)
+    assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "no problems found in the data")
+    assert tamiz("data", "show", "digits", *sets, cwd=tmp_path).returncode == 0
+    assert cv2.imread(str(tmp_path / "samples.png")).shape[1] > 1000
+    tried = tamiz("train", "digits", "--check", *sets, cwd=tmp_path)
+    assert "nothing was trained" in tried.stdout
+    assert not (tmp_path / "runs").exists()
+
+    assert tamiz("train", "digits", *sets, cwd=tmp_path).returncode == 0
+    done = tamiz("evaluate", "runs/digits", "--split", "all", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"metric .* train .* validation .* test", done.stdout)
+    assert re.search(r"accuracy .*0\.\d{4}.*0\.\d{4}.*0\.\d{4}", done.stdout)
+    assert "worst recognised: " in done.stdout
+    run = Run.find(tmp_path / "runs" / "digits")
+    for split in ("train", "validation", "test"):
+        assert (run.path / "evaluation" / split / "report.html").is_file()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracked = client.get_run(run.metrics["mlflow_run_id"])
+    assert tracked.data.metrics["test/accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
+    assert "test/report.html" in {entry.path for entry in client.list_artifacts(tracked.info.run_id, "test")}
+
+    image = next((digits / "test" / "4").iterdir())
+    predicted = tamiz("predict", image, "--run", "runs/digits", "--features", "out.npy", cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    assert np.load(tmp_path / "out.npy").shape == (1, 84)
+    explained = tamiz("explain", image, "--run", "runs/digits", "--json", cwd=tmp_path)
+    (result,) = json.loads(explained.stdout)["results"]
+    assert cv2.imread(str(tmp_path / result["overlay"])) is not None
+
+
+def test_a_served_model_is_evaluated_and_its_differing_predictions_are_counted(
+    run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    name = served.new_name()
+    publish_run(run, served.repository, model=name, control=served.control)
+    done = tamiz(
+        "evaluate", run.path, "--model", name, "--url", served.triton.url, "--out", tmp_path, "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["images"], document["differing"]) == (360, 0)
+    assert document["metrics"] == pytest.approx(run.metrics["test"], abs=1e-4)
+    assert Path(document["report"]) == tmp_path / "test-served" / "report.html"

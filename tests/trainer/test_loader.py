@@ -1,0 +1,125 @@
+"""Loading batches: their content, order and augmentation, and the shards of several processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets_on_disk import write_images
+
+from tamiz import Preprocessing
+from tamiz_train.augmentation import create_augmentation
+from tamiz_train.data import Split, load_data
+from tamiz_train.data.loader import Shard, create_loader, set_epoch
+from tamiz_train.recipe import FolderData
+
+SIZE = Preprocessing(height=8, width=8, colour="L")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for split, count in (("train", 20), ("validation", 4), ("test", 5)):
+        for label in ("cat", "dog"):
+            write_images(tmp_path / "data" / split / label, count)
+    return tmp_path / "data"
+
+
+def test_a_batch_has_pixels_targets_and_indices(root: Path) -> None:
+    data = load_data(FolderData(kind="folder", root=root), seed=0)
+    (batch,) = create_loader(data.validation, SIZE, batch_size=64)
+    assert batch.images.shape == (8, 8, 8, 1)
+    assert batch.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3] * 2
+    assert batch.targets.tolist() == [0] * 4 + [1] * 4
+    assert batch.indices.tolist() == list(range(8))
+    assert batch.unreadable == []
+
+
+def test_each_image_is_loaded_once_per_epoch_in_an_order_that_the_seed_determines(root: Path) -> None:
+    split = load_data(FolderData(kind="folder", root=root), seed=0).train
+
+    def order(seed: int) -> list[list[int]]:
+        loader = create_loader(split, SIZE, batch_size=7, training=True, shuffle=True, seed=seed)
+        orders = []
+        for epoch in range(2):
+            set_epoch(loader, epoch)
+            orders.append([index for batch in loader for index in batch.indices.tolist()])
+        return orders
+
+    first, second = order(0)
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+    assert order(0) == [first, second]
+    assert order(1) != [first, second]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_unreadable_image_is_named_in_its_batch(num_workers: int, root: Path) -> None:
+    (root / "validation" / "cat" / "2.png").write_bytes(b"damaged")
+    split = load_data(FolderData(kind="folder", root=root), seed=0).validation
+    (batch,) = create_loader(split, SIZE, batch_size=64, num_workers=num_workers)
+    assert len(batch.targets) == len(batch.images) == 7
+    assert 2 not in batch.indices.tolist()
+    assert len(batch.unreadable) == 1
+    assert "cat/2.png: not an image" in batch.unreadable[0]
+
+
+def test_the_seed_determines_the_augmentation(root: Path) -> None:
+    split = load_data(FolderData(kind="folder", root=root), seed=0).train
+
+    def images(seed: int) -> np.ndarray:
+        augmentation = create_augmentation([{"RandomBrightnessContrast": {"p": 1.0}}], seed)
+        return np.concatenate(
+            [
+                batch.images.numpy()
+                for batch in create_loader(split, SIZE, batch_size=8, augmentation=augmentation, seed=seed)
+            ]
+        )
+
+    plain = np.concatenate([batch.images.numpy() for batch in create_loader(split, SIZE, batch_size=8)])
+    assert not np.array_equal(images(0), plain)
+    np.testing.assert_array_equal(images(0), images(0))
+    assert not np.array_equal(images(0), images(1))
+
+
+def split(images: int) -> Split:
+    return Split("test", np.zeros((images, 4, 4), np.uint8), np.zeros(images, np.int64))
+
+
+def load_indices(images: int, batch_size: int, processes: int, training: bool) -> list[list[list[int]]]:
+    """The indices of the images in each batch of each process."""
+    return [
+        [
+            batch.indices.tolist()
+            for batch in create_loader(
+                split(images),
+                SIZE,
+                batch_size=batch_size,
+                training=training,
+                shuffle=training,
+                shard=Shard(rank, processes),
+            )
+        ]
+        for rank in range(processes)
+    ]
+
+
+@pytest.mark.parametrize("images", [1, 2, 31, 32, 33, 63, 64, 65, 100])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_evaluation_loads_each_image_once_in_equally_many_batches_per_process(images: int, processes: int) -> None:
+    batches = load_indices(images, 16, processes, training=False)
+    indices = sorted(index for process in batches for batch in process for index in batch)
+    assert indices == list(range(images))
+    assert len({len(process) for process in batches}) == 1
+    assert max(len(batch) for process in batches for batch in process) <= 16
+
+
+@pytest.mark.parametrize("images", [31, 32, 33, 100])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_training_loads_each_image_once_and_repeats_at_most_one_per_process(images: int, processes: int) -> None:
+    batches = load_indices(images, 16, processes, training=True)
+    indices = Counter(index for process in batches for batch in process for index in batch)
+    assert set(indices) == set(range(images))
+    assert sum(indices.values()) - images < processes
+    assert len({sum(map(len, process)) for process in batches}) == 1

@@ -1,0 +1,100 @@
+"""Export of a run to ONNX, and the comparison of the graph with the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from tamiz import ExportError, ModelSpec, Normalisation, Preprocessing
+from tamiz_train import onnx_export as module
+from tamiz_train.classifier import Classifier
+from tamiz_train.graph import read_spec
+from tamiz_train.networks import build_classifier
+from tamiz_train.onnx_export import export, write_graph
+from tamiz_train.recipe import ModelSettings
+from tamiz_train.run import Run
+from tamiz_train.weights import load_classifier
+
+
+def test_the_graph_takes_any_batch_of_pixels_and_returns_probabilities(run: Run) -> None:
+    exported = export(run)
+    assert exported.parity.holds
+    assert exported.parity.images == 216
+    session = ort.InferenceSession(exported.path)
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.type, taken.shape[1:]) == ("image", "tensor(uint8)", [28, 28, 1])
+    assert (given.name, given.type, given.shape[1:]) == ("probabilities", "tensor(float)", [10])
+    for batch in (1, 5):
+        (probabilities,) = session.run(None, {"image": np.zeros((batch, 28, 28, 1), np.uint8)})
+        np.testing.assert_allclose(probabilities.sum(1), np.ones(batch), rtol=1e-5)
+
+
+def test_the_graph_contains_the_spec_and_the_run_contains_the_comparison(run: Run) -> None:
+    exported = export(run)
+    assert read_spec(exported.path) == run.spec
+    assert json.loads((run.path / "parity.json").read_text()) == exported.parity.to_dict()
+
+
+def test_a_graph_that_computes_something_else_is_an_export_error_and_is_not_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_another(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
+        with torch.no_grad():
+            classifier.network[-1].bias[3] += 0.01
+            write_graph(classifier, spec, path)
+            classifier.network[-1].bias[3] -= 0.01
+
+    monkeypatch.setattr(module, "write_graph", write_another)
+    with pytest.raises(
+        ExportError, match="does not compute what the network computes: the predicted labels agree on \\d+ of 216"
+    ):
+        export(run)
+    assert not list(run.path.glob("*.onnx*"))
+    assert not (run.path / "parity.json").exists()
+
+
+def test_a_network_that_cannot_be_exported_is_an_export_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Untraceable(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.sum((2, 3)) if image.sum().item() > 0 else image.mean((2, 3))
+
+    monkeypatch.setattr(module, "load_classifier", lambda run: Classifier(Untraceable(), run.spec).eval())
+    with pytest.raises(ExportError, match="cannot be exported to ONNX"):
+        export(run)
+    assert not list(run.path.glob("*.onnx*"))
+
+
+def test_a_graph_cannot_be_checked_without_a_readable_validation_image(run: Run, tmp_path: Path) -> None:
+    from tamiz_train.data import Split
+
+    exported = export(run)
+    (tmp_path / "damaged.png").write_bytes(b"damaged")
+    split = Split("validation", [tmp_path / "damaged.png"], np.zeros(1, np.int64))
+    with pytest.raises(ExportError, match="no validation image could be read"):
+        module.compare(load_classifier(run), exported.path, run.spec, split)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])
+def test_the_graph_of_a_timm_model_computes_what_the_model_computes(name: str, tmp_path: Path) -> None:
+    spec = ModelSpec(
+        labels=("a", "b", "c"),
+        preprocessing=Preprocessing(height=64, width=96),
+        normalisation=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
+    )
+    torch.manual_seed(0)
+    options = {"pad_type": "same"} if name.startswith("mobilenet") else {}
+    classifier = build_classifier(ModelSettings(name=name, options=options), spec).eval()
+    path = tmp_path / "model.onnx"
+    write_graph(classifier, spec, path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 96, 3), np.uint8)
+    (actual,) = ort.InferenceSession(path).run(None, {"image": images})
+    with torch.inference_mode():
+        expected = classifier(torch.from_numpy(images)).softmax(1).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)

@@ -1,0 +1,38 @@
+"""Plots of evaluations and contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from graphs import make_spec
+
+from tamiz_train.data import Split
+from tamiz_train.evaluation import Evaluation, load_run_data
+from tamiz_train.plots import contact_sheet, plot_confusion_matrix, plot_samples
+from tamiz_train.recipe import Recipe
+from tamiz_train.run import Run
+
+
+def read_png(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_a_contact_sheet_takes_images_of_any_size(trained: Run, tiny_recipe: Callable[..., Recipe]) -> None:
+    images = [np.zeros(shape, np.uint8) for shape in ((5, 9), (200, 30, 3), (28, 28, 1))]
+    assert read_png(contact_sheet(images, ["a", "b $x$", "c" * 99])).shape[1] > 3 * 100
+
+
+def test_samples_are_shown_augmented(trained: Run, tiny_recipe: Callable[..., Recipe]) -> None:
+    data = load_run_data(trained)
+    plain = plot_samples(data.train, data.labels, tiny_recipe("augmentation=none"), count=4)
+    assert plain != plot_samples(data.train, data.labels, tiny_recipe(), count=4)
+
+
+def test_the_confusion_matrix_of_a_multilabel_model_is_plotted_by_label() -> None:
+    spec = make_spec(["a", "b"], task="multilabel", thresholds=(0.5, 0.5))
+    targets = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
+    split = Split("test", np.zeros((3, 28, 28), np.uint8), targets)
+    evaluation = Evaluation(split, spec, np.array([[1, 1], [0, 1], [0, 0]], np.float32), np.arange(3), ())
+    assert read_png(plot_confusion_matrix(evaluation)).shape[1] == 800

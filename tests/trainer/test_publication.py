@@ -1,0 +1,104 @@
+"""Publication of runs and graphs, with and without a running server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Served
+
+from tamiz import UsageError
+from tamiz.files import sha256
+from tamiz_server.repository import Repository
+from tamiz_train.inference import predict
+from tamiz_train.publication import PublishedVersion, publish_graph, publish_run
+from tamiz_train.run import Run
+
+
+def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Run, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "repository")
+    lines: list[str] = []
+    assert publish_run(run, repository, on_progress=lines.append) == PublishedVersion("digits", 1, 1)
+    assert lines[0].startswith("exported: the predicted labels agree on 216 of 216 validation images")
+    assert lines[1:] == [f"published digits version 1 in {repository.path}"]
+    graph = run.path / "model.onnx"
+    assert publish_graph(graph, repository, "digits") == PublishedVersion("digits", 2, 1)
+    assert publish_graph(graph, repository, "digits", promote=True) == PublishedVersion("digits", 3, 3)
+    assert publish_graph(graph, repository, "other") == PublishedVersion("other", 1, 1)
+
+
+def test_the_manifest_says_how_the_version_of_a_run_was_made(run: Run, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "repository")
+    publish_run(run, repository, model="renamed")
+    manifest = repository.live("renamed").manifest
+    assert (manifest["recipe"], manifest["run"]) == ("digits", run.path.name)
+    assert manifest["weights_sha256"] == sha256(run.path / "model.safetensors")
+    assert manifest["recipe_sha256"] == sha256(run.path / "recipe.yaml")
+    assert manifest["metrics"] == {split: run.metrics[split] for split in ("validation", "test")}
+    assert manifest["parity"] == json.loads((run.path / "parity.json").read_text())
+    assert {"tamiz", "numpy", "opencv", "torch", "timm", "lightning", "onnx", "onnxruntime"} == set(
+        manifest["libraries"]
+    )
+
+
+def test_a_missing_graph_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none.onnx: no such file"):
+        publish_graph(tmp_path / "none.onnx", Repository(tmp_path / "repository"), "digits")
+
+
+def test_the_served_model_predicts_what_the_run_predicts(run: Run, digits: Path, served: Served) -> None:
+    name = served.new_name()
+    publish_run(run, served.repository, model=name, control=served.control)
+    images = sorted((digits / "test").rglob("*.png"))
+    with served.client(name) as client:
+        answers = list(client.classify_many(images, top_k=10))
+    for answer, expected in zip(answers, predict(run, images, top_k=10), strict=True):
+        assert answer.label == expected.label
+        assert answer.version == 1
+        scores = {scored.label: scored.score for scored in answer.top}
+        assert scores == pytest.approx({scored.label: scored.score for scored in expected.top}, abs=1e-4)
+
+
+def test_the_commands_export_and_publish_to_a_running_server(
+    run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    name = served.new_name()
+    exported = tamiz("export", run.path, "--json")
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads(exported.stdout.splitlines()[-1])["parity"]["agreeing"] == 216
+
+    where = ["--model", name, "--repository", served.repository.path]
+    server = ["--url", served.triton.url, "--key", served.triton.key]
+    rejected = tamiz("publish", run.path / "model.onnx", *where, *server[:-1], "wrong")
+    assert rejected.returncode == 1
+    assert len(re.findall("wants a key, or another|access denied", rejected.stderr)) == 1
+    assert name not in served.repository.models(), "nothing is published when the server rejects the key"
+    first = tamiz("publish", run.path / "model.onnx", *where, *server)
+    assert first.returncode == 0, first.stderr
+    with served.client(name) as client:
+        client.refresh()
+        assert client.live_version == 1
+        second = tamiz("publish", run.path, *where, *server, "--promote", "--json")
+        assert second.returncode == 0, second.stderr
+        assert json.loads(second.stdout.splitlines()[-1]) == {"model": name, "version": 2, "live": 2}
+        client.refresh()
+        assert client.live_version == 2
+    third = tamiz("publish", run.path, *where)
+    assert f"{name}: version 2 is live" in third.stdout
+    versions = Repository(served.repository.path).versions(name)
+    assert [version.live for version in versions] == [False, True, False]
+    assert versions[1].manifest["run"] == "run"
+
+
+def test_a_repository_that_cannot_be_written_is_reported_in_one_line(
+    run: Run, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = tamiz("publish", run.path, "--repository", tmp_path / "file")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1

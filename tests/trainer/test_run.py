@@ -1,0 +1,69 @@
+"""Runs on disk: finding them, and what they record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tamiz import OutputError, RunError
+from tamiz_train.data import load_data
+from tamiz_train.recipe import Recipe
+from tamiz_train.run import Run
+
+Make = Callable[..., Recipe]
+
+
+def finish(run: Run, trained: Run) -> None:
+    run.finish({"weight": torch.arange(6.0).reshape(2, 3).T}, trained.spec, {"test": {"accuracy": 1}})
+
+
+def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: Make, trained: Run, tmp_path: Path) -> None:
+    recipe = tiny_recipe(f"runs_dir={tmp_path}")
+    first, second, third = (Run.create(recipe) for _ in range(3))
+    folder = tmp_path / recipe.name
+    with pytest.raises(RunError, match=r"no finished run in .*metrics.json, which training writes last, is missing"):
+        Run.find(folder)
+    finish(first, trained)
+    finish(second, trained)
+    assert Run.find(folder) == second
+    assert Run.find(first.path) == first
+    assert Run.find_unfinished(folder) == third
+    assert Run.find_unfinished(first.path) == first
+    assert (second.finished, third.finished) == (True, False)
+
+
+def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
+    tiny_recipe: Make, trained: Run, tmp_path: Path
+) -> None:
+    run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
+    finish(run, trained)
+    found = Run.find(run.path)
+    assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, {"test": {"accuracy": 1}})
+    assert load_file(run.path / "model.safetensors")["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_an_incomplete_run_names_the_missing_file(run: Run) -> None:
+    (run.path / "spec.json").unlink()
+    with pytest.raises(RunError, match=r"spec.json: No such file or directory; the run is not complete"):
+        _ = run.spec
+
+
+def test_a_run_folder_that_cannot_be_created_is_an_output_error(tiny_recipe: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot create a run in .*: Not a directory; set runs_dir"):
+        Run.create(tiny_recipe(f"runs_dir={tmp_path / 'file'}"))
+
+
+def test_changed_splits_are_noticed(tiny_recipe: Make, tmp_path: Path) -> None:
+    recipe = tiny_recipe(f"runs_dir={tmp_path}")
+    data = load_data(recipe.data, recipe.train.seed)
+    run = Run.create(recipe)
+    assert run.changed_splits(data) == set()
+    run.record_data(data, recipe.data.root)
+    assert run.changed_splits(data) == set()
+    smaller = load_data(tiny_recipe("data.subset_size=100").data, recipe.train.seed)
+    assert run.changed_splits(smaller) == {"train"}

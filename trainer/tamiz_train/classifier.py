@@ -1,0 +1,93 @@
+"""The classifier: a network with its normalisation, which maps uint8 pixels to logits.
+
+Training, evaluation and export all use it, so that normalisation is implemented in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from tamiz.spec import ModelSpec
+
+from .heads import head_name
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation.
+
+    Args:
+        network: the network, from float32 ``[batch, channels, height, width]`` to logits ``[batch, labels]``.
+        spec: the spec of the model. Its normalisation is applied to the pixels; its task defines what the logits mean.
+
+    Attributes:
+        network: the network with its head.
+        task: ``multiclass`` or ``multilabel``.
+        scale: the factor of the normalisation, float32 ``[1, channels, 1, 1]``.
+        shift: the summand of the normalisation, float32 ``[1, channels, 1, 1]``.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.task = spec.task
+        mean = torch.tensor(spec.normalisation.mean)
+        std = torch.tensor(spec.normalisation.std)
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        self.register_buffer("scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", (-mean / std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the logits, float32 ``[batch, labels]``, of uint8 ``[batch, height, width, channels]``."""
+        pixels = image.permute(0, 3, 1, 2).float()
+        logits: Tensor = self.network(pixels * self.scale + self.shift)
+        return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Convert logits to probabilities of the labels: by softmax, or by sigmoid if the task is multilabel."""
+        return logits.softmax(1) if self.task == "multiclass" else logits.sigmoid()
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layers of the network, from the pooled features to the logits."""
+        return self.network.get_submodule(head_name(self.network))
+
+    def blocks(self) -> list[list[str]]:
+        """The names of the weights of the backbone, grouped by block, from the input to the head.
+
+        A block of a timm model is a stage, as timm groups the layers; a block of `networks` is a layer.
+        """
+        head = head_name(self.network) + "."
+        if (group_matcher := getattr(self.network, "group_matcher", None)) is not None:
+            groups = timm.models.group_parameters(self.network, group_matcher(coarse=True))
+            named = [groups[index] for index in sorted(groups)]
+        else:
+            named = [
+                [f"{name}.{weight}" for weight, _ in layer.named_parameters()]
+                for name, layer in self.network.named_children()
+            ]
+        blocks = [[name for name in names if not name.startswith(head)] for names in named]
+        return [names for names in blocks if names]
+
+    def parameter_summary(self) -> str:
+        """The numbers of all, of trainable and of frozen parameters, as text."""
+        total = sum(weight.numel() for weight in self.parameters())
+        trainable = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+        return f"{total:,} parameters, {trainable:,} trainable, {total - trainable:,} frozen"
+
+    @contextmanager
+    def pooled_features(self) -> Iterator[list[Tensor]]:
+        """Collect the input of the head, float32 ``[batch, features]``, of each forward pass in the context."""
+        collected: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0].flatten(1)))
+        try:
+            yield collected
+        finally:
+            handle.remove()

@@ -1,0 +1,53 @@
+"""``tamiz data``: look at the images of a recipe before training on them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamiz.console import ExitCode, print_json
+from tamiz.files import write_whole
+from tamiz.options import JsonOption
+
+from ..recipe import load_recipe
+from .arguments import RecipeArgument, SetOption
+
+
+def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> int:
+    """Read every image of a recipe, and list the problems of its data; the exit code is 1 when there are any."""
+    resolved = load_recipe(recipe, overrides or [], os.environ)
+    from ..data import load_data
+    from ..data.check import check_data
+
+    data = load_data(resolved.data, resolved.train.seed)
+    findings = list(check_data(data, resolved.preprocessing.colour))
+    images = {split.name: len(split) for split in data.splits}
+    if as_json:
+        problems = [{"what": found.what, "count": len(found.names), "names": found.names} for found in findings]
+        print_json({"task": data.task, "labels": data.labels, "images": images, "findings": problems})
+    else:
+        counts = ", ".join(f"{count:,} {name}" for name, count in images.items())
+        print(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
+        for found in findings:
+            print(found)
+        if not findings:
+            print("no problems found in the data")
+    return ExitCode.FAILED if findings else ExitCode.DONE
+
+
+def show(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    out: Annotated[Path, typer.Option(help="The contact sheet, a .png file.")] = Path("samples.png"),
+) -> None:
+    """Write a contact sheet of a recipe's training images, each one original and augmented."""
+    resolved = load_recipe(recipe, overrides or [], os.environ)
+    from ..data import load_data
+    from ..plots import plot_samples
+
+    data = load_data(resolved.data, resolved.train.seed)
+    write_whole(out, plot_samples(data.train, data.labels, resolved))
+    print(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")

@@ -1,0 +1,57 @@
+"""``tamiz explain``: show where in images the network of a run sees a label."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamiz.bulk.inputs import find_images
+from tamiz.console import ExitCode, print_json, printable
+from tamiz.errors import InvalidImageError
+from tamiz.options import ImagesArgument, JsonOption
+
+from ..run import Run
+from .arguments import RunOption
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+
+def explain(
+    images: ImagesArgument,
+    run: RunOption,
+    out: Annotated[Path, typer.Option(help="Folder of the overlays, which are PNG files.")] = Path("explanations"),
+    label: Annotated[
+        str | None, typer.Option(help="The label to explain. Default: the top prediction of each image.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show where in images the network of a run sees a label: a Grad-CAM heat map over each image."""
+    found = Run.find(run)
+    paths = find_images(images)
+    from ..explanation import explain as explain_images
+
+    records = []
+    for path, outcome in explain_images(found, paths, out, label=label):
+        records.append(_to_record(path, outcome))
+        if as_json:
+            continue
+        if isinstance(outcome, InvalidImageError):
+            print(printable(str(outcome)), file=sys.stderr, flush=True)
+        else:
+            line = f"{path}: {outcome.label} {outcome.score:.4f} -> {outcome.path}"
+            print(printable(line), flush=True)
+    errors = sum(record["error"] is not None for record in records)
+    if as_json:
+        print_json({"run": str(found.path), "images": len(paths), "errors": errors, "results": records})
+    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
+
+
+def _to_record(path: Path, outcome: Explanation | InvalidImageError) -> dict[str, Any]:
+    record: dict[str, Any] = {"path": str(path), "label": None, "score": None, "overlay": None, "error": None}
+    if isinstance(outcome, InvalidImageError):
+        return record | {"error": str(outcome)}
+    return record | {"label": outcome.label, "score": outcome.score, "overlay": str(outcome.path)}

@@ -1,0 +1,20 @@
+"""``tamiz export``: export a run to ONNX."""
+
+from __future__ import annotations
+
+from tamiz.console import print_json
+from tamiz.options import JsonOption
+
+from ..run import Run
+from .arguments import RunArgument
+
+
+def export(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Export a run to model.onnx in its folder, and compare the two on validation images."""
+    found = Run.find(run)
+    from ..onnx_export import export as export_run
+
+    exported = export_run(found)
+    print(f"{exported.path}: {exported.parity}")
+    if as_json:
+        print_json({"path": str(exported.path), "parity": exported.parity.to_dict()})

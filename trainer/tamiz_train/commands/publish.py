@@ -1,0 +1,58 @@
+"""``tamiz publish``: add a run to the model repository."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamiz.console import print_json, progress_line
+from tamiz.errors import UsageError
+from tamiz.options import DEFAULT_REPOSITORY, JsonOption, KeyOption, RepositoryOption, RunningServerOption
+from tamiz_server.control import open_control
+from tamiz_server.repository import Repository
+
+from ..run import Run
+
+
+def publish(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|model.onnx", help="A run, or a graph that `tamiz export` wrote.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model. Default for a run: the name of its recipe.")
+    ] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
+    url: RunningServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a run to the model repository as the model's next version.
+
+    The first version of a model is live at once, a later one when it is promoted. With --url, the running server loads
+    the version when it becomes live.
+    """
+    store = Repository(repository)
+    if source.suffix == ".onnx":
+        if not source.is_file():
+            raise UsageError(f"{source}: no such file")
+        if model is None:
+            raise UsageError("--model: name the model of which the graph becomes a version")
+        from ..publication import publish_graph
+
+        with open_control(url, key) as control:
+            published = publish_graph(source, store, model, promote=promote, control=control, on_progress=progress_line)
+    else:
+        run = Run.find(source)
+        from ..publication import publish_run
+
+        with open_control(url, key) as control:
+            published = publish_run(
+                run, store, model=model, promote=promote, control=control, on_progress=progress_line
+            )
+    print(f"{published.model}: version {published.live} is live")
+    if as_json:
+        print_json(asdict(published))

@@ -1,0 +1,58 @@
+"""``tamiz train``: train a model by a recipe, or resume a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamiz.console import print_json, progress_line
+from tamiz.errors import UsageError
+from tamiz.options import JsonOption
+
+from ..recipe import load_recipe
+from ..run import Run
+from .arguments import SetOption
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Name of a shipped recipe, or path of a .yaml file.")
+    ] = None,
+    overrides: SetOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run from its last completed epoch.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the recipe, its data and its network; train nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model by a recipe, keep the weights of its best epoch, and evaluate them on validation and test."""
+    if (recipe is None) == (resume is None):
+        raise UsageError("give either a recipe to train, or --resume RUN to resume a run")
+    if resume is not None:
+        if overrides or check:
+            raise UsageError("--resume uses the recipe that is saved in the run; leave out --set and --check")
+        unfinished = Run.find_unfinished(resume)
+        from .. import training
+
+        run = training.resume(unfinished, progress_line)
+    else:
+        assert recipe is not None
+        resolved = load_recipe(recipe, overrides or [], os.environ)
+        from .. import training
+
+        if check:
+            print(training.check(resolved))
+            print("the recipe is valid; nothing was trained")
+            return
+        run = training.train(resolved, progress_line)
+    # Of several processes that train together, only the first one prints.
+    if os.environ.get("RANK", "0") != "0":
+        return
+    print(f"run {run.path}")
+    if as_json:
+        print_json({"run": str(run.path), **run.metrics})

@@ -1,0 +1,80 @@
+"""Inference: classifying images with the weights of a run, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tamiz.errors import InvalidImageError
+from tamiz.prediction import Prediction, interpret
+from tamiz.preprocessing import ImageSource, Pixels, prepare
+from tamiz.spec import Preprocessing
+
+from .classifier import Classifier
+from .run import Run
+from .weights import load_classifier
+
+BATCH_SIZE = 64
+
+Features = npt.NDArray[np.float32]
+
+
+def predict(
+    run: Run,
+    images: Sequence[ImageSource],
+    *,
+    top_k: int = 1,
+    features: list[Features | None] | None = None,
+) -> list[Prediction | InvalidImageError]:
+    """Classify images with the weights of a run, without a server.
+
+    Args:
+        run: a finished run.
+        images: paths, encoded images as bytes, or pixels as arrays; see `tamiz.prepare`.
+        top_k: number of labels in each prediction's ``top``.
+        features: a list to which the pooled features of each image are appended, which are the input of the network's
+            head: float32 ``[width]``, or None for an image that cannot be read.
+
+    Returns:
+        One prediction for each image, in order; for an image that cannot be read, its `InvalidImageError`.
+
+    Raises:
+        RunError: the weights are missing or do not fit the network.
+    """
+    classifier = load_classifier(run)
+    results: list[Prediction | InvalidImageError] = []
+    for start in range(0, len(images), BATCH_SIZE):
+        prepared = [_prepare(image, run.spec.preprocessing) for image in images[start : start + BATCH_SIZE]]
+        pixels = [outcome for outcome in prepared if not isinstance(outcome, InvalidImageError)]
+        found, pooled = _classify(classifier, pixels, run, top_k) if pixels else ([], [])
+        predictions, rows = iter(found), iter(pooled)
+        for outcome in prepared:
+            row = None
+            if isinstance(outcome, InvalidImageError):
+                results.append(outcome)
+            else:
+                results.append(next(predictions))
+                row = next(rows)
+            if features is not None:
+                features.append(row)
+    return results
+
+
+def _prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels | InvalidImageError:
+    try:
+        return prepare(image, preprocessing)
+    except InvalidImageError as exc:
+        return exc
+
+
+def _classify(
+    classifier: Classifier, pixels: Sequence[Pixels], run: Run, top_k: int
+) -> tuple[list[Prediction], Sequence[Features]]:
+    """Predictions and pooled features of one batch."""
+    with torch.inference_mode(), classifier.pooled_features() as pooled:
+        logits = classifier(torch.from_numpy(np.stack(pixels)))
+        probabilities = classifier.probabilities(logits).numpy()
+    return interpret(probabilities, run.spec, top_k=top_k, version=0, model=run.recipe.name), list(pooled[0].numpy())

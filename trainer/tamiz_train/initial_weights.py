@@ -1,0 +1,61 @@
+"""The weights that training starts from, read from a local state dict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tamiz.errors import RecipeError, os_reason
+
+from .heads import head_name
+
+
+def load_initial_weights(network: nn.Module, path: Path, name: str) -> bool:
+    """Load a state dict into a network.
+
+    Args:
+        network: the network; it is changed in place.
+        path: the state dict: ``.safetensors``, or a file of ``torch.save``, which is loaded with ``weights_only=True``.
+        name: the name of the network, for messages.
+
+    Returns:
+        whether the head was loaded too; it is not if the state dict lacks it or has it for other labels.
+
+    Raises:
+        RecipeError: the file cannot be read, or its tensors do not fit the network.
+    """
+    own = network.state_dict()
+    prefix = head_name(network) + "."
+    weights = {
+        key: value
+        for key, value in _read(path).items()
+        if not key.startswith(prefix) or (key in own and value.shape == own[key].shape)
+    }
+    head = {key for key in own if key.startswith(prefix)}
+    missing = [key for key in own if key not in weights and key not in head]
+    unknown = [key for key in weights if key not in own]
+    unfit = [key for key in weights if key in own and weights[key].shape != own[key].shape]
+    for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes for", unfit)):
+        if keys:
+            raise RecipeError(f"model.weights: {path} {problem} {len(keys)} tensors of {name}; the first is {keys[0]}")
+    network.load_state_dict(weights, strict=False)
+    return head <= weights.keys()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as exc:
+        raise RecipeError(f"model.weights: {path}: {os_reason(exc)}") from exc
+    except Exception as exc:
+        raise RecipeError(f"model.weights: {path}: not a state dict that can be loaded safely: {exc}") from exc
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise RecipeError(f"model.weights: {path}: not a state dict")
+    return weights

@@ -1,0 +1,179 @@
+"""Publication: adding a run, or an exported graph, to a model repository as the next version of a model."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamiz.errors import UsageError
+from tamiz.files import sha256
+from tamiz.spec import ModelSpec
+from tamiz_server.config import ServingSettings
+from tamiz_server.control import Control
+from tamiz_server.promotion import promote as promote_version
+from tamiz_server.repository import Repository
+
+from .graph import read_spec
+from .run import Run
+
+if TYPE_CHECKING:
+    from .onnx_export import Exported
+
+_LIBRARIES = {
+    "tamiz": "tamiz",
+    "numpy": "numpy",
+    "opencv": "cv2",
+    "torch": "torch",
+    "timm": "timm",
+    "lightning": "lightning",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+}
+"""Libraries whose versions a manifest names, and the modules that have them."""
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A version that was added to a model repository.
+
+    Attributes:
+        model: name of the model.
+        version: number of the added version.
+        live: number of the version that is live now.
+    """
+
+    model: str
+    version: int
+    live: int
+
+
+def publish_run(
+    run: Run,
+    repository: Repository,
+    *,
+    model: str | None = None,
+    promote: bool = False,
+    control: Control | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Export a run, and add it to a model repository as the model's next version.
+
+    The first version of a model is live at once, a later one when it is promoted.
+
+    Args:
+        run: a finished run.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model. Default: the name of the recipe.
+        promote: whether to make the new version the live one.
+        control: a running server of this repository, which loads the version when it becomes live.
+        on_progress: called with a line of text after each step.
+
+    Raises:
+        ExportError: the network cannot be exported, or the graph computes something else.
+        RecipeError: the images of the run cannot be found.
+        RunError: the weights cannot be loaded.
+        OutputError: the folder of the run cannot be written.
+        RepositoryError: the repository cannot be written; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    # Imported here, because it needs PyTorch, which publishing a graph does not.
+    from .onnx_export import export
+
+    exported = export(run)
+    on_progress(f"exported: {exported.parity}")
+    return _publish(
+        repository,
+        model or run.recipe.name,
+        exported.path,
+        run.spec,
+        manifest=make_manifest(run, exported),
+        settings=run.recipe.serving,
+        promote=promote,
+        control=control,
+        on_progress=on_progress,
+    )
+
+
+def publish_graph(
+    path: Path,
+    repository: Repository,
+    model: str,
+    *,
+    promote: bool = False,
+    control: Control | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Add a graph that `tamiz export` wrote to a model repository as the model's next version.
+
+    The first version of a model is live at once, a later one when it is promoted.
+
+    Args:
+        path: path of the ONNX file.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model.
+        promote: whether to make the new version the live one.
+        control: a running server of this repository, which loads the version when it becomes live.
+        on_progress: called with a line of text after each step.
+
+    Raises:
+        UsageError: there is no such file.
+        ExportError: the file is not an ONNX file, has no spec, or does not run as its spec says.
+        SpecError: the spec cannot be read.
+        RepositoryError: the repository cannot be written; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    return _publish(
+        repository,
+        model,
+        path,
+        read_spec(path),
+        manifest={},
+        settings=ServingSettings(),
+        promote=promote,
+        control=control,
+        on_progress=on_progress,
+    )
+
+
+def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
+    """The manifest of an exported run: how the version was made."""
+    return {
+        "recipe": run.recipe.name,
+        "run": run.path.name,
+        "weights_sha256": sha256(run.path / "model.safetensors"),
+        "recipe_sha256": sha256(run.path / "recipe.yaml"),
+        "parity": exported.parity.to_dict(),
+        "metrics": {split: run.metrics[split] for split in ("validation", "test")},
+        "mlflow_run_id": run.metrics["mlflow_run_id"],
+        "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
+    }
+
+
+def _publish(
+    repository: Repository,
+    model: str,
+    graph: Path,
+    spec: ModelSpec,
+    *,
+    manifest: Mapping[str, Any],
+    settings: ServingSettings,
+    promote: bool,
+    control: Control | None,
+    on_progress: Callable[[str], None],
+) -> PublishedVersion:
+    version = repository.publish(model, graph, spec, manifest=manifest, settings=settings)
+    on_progress(f"published {model} version {version} in {repository.path}")
+    if promote:
+        promote_version(repository, model, version, control=control)
+    live = repository.live(model).version
+    if control is not None and live == version and not promote:
+        # The first version of a model is live without a promotion.
+        control.load(model)
+    return PublishedVersion(model, version, live)

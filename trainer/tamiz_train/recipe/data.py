@@ -1,0 +1,106 @@
+"""The section ``data``: where the images and their labels are, and how they are divided into three splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from .section import Fraction, PositiveInt, Section
+
+
+class ImageData(Section):
+    """The keys that all kinds of data share.
+
+    Attributes:
+        root: The folder that contains the images.
+        validation_fraction: The fraction of images, above 0 and below 1, that is split off for validation. It is used
+            only if the data itself has no validation split. Default: 0.1.
+        validation_from: The split that the validation images are taken from: ``train`` (the default) or ``test``.
+        subset_size: The number of training images to use; the seed selects which. Default: null, which uses all.
+        on_unreadable: What happens when an image cannot be read: ``stop`` (the default) ends the run with an error,
+            ``skip`` leaves the image out and lists it at the end.
+    """
+
+    root: Path
+    validation_fraction: Fraction = 0.1
+    validation_from: Literal["train", "test"] = "train"
+    subset_size: PositiveInt | None = None
+    on_unreadable: Literal["skip", "stop"] = "stop"
+
+
+class FolderData(ImageData):
+    """Image folders, one per class: ``<root>/<split>/<label>/…``.
+
+    The splits are the folders ``train``, ``validation`` and ``test``. If there is no folder ``train``, the class
+    folders are expected in ``root`` itself. A split that has no folder is drawn at random, stratified by class.
+
+    Attributes:
+        kind: ``folder``.
+        test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
+            there is no folder ``test``. Default: 0.2.
+    """
+
+    kind: Literal["folder"]
+    test_fraction: Fraction = 0.2
+
+
+class CsvData(ImageData):
+    """A CSV manifest with the columns ``path,label[,split]``, or ``path,labels[,split]`` for several labels per image.
+
+    The file is UTF-8. Each path is relative to the manifest. Several labels of one image are separated by ``|``; with
+    the column ``labels`` the task is multilabel. ``split`` is ``train``, ``validation`` or ``test``. Other columns are
+    ignored.
+
+    Attributes:
+        kind: ``csv``.
+        manifest: The path of the CSV file, relative to ``root``. Default: ``labels.csv``.
+        test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
+            no row has the split ``test``. Default: 0.2.
+    """
+
+    kind: Literal["csv"]
+    manifest: Path = Path("labels.csv")
+    test_fraction: Fraction = 0.2
+
+
+class VocData(ImageData):
+    """A multilabel data set in the layout of PASCAL VOC: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
+
+    ``train.txt``, ``val.txt`` and ``test.txt`` in ``ImageSets/Main`` list the images of the splits; ``trainval.txt`` is
+    read if ``train.txt`` is missing. The labels of an image are the names of the objects in its annotation.
+
+    Attributes:
+        kind: ``voc``.
+        root: The folder that contains these three folders, such as ``VOCdevkit/VOC2007``.
+        test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
+            there is no ``test.txt``. Default: 0.2.
+        difficult: Whether objects that are marked as difficult count as labels. Default: true.
+    """
+
+    kind: Literal["voc"]
+    test_fraction: Fraction = 0.2
+    difficult: bool = True
+
+
+class TorchvisionData(ImageData):
+    """A data set that torchvision provides, and downloads into ``root`` if it is not there.
+
+    Attributes:
+        kind: ``torchvision``.
+        name: The name of the data set in torchvision: ``FashionMNIST``, ``MNIST`` or ``CIFAR10``.
+    """
+
+    kind: Literal["torchvision"]
+    name: Literal["FashionMNIST", "MNIST", "CIFAR10"]
+
+
+DataSettings = FolderData | CsvData | VocData | TorchvisionData
+"""The section ``data``; the key ``kind`` selects which of the four it is."""
+
+DATA_KINDS: dict[str, type[ImageData]] = {
+    "folder": FolderData,
+    "csv": CsvData,
+    "voc": VocData,
+    "torchvision": TorchvisionData,
+}
+"""The settings class of each value of ``kind``."""

@@ -1,0 +1,27 @@
+"""The weights of a finished run."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file
+
+from tamiz.errors import RunError, one_line
+
+from .classifier import Classifier
+from .networks import build_classifier
+from .run import Run
+
+
+def load_classifier(run: Run) -> Classifier:
+    """Load the trained classifier of a finished run, in evaluation mode and on the CPU.
+
+    Raises:
+        RunError: the weights are missing, damaged, or do not fit the network.
+    """
+    classifier = build_classifier(run.recipe.model, run.spec, initial_weights=False)
+    path = run.path / "model.safetensors"
+    try:
+        classifier.network.load_state_dict(load_file(path))
+    except Exception as exc:
+        # safetensors raises its own errors, and PyTorch a RuntimeError if tensors do not fit.
+        raise RunError(f"{path} cannot be loaded: {one_line(exc)}") from exc
+    return classifier.eval()
