@@ -126,7 +126,7 @@ def _read(image: ImageSource) -> tuple[str, bytes]:
         name = f"{len(content)} bytes"
     elif not isinstance(image, str | os.PathLike):
         raise InvalidImageError(
-            f"{type(image).__name__}: an image is a path, the bytes of a file, or a uint8 array"
+            f"{type(image).__name__}: not an image; give a path, the bytes of an image file, or a uint8 array"
         )
     else:
         path = Path(image)
