@@ -45,7 +45,7 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
         if promotions[-1] != version:
             _set_promotions(repository, model, config, [*promotions, version])
 
-    follow(repository, model, repository.update_config(model, update), control)
+    _follow(repository, model, repository.update_config(model, update), control)
 
 
 def rollback(repository: Repository, model: str, *, control: Control | None = None) -> None:
@@ -72,7 +72,7 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
             )
         _set_promotions(repository, model, config, promotions[:-1])
 
-    follow(repository, model, repository.update_config(model, update), control)
+    _follow(repository, model, repository.update_config(model, update), control)
 
 
 def _set_promotions(repository: Repository, model: str, config: ModelConfig, promotions: list[int]) -> None:
@@ -84,7 +84,7 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
     set_live(config, on_disk, read_spec(repository.path / model, promotions[-1]))
 
 
-def follow(repository: Repository, model: str, change: ConfigChange, control: Control | None) -> None:
+def _follow(repository: Repository, model: str, change: ConfigChange, control: Control | None) -> None:
     """Have the server load a changed model; undo the change on disk if it does not."""
     if control is None:
         return

@@ -35,7 +35,7 @@ def wait_until_ready(
     """Wait until a server is ready.
 
     Args:
-        name: the server's name (Triton's option ``id``), by which it is told apart from another Triton on its ports.
+        name: the server's name (Triton's option ``id``), which distinguishes it from another Triton that has its ports.
         ports: ports of the server.
         process: process of the server.
         log: the server's log.

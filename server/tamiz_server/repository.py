@@ -99,7 +99,7 @@ class Repository:
         return read_version(self.path / model, numbers[-1], live=True)
 
     def config(self, model: str) -> ModelConfig:
-        """Triton's configuration of a model (``inference.ModelConfig``); changes of it are not written.
+        """Triton's configuration of a model (``inference.ModelConfig``), as a copy: use `update_config` to change it.
 
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.

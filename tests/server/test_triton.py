@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -60,7 +61,7 @@ def test_an_empty_repository_is_served_and_the_first_model_can_be_added_later(tm
     with (
         Triton(repository.path, start_timeout_s=30) as triton,
         Control(triton.url, triton.key) as control,
-        Client(triton.url, model="first") as client,
+        contextlib.closing(Client(triton.url, model="first")) as client,
     ):
         with pytest.raises(ModelNotFoundError):
             client.classify(even(0))

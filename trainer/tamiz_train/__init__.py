@@ -10,8 +10,8 @@ The whole chain as a script::
     print(run.metrics["test"])
     publish_run(run, Repository("model_repository"), promote=True)
 
-A `Recipe` says what is trained on which images, and a `Run` is the folder that training writes. What needs PyTorch is
-imported when it is first used: ``import tamiz_train``, `load_recipe` and `Run` do not need it.
+A `Recipe` describes what is trained on which images, and a `Run` is the folder that training writes. What needs
+PyTorch is imported when it is first used: ``import tamiz_train``, `load_recipe` and `Run` do not need it.
 """
 
 from __future__ import annotations

@@ -43,10 +43,10 @@ class Graph:
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """Read the spec from an ONNX file's metadata, and check that the graph runs as the spec says.
+    """Read the spec from an ONNX file's metadata, and check that the graph matches it.
 
     Raises:
-        ExportError: the file is not an ONNX file, has no spec, or does not run as its spec says.
+        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
         SpecError: the spec cannot be read.
     """
     try:
@@ -67,9 +67,9 @@ def _check(path: Path, spec: ModelSpec) -> None:
         probabilities = Graph(path).probabilities(np.zeros((2, *spec.preprocessing.shape), np.uint8))
     except Exception as exc:
         # ONNX Runtime has an error class for each way in which a graph can be wrong.
-        raise ExportError(f"{path}: does not run as its spec says: {one_line(exc)}") from exc
+        raise ExportError(f"{path}: does not match its spec: {one_line(exc)}") from exc
     if probabilities.shape != (2, len(spec.labels)) or probabilities.dtype != np.float32:
         raise ExportError(
-            f"{path}: does not run as its spec says: the output for 2 images and {len(spec.labels)} labels is "
+            f"{path}: does not match its spec: the output for 2 images and {len(spec.labels)} labels is "
             f"{probabilities.dtype} {list(probabilities.shape)}"
         )

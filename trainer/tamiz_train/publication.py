@@ -121,7 +121,7 @@ def publish_graph(
 
     Raises:
         UsageError: there is no such file.
-        ExportError: the file is not an ONNX file, has no spec, or does not run as its spec says.
+        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
         SpecError: the spec cannot be read.
         RepositoryError: the repository cannot be written; or the server rejected the version, which then is not
             promoted.

@@ -1,4 +1,4 @@
-"""The tracker of a training run: MLflow, TensorBoard, both, or neither, as the recipe says."""
+"""The tracker of a training run: MLflow, TensorBoard, both, or neither, as the recipe configures."""
 
 from __future__ import annotations
 
