@@ -25,7 +25,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_type_aliases = type_aliases("tamiz")
-autodoc_default_options = {"members": True, "undoc-members": False, "exclude-members": "model_config"}
+autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 # The types are in the signatures.

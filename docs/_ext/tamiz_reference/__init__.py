@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from docutils import nodes
 from pydantic import BaseModel
 
 from . import api, attributes, commands, docstrings, modules, recipe
@@ -38,7 +39,8 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", _fill_in)
     app.connect("env-get-outdated", _always_read_again)
     app.connect("missing-reference", _leave_as_code)
-    app.connect("autodoc-process-signature", _hide_signature_of_models)
+    app.connect("doctree-read", _set_dashes)
+    app.connect("autodoc-process-signature", _simplify_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -66,8 +68,20 @@ def _leave_as_code(app: Any, env: Any, node: Any, content: Any) -> Any:
     return content if node.get("reftype") == "obj" else None
 
 
-def _hide_signature_of_models(
+def _simplify_signature(
     app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
-) -> tuple[str, None] | None:
-    """Pydantic models are written as YAML or JSON; their attributes are listed, so the signature says nothing more."""
-    return ("", None) if isinstance(value, type) and issubclass(value, BaseModel) else None
+) -> tuple[str | None, str | None]:
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        # Pydantic models are written as YAML or JSON; their attributes are listed, so the signature says nothing more.
+        return "", None
+    # What autodoc leaves of a type alias in a union.
+    alias = re.compile(r"TypeAliasForwardRef\('([\w.]+)'\)")
+    return alias.sub(r"\1", signature) if signature else signature, alias.sub(r"\1", returns) if returns else returns
+
+
+def _set_dashes(app: Any, doctree: Any) -> None:
+    # Sphinx writes two hyphens between a parameter and its text, for its smart quotes to make a dash of them. Those are
+    # off, since they would make dashes of the hyphens of options too.
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))

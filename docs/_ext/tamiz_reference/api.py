@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-_OUTSIDE = "BaseModel, BaseException, Enum, Module, object, tuple"
+_OUTSIDE = "BaseModel, BaseException, Enum, Module, StrEnum, object, str, tuple"
 """Members that a class inherits from these are described on other sites."""
 
 _KINDS = ("Classes and functions", "Errors", "Types")

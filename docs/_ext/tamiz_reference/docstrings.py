@@ -14,7 +14,7 @@ _ENTRY = re.compile(r"(?P<name>\w+): (?P<text>.*)", re.DOTALL)
 def prose(owner: object) -> str:
     """The docstring before its first section, as Markdown: a literal block becomes a fenced one."""
     text = _sections(owner).get("", "")
-    return re.sub(r"::\n\n((?:    .*\n?|\n)+)", _fenced, text + "\n").strip()
+    return re.sub(r"(\S?)::\n\n((?:    .*\n?|\n)+)", _fenced, text + "\n").strip()
 
 
 def module_prose(name: str) -> str:
@@ -57,4 +57,5 @@ def _sections(owner: object) -> dict[str, str]:
 
 
 def _fenced(block: re.Match[str]) -> str:
-    return f":\n\n```text\n{textwrap.dedent(block[1]).strip()}\n```\n\n"
+    colon = f"{block[1]}:\n\n" if block[1] else ""
+    return f"{colon}```text\n{textwrap.dedent(block[2]).strip()}\n```\n\n"

@@ -10,35 +10,28 @@ from pathlib import Path
 
 
 def modules_reference(package: str) -> str:
-    """A tree of a package's modules, one line each.
+    """A table of a package's modules, one row each.
 
     Args:
         package: name of an importable package.
     """
     found = importlib.util.find_spec(package)
-    assert found is not None
-    assert found.submodule_search_locations is not None
+    if found is None or not found.submodule_search_locations:
+        raise LookupError(f"{package}: no such package")
     home = Path(found.submodule_search_locations[0])
-    lines = list(_tree(home, depth=1))
-    width = max(len(name) for name, _ in lines) + 2
-    listed = "\n".join(f"{name:{width}}{summary}".rstrip() for name, summary in lines)
-    return f"```text\n{package}/\n{listed}\n```\n"
+    rows = [f"| `{path.relative_to(home)}` | {_summary(path)} |" for path in _modules(home)]
+    return "\n".join([f"### {package}\n", "| module | what it holds |", "|---|---|", *rows, ""])
 
 
-def _tree(folder: Path, depth: int) -> Iterator[tuple[str, str]]:
-    indent = "    " * depth
-    for path in sorted(folder.glob("*.py")):
-        if path.name != "__init__.py":
-            yield f"{indent}{path.name}", _summary(path)
-    for inner in sorted(path for path in folder.iterdir() if any(path.rglob("*.py")) and path.name != "__pycache__"):
-        yield f"{indent}{inner.name}/", _summary(inner / "__init__.py")
-        yield from _tree(inner, depth + 1)
+def _modules(folder: Path) -> Iterator[Path]:
+    """The modules of a folder, then those of the folders in it."""
+    yield from (path for path in sorted(folder.glob("*.py")) if path.name not in {"__init__.py", "__main__.py"})
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        yield from _modules(inner)
 
 
 def _summary(path: Path) -> str:
-    """What a module is: the first paragraph of its docstring up to the first full stop or colon after a name."""
-    if not path.is_file():
-        return ""
+    """The first sentence of a module's docstring."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    paragraph = " ".join(text.partition("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)`])[.;](?:\s|$)", paragraph.replace("``", ""))[0].replace("`", "")
+    paragraph = " ".join(text.partition("\n\n")[0].split()).replace("``", "`").replace("|", r"\|")
+    return re.split(r"(?<=[a-z)`])\.(?:\s|$)", paragraph)[0]

@@ -26,7 +26,7 @@ def evaluate(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="Folder of a run; or folder of a recipe's runs, for the newest finished one. Default with --model: "
             "runs/MODEL.",
         ),

@@ -19,7 +19,7 @@ from .arguments import SetOption
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Name of a shipped recipe, or path of a .yaml file.")
+        str | None, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or path of a .yaml file.")
     ] = None,
     overrides: SetOption = None,
     resume: Annotated[
