@@ -105,7 +105,7 @@ def compare_clients(
         TritonError: Triton cannot be started.
         ServerError: a request failed.
     """
-    live = repository.live(model)
+    live = repository.live_version(model)
     graph = repository.path / model / str(live.version) / "model.onnx"
     with ExitStack() as stack:
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamiz-bench-")))

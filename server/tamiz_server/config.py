@@ -1,6 +1,6 @@
 """Triton's model configuration, ``config.pbtxt``, read and written through Triton's protobuf.
 
-A configuration is made when the first version of a model is published. Later changes touch only what depends on the
+A configuration is created when the first version of a model is published. Later changes touch only what depends on the
 versions: the live version, the specs, the shapes and the warm-up. Everything that an operator tuned stays.
 """
 
@@ -61,7 +61,7 @@ class ServingSettings(BaseModel):
 
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
-    """Make the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
+    """Create the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
     config = ModelConfig(name=model, backend="onnxruntime", max_batch_size=settings.max_batch_size)
     # Triton chooses the kind of device (KIND_AUTO): a GPU if the machine has one.
     config.instance_group.add(count=settings.instances)
@@ -130,7 +130,7 @@ def read_promotions(config: ModelConfig) -> list[int]:
     """Read the versions in the order in which they went live; the last one is live.
 
     Raises:
-        RepositoryError: the configuration does not have them, so Tamiz did not publish the model.
+        RepositoryError: the configuration does not have them, so the model was not published by Tamiz.
     """
     text = config.parameters[PROMOTIONS].string_value if PROMOTIONS in config.parameters else ""
     try:
@@ -138,7 +138,9 @@ def read_promotions(config: ModelConfig) -> list[int]:
     except ValueError:
         promotions = []
     if not promotions:
-        raise RepositoryError(f"model {config.name}: config.pbtxt has no {PROMOTIONS}; Tamiz did not publish it")
+        raise RepositoryError(
+            f"model {config.name}: config.pbtxt has no {PROMOTIONS}; the model was not published by Tamiz"
+        )
     return promotions
 
 

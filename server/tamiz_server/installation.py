@@ -52,10 +52,10 @@ class Installation:
         return environment
 
     def copy_backends(self, folder: Path) -> Path:
-        """Make a backend directory for Triton: the Python backend with its stub, and the backends of Tamiz.
+        """Create a backend folder for Triton: the Python backend with its stub, and the backends of Tamiz.
 
         Args:
-            folder: the directory to make; it must not exist.
+            folder: the folder to create; it must not exist.
 
         Returns:
             the folder.
@@ -70,7 +70,7 @@ class Installation:
             stub = Path(shutil.copy(self.stub, python))
             stub.chmod(0o755)
         except OSError as exc:
-            # The error of copytree has no reason of its own: it holds a list of (source, target, reason).
+            # An error of copytree has no strerror: it holds a list of (source, target, reason).
             raise TritonError(f"cannot start Triton: {folder}: {exc.strerror or exc.args[0][0][2]}") from exc
         return folder
 

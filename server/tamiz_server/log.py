@@ -19,7 +19,7 @@ _REASONS = (
 
 
 def failure_reason(log: Path) -> str:
-    """Why Triton failed to start or to load a model; the last line of the log if no line tells."""
+    """Why Triton failed to start or to load a model; the last line of the log if no line gives a reason."""
     text = read_log(log)
     found = next((found for pattern in _REASONS if (found := pattern.search(text))), None)
     return found[0].strip() if found else last_line(log)

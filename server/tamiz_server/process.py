@@ -21,8 +21,8 @@ _KILL_AFTER_S = EXIT_TIMEOUT_S + 5
 class ServerProcess:
     """The process of a server.
 
-    It leads a session of its own, so that a Ctrl-C in the terminal does not reach it and `stop` reaches all its
-    children. Where the program ``setpriv`` is installed, the process also ends when this process is killed
+    It runs in a new session, so that Ctrl-C in the terminal does not reach it and `stop` reaches all its children.
+    Where the program ``setpriv`` is installed, the process also ends when this process is killed
     (``setpriv --pdeathsig``).
 
     Args:
@@ -37,8 +37,8 @@ class ServerProcess:
         self._log = log
         self._process: subprocess.Popen[bytes]
         self._started: Future[None] = Future()
-        # Linux sends the parent-death signal when the thread that made the child ends, not when its process does. So
-        # the child is made by a thread that lives as long as the child.
+        # Linux sends the parent-death signal when the thread that created the child ends, not when its process does. So
+        # the child is created by a thread that lives as long as the child.
         self._thread = threading.Thread(target=self._run, name="tamiz-triton", daemon=True)
 
     def start(self) -> None:

@@ -30,7 +30,7 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
         control: the control of a running server, which loads the version; None changes the disk only.
 
     Raises:
-        RepositoryError: there is no such model or version, or the repository cannot be written. Or the server cannot
+        RepositoryError: there is no such model or version, or the repository cannot be changed. Or the server cannot
             load the version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
     """
@@ -59,7 +59,7 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
         control: the control of a running server, which loads the version; None changes the disk only.
 
     Raises:
-        RepositoryError: there is no such model, no earlier promotion, or the repository cannot be written. Or the
+        RepositoryError: there is no such model, no earlier promotion, or the repository cannot be changed. Or the
             server cannot load the version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
     """
@@ -93,15 +93,16 @@ def _follow(repository: Repository, model: str, change: ConfigChange, control: C
         ready = {state.version for state in control.models() if (state.model, state.state) == (model, "READY")}
         if not ready.issuperset(live_versions(change.after)):
             raise RepositoryError(
-                f"{control.url} does not serve {repository.path}: after the change, its live version of {model} is "
-                f"{', '.join(map(str, sorted(ready))) or 'none'}; the change is undone"
+                f"{control.url} does not serve {repository.path}: after the change, the server's live version of "
+                f"{model} is {', '.join(map(str, sorted(ready))) or 'none'}; the change was undone"
             )
     except BaseException as exc:
         _undo(repository, model, change)
         if isinstance(exc, InvalidRequestError | InferenceError):
-            raise RepositoryError(f"the server could not load the change, which is undone: {exc}") from exc
+            raise RepositoryError(f"the server could not load the change; the change was undone: {exc}") from exc
         if not isinstance(exc, TamizError):
-            # Interrupted, as by Ctrl-C: the server may have loaded the change already, and must follow back.
+            # Interrupted, for example by Ctrl-C: the server may have loaded the change already, and must load the old
+            # configuration again.
             with contextlib.suppress(TamizError):
                 control.load(model)
         raise

@@ -5,9 +5,9 @@
     model_repository/<model>/config.pbtxt    Triton's configuration of the model; names the live version
     model_repository/<model>/<version>/      one published version; see `tamiz_server.version`
 
-A new version is written to a staging folder beside the repository, because Triton takes every folder inside the
-repository for a model, and then renamed into place. So a version appears complete or not at all, and is never
-overwritten. Processes that change the same repository wait for each other: each holds a lock on its folder.
+A new version is written to a staging folder beside the repository, because Triton treats every folder in the repository
+as a model, and then renamed into place. So a version appears complete or not at all, and is never overwritten. A
+process that changes a repository locks the repository's folder, so that others wait.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Repository:
     """A Triton model repository.
 
     Attributes:
-        path: folder of the repository; `publish` makes it if it does not exist.
+        path: folder of the repository; `publish` creates it if it does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -87,7 +87,7 @@ class Repository:
         """Numbers of a model's versions, lowest first; empty if there is no such model."""
         return version_numbers(self.path / model)
 
-    def live(self, model: str) -> Version:
+    def live_version(self, model: str) -> Version:
         """The live version of a model; the newest one if an operator has made several live.
 
         Raises:
@@ -99,7 +99,9 @@ class Repository:
         return read_version(self.path / model, numbers[-1], live=True)
 
     def config(self, model: str) -> ModelConfig:
-        """Triton's configuration of a model (``inference.ModelConfig``), as a copy: use `update_config` to change it.
+        """A copy of Triton's configuration of a model (``inference.ModelConfig``).
+
+        To change the model, use `update_config`.
 
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
@@ -122,26 +124,29 @@ class Repository:
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
     ) -> int:
-        """Add a version to a model. The first version is live at once, a later one when it is promoted.
+        """Add a version to a model.
+
+        The first version goes live at once; a later one goes live when it is promoted.
 
         Args:
-            model: name of the model: letters, digits, and ``. _ -`` after the first character.
+            model: name of the model: letters, digits, ".", "_" and "-"; the first character is a letter or a digit.
             onnx: an ONNX file, which is copied. Its graph has the input ``image``, uint8
                 ``[batch, height, width, channels]``, and the output ``probabilities``, float32 ``[batch, classes]``.
             spec: labels, preprocessing and thresholds of the version.
-            manifest: how the version was made; the hashes of the graph and the spec, and the time, are added.
+            manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
 
         Returns:
-            the number of the new version. A number is never used twice, even after its version was deleted.
+            the number of the new version. A number is never reused, even after its version is deleted.
 
         Raises:
-            RepositoryError: the name is not valid, there is no ONNX file, Tamiz did not publish the model, or the
-                repository cannot be written.
+            RepositoryError: the name is not valid, there is no ONNX file, the model was not published by Tamiz, or the
+                repository cannot be changed.
         """
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
-                f"model name {model!r} is not valid: use letters, digits, and . _ - after the first character"
+                f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
+                "letter or a digit"
             )
         graph = Path(onnx)
         if not graph.is_file():
@@ -150,8 +155,7 @@ class Repository:
             is_new = not (self.path / model / CONFIG_FILE).is_file()
             config = new_config(model, settings) if is_new else self.config(model)
             if not is_new:
-                # Raises for a model that Tamiz did not publish.
-                read_promotions(config)
+                _require_published_by_tamiz(config)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
             add_version(config, version, spec)
             if is_new:
@@ -170,24 +174,15 @@ class Repository:
             self._move_into_place(model_folder, version, is_new=is_new)
         return version
 
-    def _move_into_place(self, staged: Path, version: int, *, is_new: bool) -> None:
-        target = self.path / staged.name
-        if is_new:
-            # The first version and its configuration appear together.
-            staged.rename(target)
-        else:
-            (staged / str(version)).rename(target / str(version))
-            (staged / CONFIG_FILE).replace(target / CONFIG_FILE)
-
     def update_config(self, model: str, update: Callable[[ModelConfig], None]) -> ConfigChange:
         """Read a model's configuration, change it and write it back, while no other process changes the repository.
 
         Args:
             model: name of the model.
-            update: changes the configuration in place; nothing is written if it leaves it as it is or raises.
+            update: changes the configuration in place. If it raises or changes nothing, nothing is written.
 
         Raises:
-            RepositoryError: there is no such model, or the repository cannot be written.
+            RepositoryError: there is no such model, or the repository cannot be changed.
         """
         with self._locked():
             before = self.config(model)
@@ -200,40 +195,59 @@ class Repository:
                     (staging / CONFIG_FILE).replace(self.path / model / CONFIG_FILE)
             return ConfigChange(before, after)
 
+    def _move_into_place(self, staged: Path, version: int, *, is_new: bool) -> None:
+        target = self.path / staged.name
+        if is_new:
+            # The first version and its configuration appear together.
+            staged.rename(target)
+        else:
+            (staged / str(version)).rename(target / str(version))
+            # The configuration is replaced last: a version that it does not mention is not served.
+            (staged / CONFIG_FILE).replace(target / CONFIG_FILE)
+
     @contextmanager
     def _locked(self, *, create: bool = False) -> Iterator[None]:
-        """Hold the repository's lock; an OSError inside becomes a RepositoryError."""
+        """Hold the repository's lock during the block; an OSError in the block becomes a RepositoryError."""
         try:
             if create:
                 self.path.mkdir(parents=True, exist_ok=True)
             else:
                 self._require_folder()
             descriptor = open_locked(self.path, wait=True)
-            assert descriptor is not None, "waited for"
+            assert descriptor is not None, "open_locked returns None only with wait=False"
             try:
                 yield
             finally:
                 os.close(descriptor)
         except OSError as exc:
             path = exc.filename or self.path
-            raise RepositoryError(f"model repository {self.path} cannot be written: {path}: {os_reason(exc)}") from exc
+            raise RepositoryError(f"model repository {self.path} cannot be changed: {path}: {os_reason(exc)}") from exc
 
     def _require_folder(self) -> None:
         if not self.path.is_dir():
-            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` makes it")
+            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
 
     @contextmanager
     def _staging_folder(self) -> Iterator[Path]:
-        """A folder beside the repository, on the same file system; it is removed at the end. Needs the lock."""
+        """A temporary folder beside the repository, on the same file system so that renames are atomic.
+
+        It is removed when the block ends. The caller must hold the lock.
+        """
         path = self.path.resolve()
+        # Checked first, because the renames at the end need it.
         if not os.access(path, os.W_OK):
-            raise RepositoryError(f"model repository {self.path} cannot be written: permission denied")
+            raise RepositoryError(f"model repository {self.path} cannot be changed: permission denied")
         prefix = f".{path.name}.staging-"
         for abandoned in path.parent.glob(f"{prefix}*"):
-            # This process holds the lock, so the process that made this folder was killed.
+            # We hold the lock, so the process that created this folder was killed.
             shutil.rmtree(abandoned, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         try:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_published_by_tamiz(config: ModelConfig) -> None:
+    # Only `publish` records promotions; without them, this raises.
+    read_promotions(config)

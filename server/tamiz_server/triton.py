@@ -34,7 +34,7 @@ class Triton:
     """A Triton server on this machine's loopback interface; a context manager.
 
     The ``with`` block begins when the server is ready and every live version of the repository is loaded. When the
-    block ends, the server, its children and its temporary files are gone. The server also ends when this process is
+    block ends, the server, its children and its temporary files are removed. The server also ends when this process is
     killed, if the program ``setpriv`` is installed; the next server that starts removes the temporary files.
 
     Args:
@@ -42,8 +42,8 @@ class Triton:
         grpc_port: port of the gRPC service; 0 chooses a free one.
         http_port: port of the HTTP service; 0 chooses a free one.
         metrics_port: port of the Prometheus metrics; 0 chooses a free one.
-        key: key that calls must carry to change the server; None makes a random one. It is an argument of the server's
-            process, so other users of this machine can see it.
+        key: key that calls must carry to change the server; None creates a random one. It is an argument of the
+            server's process, so other users of this machine can see it.
         log: file for Triton's log, which is overwritten; None keeps the log with the temporary files.
         start_timeout_s: seconds within which the server must be ready.
 

@@ -4,7 +4,7 @@
 
     <model>/<version>/model.onnx       the graph: input ``image``, output ``probabilities``
     <model>/<version>/spec.json        the spec: labels, preprocessing and thresholds
-    <model>/<version>/manifest.json    how the version was made: hashes, metrics, library versions, time
+    <model>/<version>/manifest.json    how the version was created: hashes, metrics, library versions, time
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Version:
         version: number of the version, from 1.
         live: whether the model's configuration has servers load this version.
         spec: labels, preprocessing and thresholds of the version.
-        manifest: how the version was made: hashes, metrics, library versions, time of publication.
+        manifest: how the version was created: hashes, metrics, library versions, time of publication.
     """
 
     model: str
@@ -51,7 +51,7 @@ def write_version(
     """Write the folder of a version.
 
     Args:
-        folder: the folder to make; it must not exist.
+        folder: the folder to create; it must not exist.
         model: name of the model.
         version: number of the version.
         graph: the ONNX file, which is copied.

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from tamiz.errors import TritonError, os_reason
 from tamiz.locks import open_locked
 
 _PREFIX = "tamiz-triton-"
+# Folders that are not locked yet. Only old ones count as abandoned, whose process was killed before it locked them.
 _NEW_PREFIX = "tamiz-new-"
+_NEW_MAX_AGE_S = 60
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -27,15 +30,15 @@ class Workspace:
 
     Attributes:
         folder: path of the folder.
-        lock: descriptor that holds the folder's lock.
+        lock_descriptor: descriptor that holds the folder's lock.
     """
 
     folder: Path
-    lock: int
+    lock_descriptor: int
 
     @property
     def name(self) -> str:
-        """Unique name of the server; the names of its shared memory regions begin with it and a hyphen."""
+        """Unique name of the server; its shared-memory regions are named ``<name>-…``."""
         return self.folder.name
 
     def remove(self) -> None:
@@ -44,30 +47,38 @@ class Workspace:
             with contextlib.suppress(OSError):
                 region.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self.lock)
+        os.close(self.lock_descriptor)
 
 
 def create_workspace() -> Workspace:
     """Create and lock a workspace.
 
     Raises:
-        TritonError: the folder for temporary files cannot be written, or its file system has no locks.
+        TritonError: the temporary directory cannot be written, or its file system does not support locks.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX))
-        lock = open_locked(folder)
-        assert lock is not None, "no other process knows this folder"
-        # It gets its final name only now: without a lock it would look abandoned.
-        return Workspace(folder.rename(folder.with_name(_PREFIX + folder.name.removeprefix(_NEW_PREFIX))), lock)
+        new_folder = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX))
+        lock_descriptor = open_locked(new_folder)
+        assert lock_descriptor is not None, "a new folder cannot be locked by another process"
+        # Renamed only now: under its final name, an unlocked folder would look abandoned.
+        unique_part = new_folder.name.removeprefix(_NEW_PREFIX)
+        folder = new_folder.rename(new_folder.with_name(_PREFIX + unique_part))
+        return Workspace(folder, lock_descriptor)
     except OSError as exc:
-        raise TritonError(f"cannot start Triton: {exc.filename}: {os_reason(exc)}") from exc
+        # Some errors have no path, such as those of a file system without locks.
+        path = f"{exc.filename}: " if exc.filename else ""
+        raise TritonError(f"cannot start Triton: {path}{os_reason(exc)}") from exc
 
 
 def remove_abandoned_workspaces() -> None:
     """Remove the workspaces of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    temporary = Path(tempfile.gettempdir())
+    for folder in [*temporary.glob(f"{_PREFIX}*"), *temporary.glob(f"{_NEW_PREFIX}*")]:
         # Another user's folder cannot be opened, and another process may remove this one first.
         with contextlib.suppress(OSError):
-            lock = open_locked(folder)
-            if lock is not None:
-                Workspace(folder, lock).remove()
+            is_new = folder.name.startswith(_NEW_PREFIX)
+            if is_new and time.time() - folder.stat().st_mtime < _NEW_MAX_AGE_S:
+                continue
+            lock_descriptor = open_locked(folder)
+            if lock_descriptor is not None:
+                Workspace(folder, lock_descriptor).remove()

@@ -55,4 +55,4 @@ def test_a_second_demo_publishes_version_2_and_fails_when_served_predictions_dif
     monkeypatch.setattr("tamiz_bench.demo.load_recipe", lambda name: load_recipe(name, short))
     with pytest.raises(DemoError, match="served predictions differ from the trainer's"):
         demo(Path("model_repository"))
-    assert Repository(Path("model_repository")).live("digits").version == reported_version(first.folder) == 2
+    assert Repository(Path("model_repository")).live_version("digits").version == reported_version(first.folder) == 2

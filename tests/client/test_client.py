@@ -27,7 +27,7 @@ from tamiz_server.promotion import promote, rollback
 def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
     with served.client("grey") as client:
         assert client.live_version == 1
-        assert client.spec == served.repository.live("grey").spec
+        assert client.spec == served.repository.live_version("grey").spec
         assert client.max_batch_size == 16
 
 
@@ -160,7 +160,7 @@ async def test_the_async_client_says_the_same(served: Served) -> None:
 
     async with AsyncClient(served.triton.url, model="grey") as client:
         assert client.live_version == 1
-        assert client.spec == served.repository.live("grey").spec
+        assert client.spec == served.repository.live_version("grey").spec
         assert (await client.classify(even(4), top_k=2)).label == "grey 4"
         assert [p.index async for p in client.classify_many(source(), batch_size=8)] == wanted
         assert [p.index async for p in client.classify_many(map(even, wanted))] == wanted

@@ -16,7 +16,7 @@ def test_the_script_trains_evaluates_and_publishes(
     write_digits(tmp_path / "digits")
     overrides = [f"data.root={tmp_path / 'digits'}", f"runs_dir={tmp_path}", "tracking.uri=null", "train.epochs=1"]
     run, version = example("train_from_python").train_and_publish(tmp_path / "models", *overrides)
-    assert version == Repository(tmp_path / "models").live("digits").version == 1
+    assert version == Repository(tmp_path / "models").live_version("digits").version == 1
     printed = capsys.readouterr().out
     assert str(run.metrics["test"]["accuracy"]) in printed
     assert printed.count("Prediction(") == 3

@@ -80,11 +80,11 @@ def test_settings_that_an_operator_tuned_stay() -> None:
 
 
 @pytest.mark.parametrize("text", ["name: ", "wrong: 1", "max_batch_size: -x"])
-def test_a_text_that_is_no_configuration_is_rejected_with_its_source(text: str) -> None:
+def test_a_text_that_is_not_a_configuration_is_rejected_with_its_source(text: str) -> None:
     with pytest.raises(RepositoryError, match="here: not a model configuration"):
         parse_config(text, "here")
 
 
-def test_a_configuration_that_tamiz_did_not_write_has_no_promotions() -> None:
-    with pytest.raises(RepositoryError, match="Tamiz did not publish it"):
+def test_a_configuration_that_was_not_written_by_tamiz_has_no_promotions() -> None:
+    with pytest.raises(RepositoryError, match="the model was not published by Tamiz"):
         read_promotions(model_config_pb2.ModelConfig(name="theirs"))

@@ -33,11 +33,11 @@ def repository(tmp_path: Path, graph: Path) -> Repository:
 def test_each_rollback_undoes_one_promotion(repository: Repository) -> None:
     promote(repository, "pets", 3)
     promote(repository, "pets", 2)
-    assert repository.live("pets").version == 2
+    assert repository.live_version("pets").version == 2
     rollback(repository, "pets")
-    assert repository.live("pets").version == 3
+    assert repository.live_version("pets").version == 3
     rollback(repository, "pets")
-    assert repository.live("pets").version == 1
+    assert repository.live_version("pets").version == 1
     with pytest.raises(RepositoryError, match="nothing to roll back to"):
         rollback(repository, "pets")
 
@@ -53,7 +53,7 @@ def test_an_unknown_version_cannot_be_promoted(repository: Repository) -> None:
         promote(repository, "pets", 9)
 
 
-def test_a_missing_repository_is_an_error_and_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_repository_is_an_error_and_is_not_created(tmp_path: Path) -> None:
     missing = Repository(tmp_path / "missing")
     with pytest.raises(RepositoryError, match="no model repository"):
         promote(missing, "pets", 1)
@@ -66,31 +66,31 @@ def test_a_rollback_skips_deleted_versions_except_the_one_it_would_make_live(rep
     shutil.rmtree(repository.path / "pets" / "2")
     with pytest.raises(RepositoryError, match="version 2 cannot go live: it is no longer on disk"):
         rollback(repository, "pets")
-    assert repository.live("pets").version == 3
+    assert repository.live_version("pets").version == 3
     promote(repository, "pets", 1)
     rollback(repository, "pets")
-    assert repository.live("pets").version == 3
+    assert repository.live_version("pets").version == 3
 
 
 def test_a_damaged_version_does_not_prevent_the_promotion_of_others(repository: Repository, graph: Path) -> None:
     promote(repository, "pets", 2)
     (repository.path / "pets" / "2" / "spec.json").write_text("damaged")
     rollback(repository, "pets")
-    assert repository.live("pets").version == 1
+    assert repository.live_version("pets").version == 1
     with pytest.raises(RepositoryError, match="version 2 is damaged"):
         promote(repository, "pets", 2)
     assert repository.publish("pets", graph, SPEC) == 4
 
 
 def test_a_configuration_that_changed_since_the_promotion_is_not_restored(repository: Repository, graph: Path) -> None:
-    class Unreachable:
+    class ChangesConfigThenFails:
         def load(self, model: str) -> None:
             repository.publish(model, graph, SPEC)
             raise errors.UnavailableError("no server answers")
 
     with pytest.raises(errors.UnavailableError):
-        promote(repository, "pets", 2, control=Unreachable())
-    assert repository.live("pets").version == 2
+        promote(repository, "pets", 2, control=ChangesConfigThenFails())
+    assert repository.live_version("pets").version == 2
 
 
 def test_a_promotion_that_the_server_cannot_load_is_undone_and_the_old_version_stays_live(served: Served) -> None:
@@ -98,9 +98,9 @@ def test_a_promotion_that_the_server_cannot_load_is_undone_and_the_old_version_s
     served.publish(name, make_spec(["a", "b"]))
     served.publish(name, make_spec(["c", "d"]))
     (served.repository.path / name / "2" / "model.onnx").write_bytes(b"broken")
-    with pytest.raises(errors.RepositoryError, match="the server could not load the change, which is undone"):
+    with pytest.raises(errors.RepositoryError, match="the server could not load the change; the change was undone"):
         promote(served.repository, name, 2, control=served.control)
-    assert served.repository.live(name).version == 1
+    assert served.repository.live_version(name).version == 1
     with served.client(name) as client:
         assert client.live_version == 1
 
@@ -111,26 +111,28 @@ def test_a_promotion_is_undone_if_the_server_cannot_be_reached(served: Served) -
     served.publish(name, make_spec(["c", "d"]))
     with Control("grpc://127.0.0.1:9", "key") as control, pytest.raises(errors.UnavailableError):
         promote(served.repository, name, 2, control=control)
-    assert served.repository.live(name).version == 1
+    assert served.repository.live_version(name).version == 1
 
 
-def test_a_promotion_in_another_repository_than_the_server_serves_is_undone(served: Served, tmp_path: Path) -> None:
+def test_a_promotion_in_a_repository_that_the_server_does_not_serve_is_undone(served: Served, tmp_path: Path) -> None:
     name, spec = served.new_name(), make_spec(["a", "b"])
     served.publish(name, spec)
     other = Repository(tmp_path / "other")
     for _ in range(2):
         other.publish(name, served.folder / f"{name}.onnx", spec)
     with pytest.raises(
-        RepositoryError, match=f"does not serve {other.path}: after the change, its live version of {name} is 1"
+        RepositoryError,
+        match=f"does not serve {other.path}: after the change, the server's live version of {name} is 1",
     ):
         promote(other, name, 2, control=served.control)
-    assert other.live(name).version == 1
+    assert other.live_version(name).version == 1
 
 
-def test_an_interrupted_promotion_is_undone_in_the_server_too(served: Served) -> None:
+def test_an_interrupted_promotion_is_undone_on_the_server_too(served: Served) -> None:
     class Interrupting:
         def load(self, model: str) -> None:
             served.control.load(model)
+            # Only the first load is interrupted.
             self.load = served.control.load
             raise KeyboardInterrupt
 
@@ -139,6 +141,6 @@ def test_an_interrupted_promotion_is_undone_in_the_server_too(served: Served) ->
     served.publish(name, make_spec(["c", "d"]))
     with pytest.raises(KeyboardInterrupt):
         promote(served.repository, name, 2, control=Interrupting())
-    assert served.repository.live(name).version == 1
+    assert served.repository.live_version(name).version == 1
     with served.client(name) as client:
         assert client.classify(np.zeros((28, 28), np.uint8)).label == "a"

@@ -38,7 +38,7 @@ def test_the_first_version_is_live_at_once_and_a_later_one_is_not(repository: Re
     ]
 
 
-def test_the_number_of_a_deleted_version_is_never_used_again(repository: Repository, graph: Path) -> None:
+def test_the_number_of_a_deleted_version_is_never_reused(repository: Repository, graph: Path) -> None:
     for _ in range(3):
         repository.publish("pets", graph, SPEC)
     shutil.rmtree(repository.path / "pets" / "3")
@@ -78,16 +78,16 @@ def test_an_update_that_changes_nothing_writes_nothing(repository: Repository, g
 def test_an_update_that_fails_writes_nothing(repository: Repository, graph: Path) -> None:
     def update(config: object) -> None:
         del config.instance_group[:]  # type: ignore[attr-defined]
-        raise RepositoryError("changed its mind")
+        raise RepositoryError("rejected")
 
     repository.publish("pets", graph, SPEC)
     before = repository.config("pets")
-    with pytest.raises(RepositoryError, match="changed its mind"):
+    with pytest.raises(RepositoryError, match="rejected"):
         repository.update_config("pets", update)
     assert repository.config("pets") == before
 
 
-def test_only_publishing_makes_a_repository(repository: Repository) -> None:
+def test_only_publishing_creates_a_repository(repository: Repository) -> None:
     with pytest.raises(RepositoryError, match="no model repository"):
         repository.update_config("pets", lambda config: None)
     assert not repository.path.exists()
@@ -101,9 +101,7 @@ def test_a_repository_holds_only_models_and_nothing_is_left_beside_it(repository
     assert {entry.name for entry in repository.path.parent.iterdir()} == {"models", "graph.onnx"}
 
 
-def test_versions_that_are_published_at_the_same_time_get_different_numbers(
-    repository: Repository, graph: Path
-) -> None:
+def test_versions_that_are_published_concurrently_get_different_numbers(repository: Repository, graph: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         versions = list(pool.map(lambda _: repository.publish("pets", graph, SPEC), range(16)))
     assert sorted(versions) == list(range(1, 17))
@@ -166,11 +164,11 @@ def test_a_configuration_that_is_not_text_is_an_error_with_its_path(repository: 
         repository.versions("pets")
 
 
-def test_a_repository_that_cannot_be_written_is_an_error(graph: Path, tmp_path: Path) -> None:
+def test_a_repository_that_cannot_be_changed_is_an_error(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RepositoryError, match="cannot be written"):
+    with pytest.raises(RepositoryError, match="cannot be changed"):
         Repository(tmp_path / "file").publish("pets", graph, SPEC)
     if os.geteuid() != 0:  # root writes everywhere
         (tmp_path / "locked").mkdir(mode=0o500)
-        with pytest.raises(RepositoryError, match="cannot be written"):
+        with pytest.raises(RepositoryError, match="cannot be changed"):
             Repository(tmp_path / "locked").publish("pets", graph, SPEC)

@@ -138,7 +138,7 @@ def test_a_repository_that_does_not_exist_is_an_error() -> None:
         pass
 
 
-def test_waiting_for_a_server_that_dies_is_an_error_with_its_exit_status(repository: Path) -> None:
+def test_waiting_for_a_server_that_ends_is_an_error_with_its_exit_status(repository: Path) -> None:
     with Triton(repository) as triton:
         os.kill(triton.pid, signal.SIGKILL)
         with pytest.raises(TritonError, match="Triton ended with status -9"):
@@ -151,7 +151,7 @@ def test_a_key_with_a_null_byte_is_an_error(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["grpc", "http", "metrics"])
-def test_a_port_that_was_taken_after_it_was_chosen_is_chosen_again(
+def test_another_port_is_chosen_if_a_chosen_port_is_taken_before_the_start(
     which: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as taken:

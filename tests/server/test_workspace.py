@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from tamiz import TritonError
+from tamiz.locks import open_locked
 from tamiz_server.workspace import create_workspace, remove_abandoned_workspaces
 
 
@@ -34,9 +38,33 @@ def test_only_the_workspaces_of_processes_that_ended_are_abandoned() -> None:
     workspace.remove()
 
 
-def test_a_folder_for_temporary_files_that_does_not_exist_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_directory_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path / "missing"))
     with pytest.raises(TritonError, match="cannot start Triton: .*missing.*: No such file or directory"):
         create_workspace()
+
+
+def test_an_error_without_a_path_is_reported_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(TritonError, match=r"^cannot start Triton: Operation not supported$"):
+        create_workspace()
+
+
+def test_a_folder_that_was_never_locked_is_removed_when_it_is_older_than_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    old, recent, locked = (tmp_path / f"tamiz-new-{name}" for name in ("old", "recent", "locked"))
+    for folder in (old, recent, locked):
+        folder.mkdir()
+    two_minutes_ago = time.time() - 120
+    for folder in (old, locked):
+        os.utime(folder, (two_minutes_ago, two_minutes_ago))
+    descriptor = open_locked(locked)
+    assert descriptor is not None
+    remove_abandoned_workspaces()
+    assert [folder.exists() for folder in (old, recent, locked)] == [False, True, True]
+    os.close(descriptor)

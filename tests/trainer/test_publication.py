@@ -30,10 +30,10 @@ def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Ru
     assert publish_graph(graph, repository, "other") == PublishedVersion("other", 1, 1)
 
 
-def test_the_manifest_says_how_the_version_of_a_run_was_made(run: Run, tmp_path: Path) -> None:
+def test_the_manifest_records_how_the_version_was_created(run: Run, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
     publish_run(run, repository, model="renamed")
-    manifest = repository.live("renamed").manifest
+    manifest = repository.live_version("renamed").manifest
     assert (manifest["recipe"], manifest["run"]) == ("digits", run.path.name)
     assert manifest["weights_sha256"] == sha256(run.path / "model.safetensors")
     assert manifest["recipe_sha256"] == sha256(run.path / "recipe.yaml")
@@ -93,11 +93,11 @@ def test_the_commands_export_and_publish_to_a_running_server(
     assert versions[1].manifest["run"] == "run"
 
 
-def test_a_repository_that_cannot_be_written_is_reported_in_one_line(
+def test_a_repository_that_cannot_be_changed_is_reported_in_one_line(
     run: Run, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     done = tamiz("publish", run.path, "--repository", tmp_path / "file")
     assert done.returncode == 1
-    assert "cannot be written" in done.stderr
+    assert "cannot be changed" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -61,14 +61,14 @@ def publish_run(
 ) -> PublishedVersion:
     """Export a run, and add it to a model repository as the model's next version.
 
-    The first version of a model is live at once, a later one when it is promoted.
+    The first version goes live at once; a later one goes live when it is promoted.
 
     Args:
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
         promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it becomes live.
+        control: a running server of this repository, which loads the version when it goes live.
         on_progress: called with a line of text after each step.
 
     Raises:
@@ -76,7 +76,7 @@ def publish_run(
         RecipeError: the images of the run cannot be found.
         RunError: the weights cannot be loaded.
         OutputError: the folder of the run cannot be written.
-        RepositoryError: the repository cannot be written; or the server rejected the version, which then is not
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
@@ -109,21 +109,21 @@ def publish_graph(
 ) -> PublishedVersion:
     """Add a graph that `tamiz export` wrote to a model repository as the model's next version.
 
-    The first version of a model is live at once, a later one when it is promoted.
+    The first version goes live at once; a later one goes live when it is promoted.
 
     Args:
         path: path of the ONNX file.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
         promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it becomes live.
+        control: a running server of this repository, which loads the version when it goes live.
         on_progress: called with a line of text after each step.
 
     Raises:
         UsageError: there is no such file.
         ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
         SpecError: the spec cannot be read.
-        RepositoryError: the repository cannot be written; or the server rejected the version, which then is not
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
@@ -143,7 +143,7 @@ def publish_graph(
 
 
 def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
-    """The manifest of an exported run: how the version was made."""
+    """The manifest of an exported run: how the version was created."""
     return {
         "recipe": run.recipe.name,
         "run": run.path.name,
@@ -172,8 +172,8 @@ def _publish(
     on_progress(f"published {model} version {version} in {repository.path}")
     if promote:
         promote_version(repository, model, version, control=control)
-    live = repository.live(model).version
+    live = repository.live_version(model).version
     if control is not None and live == version and not promote:
-        # The first version of a model is live without a promotion.
+        # The first version of a model goes live without a promotion.
         control.load(model)
     return PublishedVersion(model, version, live)

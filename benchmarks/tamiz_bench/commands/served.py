@@ -53,7 +53,7 @@ def served(
     files = sample_images(find_images(images))
     folder = out or Path("reports") / model
     prepare_folder(folder)
-    live = Repository(repository).live(model)
+    live = Repository(repository).live_version(model)
     with ExitStack() as stack:
         if serve:
             url = stack.enter_context(Triton(repository)).url

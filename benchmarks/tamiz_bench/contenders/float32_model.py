@@ -36,7 +36,7 @@ def copy_with_float32_model(repository: Repository, model: str, folder: Path) ->
         RepositoryError: the model is missing or damaged.
         UsageError: the model's resize mode is not ``squash``, the only one of the script.
     """
-    live = repository.live(model)
+    live = repository.live_version(model)
     preprocessing = live.spec.preprocessing
     if preprocessing.resize != "squash":
         raise UsageError(

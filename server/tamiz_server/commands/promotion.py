@@ -36,4 +36,4 @@ def rollback(
     store = Repository(repository)
     with open_control(url, key) as control:
         promotion.rollback(store, model, control=control)
-    print(f"{model}: version {store.live(model).version} is live")
+    print(f"{model}: version {store.live_version(model).version} is live")

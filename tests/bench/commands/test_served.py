@@ -37,7 +37,7 @@ def test_the_command_can_start_a_server_itself(
 ) -> None:
     repository = tmp_path / "models"
     graph = served.repository.path / "grey" / "1" / "model.onnx"
-    Repository(repository).publish("grey", graph, served.repository.live("grey").spec)
+    Repository(repository).publish("grey", graph, served.repository.live_version("grey").spec)
     short = ["--seconds", 0.1, "--rounds", 1, "--in-flight", 1, "--out", tmp_path / "report"]
     done = tamiz("bench", "served", even_image(0), "--model", "grey", "--repository", repository, "--serve", *short)
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def test_a_repository_that_the_server_does_not_serve_is_a_usage_error(
     served: Served, even_image: Callable[..., Path], tamiz: Tamiz, tmp_path: Path
 ) -> None:
     other = Repository(tmp_path / "models")
-    graph, spec = served.repository.path / "grey" / "1" / "model.onnx", served.repository.live("grey").spec
+    graph, spec = served.repository.path / "grey" / "1" / "model.onnx", served.repository.live_version("grey").spec
     other.publish("grey", graph, spec.model_copy(update={"labels": tuple(f"other {index}" for index in range(10))}))
     server = ["--model", "grey", "--repository", other.path, "--url", served.triton.url]
     done = tamiz("bench", "served", even_image(0), *server, "--out", tmp_path / "report")
@@ -64,7 +64,7 @@ def test_a_repository_that_the_server_does_not_serve_is_a_usage_error(
     ],
     ids=["missing image", "empty folder", "duration of 0"],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(
+def test_invalid_input_is_one_line_and_exit_code_2(
     arguments: list[str], message: str, tamiz: Tamiz, tmp_path: Path
 ) -> None:
     done = tamiz("bench", "served", *[str(tmp_path) if argument == "EMPTY" else argument for argument in arguments])

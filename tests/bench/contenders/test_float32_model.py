@@ -14,7 +14,7 @@ from tamiz_server.repository import Repository
 def test_the_float32_graph_gives_the_probabilities_of_the_uint8_graph(published: Path) -> None:
     repository = Repository(published / "model_repository")
     graph = repository.path / "digits" / "1" / "model.onnx"
-    spec = repository.live("digits").spec
+    spec = repository.live_version("digits").spec
     pixels = np.stack([prepare(path, spec.preprocessing) for path in sorted((published / "digits").rglob("*.png"))[:9]])
     normalised = (pixels / 255 - np.array(spec.normalisation.mean)) / np.array(spec.normalisation.std)
     results = []

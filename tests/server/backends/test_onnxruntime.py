@@ -66,9 +66,9 @@ def make_config(max_batch_size: int = 0) -> model_config_pb2.ModelConfig:
 
 
 def tensor(name: str, array: np.ndarray, datatype: str) -> InferInput:
-    made = InferInput(name, list(array.shape), datatype)
-    made.set_data_from_numpy(array)
-    return made
+    infer_input = InferInput(name, list(array.shape), datatype)
+    infer_input.set_data_from_numpy(array)
+    return infer_input
 
 
 def write_echo(served: Served, model: str, names: list[str]) -> None:

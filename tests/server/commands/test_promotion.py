@@ -36,4 +36,4 @@ def test_a_promotion_without_the_servers_key_changes_nothing(
     done = tamiz("promote", name, 2, "--repository", served.repository.path, "--url", served.triton.url)
     assert done.returncode == 1
     assert "the key is missing or wrong" in done.stderr
-    assert served.repository.live(name).version == 1
+    assert served.repository.live_version(name).version == 1
