@@ -66,3 +66,63 @@ def test_a_served_model_is_evaluated_and_its_differing_predictions_are_counted(
     assert (document["images"], document["differing"]) == (360, 0)
     assert document["metrics"] == pytest.approx(run.metrics["test"], abs=1e-4)
     assert Path(document["report"]) == tmp_path / "test-served" / "report.html"
+
+
+def test_the_commands_train_evaluate_and_predict(
+    digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    options = [f"data.root={digits}", "train.epochs=1", "train.precision=bf16-mixed", "train.num_workers=1"]
+    sets = [part for option in options for part in ("--set", option)]
+    done = tamiz("train", "digits", *sets, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1: train loss" in done.stdout
+    assert "61,706 parameters, 61,706 trainable, 0 frozen" in done.stdout
+    document = json.loads(done.stdout.splitlines()[-1])
+    run = tmp_path / document["run"]
+    assert (tmp_path / "mlflow.db").is_file()
+
+    measured = json.loads(tamiz("evaluate", "runs/digits", "--json", cwd=tmp_path).stdout)
+    assert (measured["split"], measured["images"]) == ("test", 360)
+    assert measured["metrics"]["accuracy"] == pytest.approx(document["test"]["accuracy"])
+
+    images = digits / "test" / "4"
+    predicted = json.loads(tamiz("predict", images, "--run", run, "--json", cwd=tmp_path).stdout)
+    assert predicted["images"] == len(list(images.iterdir()))
+    assert list(predicted["results"][0]) == ["path", "label", "score", "version", "error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "digit"], 2, "did you mean 'digits'"),
+        (["train", "digits"], 2, "data.root: there is no folder data/digits"),
+        (["train", "digits", "--set", "train.epoch=1"], 2, "unknown key train.epoch; did you mean 'epochs'?"),
+        (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
+        (["train"], 2, "give either a recipe to train, or --resume RUN"),
+        (["train", "--resume", "runs/none"], 1, "no run runs/none: recipe.yaml"),
+        (["train", "--resume", "runs/none", "--set", "train.epochs=1"], 2, "leave out --set and --check"),
+        (["train", "--check", "digits", "--set", "augmentation=standart"], 2, "there is no folder data/digits"),
+        (["evaluate"], 2, "name a run, or a served model with --model"),
+        (["evaluate", "--model", "none"], 1, "no run runs/none"),
+        (["data", "check", "digits"], 2, "data.root: there is no folder data/digits"),
+        (["data", "show", "digits"], 2, "data.root: there is no folder data/digits"),
+        (["data", "chek"], 2, "No such command 'chek'"),
+        (["evaluate", "runs/none"], 1, "no run runs/none"),
+        (["predict", "none.png", "--run", "runs/none"], 1, "no run runs/none"),
+        (["export", "runs/none"], 1, "no run runs/none"),
+        (["publish", "runs/none"], 1, "no run runs/none"),
+        (["publish", "none.onnx"], 2, "none.onnx: no such file"),
+    ],
+)
+def test_invalid_input_is_one_line_and_an_exit_code(
+    arguments: list[str],
+    status: int,
+    message: str,
+    tamiz: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    done = tamiz(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,3 +107,21 @@ def test_the_mistake_of_a_multilabel_image_is_its_most_confident_wrong_label() -
     document = evaluation.to_dict()
     assert document["confusion_matrix"] == [[[1, 0], [1, 1]], [[1, 1], [1, 0]]]
     assert (document["unreadable"], document["classes"][0]["label"]) == (0, "a")
+
+
+def test_a_run_is_not_evaluated_on_data_with_other_labels(
+    run: Run, digits: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    (root / "train" / "3").rename(root / "train" / "three")
+    (root / "test" / "3").rename(root / "test" / "three")
+    recipe = run.path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(digits), str(root)))
+    done = tamiz("evaluate", run.path)
+    assert done.returncode == 1
+    assert "now has the labels 0, 1, 2, 4" in done.stderr
+    # The same without the recorded data, as in runs from before data was recorded.
+    (run.path / "data.json").unlink()
+    with pytest.raises(RunError, match="now has the labels 0, 1, 2, 4"):
+        load_run_data(run)

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tamiz.preprocessing import decode
+from tamiz_train.data import load_data
+from tamiz_train.evaluation import evaluate
 from tamiz_train.inference import predict
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
@@ -34,3 +37,21 @@ def test_predictions_of_several_batches_are_in_the_order_of_the_images(trained: 
         (alone,) = predict(trained, [image])
         assert (alone.label, alone.score) == (prediction.label, pytest.approx(prediction.score, abs=1e-5))
     assert predict(trained, [b"damaged"] * 70 + images[:1])[-1].label == predictions[0].label
+
+
+def test_predictions_agree_with_the_evaluation(trained: Run) -> None:
+    split = load_data(trained.recipe.data, trained.recipe.train.seed).test
+    measured = evaluate(load_classifier(trained), split, trained.spec)
+    predictions = predict(trained, list(split.images), top_k=2)
+    assert [p.index for p in predictions] == measured.probabilities.argmax(1).tolist()
+    correct = sum(p.index == target for p, target in zip(predictions, split.targets, strict=True))
+    assert correct / len(split) == pytest.approx(measured.metrics["accuracy"])
+    assert trained.metrics["test"]["accuracy"] == pytest.approx(measured.metrics["accuracy"])
+    assert len(predictions[0].top) == 2
+
+
+def test_paths_bytes_and_pixels_are_predicted_and_errors_keep_their_position(trained: Run, digits: Path) -> None:
+    path = next((digits / "test" / "4").iterdir())
+    one, two, unreadable, three = predict(trained, [path, path.read_bytes(), b"damaged", decode(path, "L")])
+    assert one == two == three
+    assert isinstance(unreadable, ValueError)

@@ -91,7 +91,7 @@ def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_i
         pytest.param(["train.epoch=3"], "unknown key train.epoch; did you mean 'epochs'?", id="unknown key"),
         pytest.param(["data.rot=x"], "unknown key data.rot; did you mean 'root'?", id="unknown key of a union"),
         pytest.param(["trian.epochs=3"], "unknown key trian; did you mean 'train'?", id="unknown section"),
-        pytest.param(["train.epochs=0"], "train.epochs: .*greater than or equal to 1 .it is 0.", id="value"),
+        pytest.param(["train.epochs=0"], "train.epochs: .*greater than or equal to 1 .got 0.", id="value"),
         pytest.param(["train.epochs=x"], "train.epochs: .*valid integer.*'x'", id="type"),
         pytest.param(["data.root=null"], "data.root", id="null"),
         pytest.param(["data.kind=folders"], "data.*folders", id="kind"),
@@ -101,7 +101,7 @@ def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_i
         pytest.param(["preprocessing.revision=9"], "preprocessing.revision: ", id="revision"),
         pytest.param(["name=a/b"], "name: ", id="name"),
         pytest.param(["model.pretrained=true", "model.weights=x"], "set pretrained or weights", id="two sources"),
-        pytest.param(["augmentation=3"], "augmentation: .*valid string .it is 3.", id="a set's name"),
+        pytest.param(["augmentation=3"], "augmentation: .*valid string .got 3.", id="a set's name"),
         pytest.param(["train.phases=[{epochs: 2, lr: 1}]"], "train: set either epochs or phases", id="phases"),
         pytest.param(["train.epochs=null"], "train: set either epochs or phases", id="neither"),
         pytest.param(
@@ -110,7 +110,7 @@ def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_i
             id="trainable",
         ),
         pytest.param(["model.head={hidden: [5], dropout: [0.1]}"], "need 2 values of dropout, not 1", id="dropout"),
-        pytest.param(["thresholds=2"], "thresholds: .*it is 2", id="threshold"),
+        pytest.param(["thresholds=2"], "thresholds: .*got 2", id="threshold"),
     ],
 )
 def test_an_invalid_value_is_an_error_with_its_key(overrides: list[str], message: str) -> None:
@@ -133,7 +133,7 @@ def test_an_unknown_or_unreadable_recipe_is_an_error(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml")
     for text in ("a: [", "- a\n- b", "3"):
         (tmp_path / "bad.yaml").write_text(text)
-        with pytest.raises(RecipeError, match=r"bad.yaml: not (YAML|a mapping)"):
+        with pytest.raises(RecipeError, match=r"bad.yaml: not (valid YAML|a mapping)"):
             load_recipe(tmp_path / "bad.yaml")
 
 

@@ -13,15 +13,17 @@ from tamiz import OutputError, RunError
 from tamiz_train.data import load_data
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
+from tamiz_train.weights import load_classifier
 
-Make = Callable[..., Recipe]
+MakeRecipe = Callable[..., Recipe]
 
 
 def finish(run: Run, trained: Run) -> None:
+    # Transposed: a tensor that is not contiguous.
     run.finish({"weight": torch.arange(6.0).reshape(2, 3).T}, trained.spec, {"test": {"accuracy": 1}})
 
 
-def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: Make, trained: Run, tmp_path: Path) -> None:
+def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path) -> None:
     recipe = tiny_recipe(f"runs_dir={tmp_path}")
     first, second, third = (Run.create(recipe) for _ in range(3))
     folder = tmp_path / recipe.name
@@ -37,7 +39,7 @@ def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: Make, trained
 
 
 def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
-    tiny_recipe: Make, trained: Run, tmp_path: Path
+    tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path
 ) -> None:
     run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
     finish(run, trained)
@@ -52,13 +54,13 @@ def test_an_incomplete_run_names_the_missing_file(run: Run) -> None:
         _ = run.spec
 
 
-def test_a_run_folder_that_cannot_be_created_is_an_output_error(tiny_recipe: Make, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_created_is_an_output_error(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot create a run in .*: Not a directory; set runs_dir"):
         Run.create(tiny_recipe(f"runs_dir={tmp_path / 'file'}"))
 
 
-def test_changed_splits_are_noticed(tiny_recipe: Make, tmp_path: Path) -> None:
+def test_changed_splits_are_detected(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = tiny_recipe(f"runs_dir={tmp_path}")
     data = load_data(recipe.data, recipe.train.seed)
     run = Run.create(recipe)
@@ -67,3 +69,15 @@ def test_changed_splits_are_noticed(tiny_recipe: Make, tmp_path: Path) -> None:
     assert run.changed_splits(data) == set()
     smaller = load_data(tiny_recipe("data.subset_size=100").data, recipe.train.seed)
     assert run.changed_splits(smaller) == {"train"}
+
+
+def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:
+    assert Run.find(run.path.parent).path == run.path
+    (run.path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunError, match="model.safetensors cannot be loaded"):
+        load_classifier(run)
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(RunError, match="no finished run"):
+        Run.find(run.path)
+    with pytest.raises(RunError, match="there is no such folder"):
+        Run.find(tmp_path / "none")

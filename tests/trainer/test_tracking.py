@@ -99,3 +99,29 @@ def test_an_evaluation_is_printed_even_when_it_cannot_be_logged(
     assert done.returncode == 0, done.stderr
     assert "not logged: tracking.uri: " in done.stderr
     assert "accuracy" in done.stdout
+
+
+def test_mlflow_has_the_parameters_metrics_and_files_of_a_run(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = train(tiny_recipe("tracking.uri=sqlite:///mlflow.db"))
+    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.run_id == run.metrics["mlflow_run_id"]
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.params["train/batch_size"] == "64"
+    assert len(client.get_metric_history(tracked.info.run_id, "validation_accuracy")) == 2
+    assert tracked.data.metrics["best/test_accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
+    files = {artifact.path for artifact in client.list_artifacts(tracked.info.run_id)}
+    assert files == {"recipe.yaml", "spec.json", "metrics.json", "model.safetensors"}
+
+
+def test_training_with_an_unusable_store_is_a_tracking_error(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    with pytest.raises(TrackingError, match=f"tracking.uri: {uri} cannot be used"):
+        train(tiny_recipe(f"tracking.uri={uri}"))

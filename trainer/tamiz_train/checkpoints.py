@@ -68,14 +68,14 @@ class Checkpoints(Checkpoint):
     Args:
         folder: the folder of the checkpoints.
         every: the interval, in epochs, at which weights are saved in addition; None saves none.
-        weights_only: whether the checkpoints other than last.ckpt hold the weights alone.
+        save_weights_only: whether the checkpoints other than last.ckpt hold only the weights.
         history: the history of the run.
     """
 
-    def __init__(self, folder: Path, every: int | None, weights_only: bool, history: History) -> None:
+    def __init__(self, folder: Path, every: int | None, save_weights_only: bool, history: History) -> None:
         self.folder = folder
         self.every = every
-        self.weights_only = weights_only
+        self.save_weights_only = save_weights_only
         self.history = history
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -83,8 +83,8 @@ class Checkpoints(Checkpoint):
         latest = self.history.epochs[-1]
         epoch, phase = latest["epoch"], latest["phase"]
         if self.history.best(phase) is latest:
-            trainer.save_checkpoint(best_checkpoint(self.folder, phase), weights_only=self.weights_only)
+            trainer.save_checkpoint(best_checkpoint(self.folder, phase), weights_only=self.save_weights_only)
         if self.every is not None and epoch % self.every == 0:
-            trainer.save_checkpoint(self.folder / f"epoch-{epoch:03}.ckpt", weights_only=self.weights_only)
+            trainer.save_checkpoint(self.folder / f"epoch-{epoch:03}.ckpt", weights_only=self.save_weights_only)
         # Saved last: if the run is interrupted before this, the epoch is repeated.
         trainer.save_checkpoint(last_checkpoint(self.folder))

@@ -70,7 +70,7 @@ def explain(
         label: the label to explain. Default: the top prediction of each image.
 
     Returns:
-        Each image with its explanation, in order; for an image that cannot be read, its `InvalidImageError`.
+        each image with its explanation, in order; for an image that cannot be read, its `InvalidImageError`.
 
     Raises:
         UsageError: the run has no such label.
@@ -90,7 +90,7 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"cannot create the folder {out}: {os_reason(exc)}; choose one that you can write") from exc
-    # A generator of its own, so that the checks above run when `explain` is called and not at the first image.
+    # A separate generator function, so that the checks above run when `explain` is called and not at the first image.
     return _explain_each(run, classifier, layer, images, out, label)
 
 
@@ -154,7 +154,7 @@ def compute_heat(
         index: index of the label to explain; None for the most probable one.
 
     Returns:
-        The heat, float32 from 0 to 1 ``[height, width]``, and the probability of each label, float32 ``[classes]``.
+        the heat, float32 from 0 to 1 ``[height, width]``, and the probability of each label, float32 ``[classes]``.
     """
     # grad-cam takes the size of its heat map from the last two axes of the input.
     channels_first = nn.Sequential(Permute([0, 2, 3, 1]), classifier)
@@ -185,7 +185,7 @@ def draw_overlay(pixels: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
 
 
 def _overlay_path(out: Path, image: Path, label: str, taken: set[Path]) -> Path:
-    """A path of its own for each image of a call; the suffix keeps it apart from images in the same folder."""
+    """A unique path for each image of a call; the suffix distinguishes it from images in the same folder."""
     # A label may contain characters that a file name may not.
     stem = image.stem + "-" + re.sub(r"[^\w.-]+", "_", label)
     path, number = out / f"{stem}.cam.png", 1

@@ -39,7 +39,7 @@ def predict(
             head: float32 ``[width]``, or None for an image that cannot be read.
 
     Returns:
-        One prediction for each image, in order; for an image that cannot be read, its `InvalidImageError`.
+        one prediction for each image, in order; for an image that cannot be read, its `InvalidImageError`.
 
     Raises:
         RunError: the weights are missing or do not fit the network.

@@ -83,7 +83,7 @@ def compute_metrics(probabilities: Probabilities, targets: Targets, spec: ModelS
         spec: spec of the model.
 
     Returns:
-        An empty dictionary when there are no images. Otherwise, for multiclass: ``accuracy`` (fraction of images),
+        an empty dictionary when there are no images. Otherwise, for multiclass: ``accuracy`` (fraction of images),
         ``precision``, ``recall`` and ``f1`` (means over the labels), ``loss`` (mean cross-entropy), ``ece`` (expected
         calibration error). For multilabel: ``f1_macro``, ``f1_micro``, ``precision`` and ``recall`` (means over the
         labels), ``map`` (mean average precision) and ``auc`` (area under the ROC curve), both means over the labels
@@ -156,7 +156,7 @@ def compute_calibration(probabilities: Probabilities, targets: Targets, spec: Mo
     has the label.
 
     Returns:
-        The bins that are not empty, the least confident first.
+        the bins that are not empty, the least confident first.
     """
     if spec.task == "multiclass":
         confidence, right = probabilities.max(1), predict_labels(probabilities, spec) == targets

@@ -130,7 +130,7 @@ def write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
                 verbose=False,
             )
     except Exception as exc:
-        # The exporter has no error class of its own: any operator may fail in its own way.
+        # The exporter has no common error class: each operator raises its own exceptions.
         raise ExportError(f"the network cannot be exported to ONNX: {first_line(exc)}") from exc
     assert program is not None
     model = program.model_proto

@@ -1,4 +1,7 @@
-"""The phases of a run: each is one fit of Lightning's trainer, and an interrupted run continues in its last one."""
+"""The phases of a run.
+
+Each is one fit of a Lightning trainer; an interrupted run continues in the phase of its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from .validation import lower_is_better, monitored_metric
 
 @dataclass(frozen=True)
 class FitResult:
-    """The result of all phases, besides the weights, which are in the classifier.
+    """The result of all phases. The weights are in the classifier.
 
     Attributes:
         epochs: the metrics of each epoch; see `History.epochs`.
@@ -54,7 +57,9 @@ def fit(
     processes: Processes,
     on_progress: Callable[[str], None],
 ) -> FitResult:
-    """Train a classifier in the phases of a recipe, from the last checkpoint in the folder of the run, if there is one.
+    """Train a classifier in the phases of a recipe.
+
+    Continues from the last checkpoint in the run's folder, if there is one.
 
     Args:
         classifier: the classifier; it gets the weights of the best epoch.
@@ -78,9 +83,10 @@ def fit(
     monitor = monitored_metric(recipe.train, data.task)
     history = History(sum(phase.epochs for phase in phases), len(data.train), monitor, on_progress)
     unreadable: set[str] = set()
-    for index, phase in list(enumerate(phases))[first_phase:]:
+    for index, phase in enumerate(phases[first_phase:], start=first_phase):
         resumed = checkpoint if index == first_phase else None
         if index > 0 and resumed is None:
+            # Checkpoints count phases from 1, so `index` is the previous phase.
             load_checkpoint_weights(classifier, best_checkpoint(folder, index))
         module = ClassifierModule(classifier, recipe, data, phase, index)
         if len(phases) > 1:
@@ -88,7 +94,8 @@ def fit(
         callbacks = [history, *_create_callbacks(recipe.train, folder, history)]
         training, validation = _create_loaders(recipe, data, processes, phase_index=index)
         if resumed is not None:
-            # Lightning would set it after the worker processes have started to load images.
+            # Set here, because Lightning would set the epoch only after the workers have started to load images.
+            # Checkpoints count epochs from 0.
             set_epoch(training, resumed["epoch"] + 1)
         with training_errors(run):
             trainer = _create_trainer(module, recipe.train, callbacks, loggers, processes, run)
@@ -103,10 +110,10 @@ def fit(
 
 
 def _create_callbacks(settings: TrainSettings, folder: Path, history: History) -> list[Callback]:
-    # With an average of the weights, only a complete checkpoint holds the average instead of the weights of the last
-    # step.
-    weights_only = settings.ema_decay is None
-    callbacks: list[Callback] = [Checkpoints(folder, settings.checkpoint_every, weights_only, history)]
+    # With EMA, a weights-only checkpoint holds the weights of the last step instead of the average; only a complete one
+    # holds the average.
+    save_weights_only = settings.ema_decay is None
+    callbacks: list[Callback] = [Checkpoints(folder, settings.checkpoint_every, save_weights_only, history)]
     if settings.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     if settings.early_stopping_patience is not None:
@@ -118,7 +125,10 @@ def _create_callbacks(settings: TrainSettings, folder: Path, history: History) -
 
 
 class _EarlyStopping(EarlyStopping):
-    """Early stopping that also stops a run that is resumed after its last epoch; Lightning's trains one epoch more."""
+    """Early stopping that also works if the run is resumed after its last epoch.
+
+    Lightning's version trains one more epoch.
+    """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.wait_count >= self.patience:
@@ -132,12 +142,12 @@ def _create_loaders(
     if settings.batch_size % processes.count:
         raise RecipeError(
             f"train.batch_size: a batch of {settings.batch_size} images cannot be divided among {processes.count} "
-            "processes; use a multiple"
+            f"processes; use a multiple of {processes.count}"
         )
     shared: dict[str, Any] = {
         "batch_size": settings.batch_size // processes.count,
         "num_workers": settings.num_workers,
-        # Each phase has another order and another augmentation.
+        # Each phase gets a different order and different augmentation.
         "seed": settings.seed + 1000 * phase_index,
         "shard": Shard(processes.rank, processes.count),
     }

@@ -30,7 +30,7 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> Path:
         title: the title of the page.
 
     Returns:
-        The path of the HTML page.
+        the path of the HTML page.
 
     Raises:
         RunError: no image could be read.

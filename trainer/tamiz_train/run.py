@@ -106,7 +106,7 @@ class Run:
         return cls(path)
 
     def record_data(self, data: Data, root: Path) -> None:
-        """Save the labels and a fingerprint of each split, so that changed images are noticed later.
+        """Save the labels and a fingerprint of each split, so that changed images are detected later.
 
         Args:
             data: the images that the run is trained on.
@@ -123,7 +123,7 @@ class Run:
         """Compare images with those that the run recorded.
 
         Returns:
-            The names of the splits whose images or targets differ; splits that were not recorded are left out.
+            the names of the splits whose images or targets differ; splits that were not recorded are left out.
 
         Raises:
             RunError: the labels differ.

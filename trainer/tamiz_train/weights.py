@@ -15,13 +15,13 @@ def load_classifier(run: Run) -> Classifier:
     """Load the trained classifier of a finished run, in evaluation mode and on the CPU.
 
     Raises:
-        RunError: the weights are missing, damaged, or do not fit the network.
+        RunError: the weights are missing, damaged, or do not match the network.
     """
     classifier = build_classifier(run.recipe.model, run.spec, initial_weights=False)
     path = run.path / "model.safetensors"
     try:
         classifier.network.load_state_dict(load_file(path))
     except Exception as exc:
-        # safetensors raises its own errors, and PyTorch a RuntimeError if tensors do not fit.
+        # safetensors has its own exceptions; PyTorch raises RuntimeError if the tensors do not match.
         raise RunError(f"{path} cannot be loaded: {one_line(exc)}") from exc
     return classifier.eval()

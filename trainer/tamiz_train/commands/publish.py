@@ -32,15 +32,15 @@ def publish(
 ) -> None:
     """Add a run to the model repository as the model's next version.
 
-    The first version of a model is live at once, a later one when it is promoted. With --url, the running server loads
-    the version when it becomes live.
+    The first version goes live at once; a later one goes live when it is promoted. With --url, the running server
+    loads the version when it goes live.
     """
     store = Repository(repository)
     if source.suffix == ".onnx":
         if not source.is_file():
             raise UsageError(f"{source}: no such file")
         if model is None:
-            raise UsageError("--model: name the model of which the graph becomes a version")
+            raise UsageError("--model: give the name of the model to publish this graph to")
         from ..publication import publish_graph
 
         with open_control(url, key) as control:

@@ -89,7 +89,7 @@ def create_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_collate,
-        # A generator of its own, so that creating an iterator does not advance the random numbers of training.
+        # A separate generator, so that creating an iterator does not advance the random numbers of training.
         generator=torch.Generator().manual_seed(seed),
     )
 

@@ -22,7 +22,7 @@ from tamiz.errors import RecipeError, one_line, os_reason, suggest
 from .data import DATA_KINDS
 from .recipe import Recipe
 
-ENVIRONMENT = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
+OTHER_TOOLS_VARIABLES = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
 """Environment variables of other tools that set a key; ``TAMIZ_<SECTION>__<KEY>`` takes precedence over them."""
 
 
@@ -39,16 +39,16 @@ def load_recipe(
     Raises:
         RecipeError: there is no such recipe, or it is invalid; the message lists all problems.
     """
-    source, text = _find(name)
+    source, text = _read_source(name)
     try:
         document = _parse(text)
     except yaml.YAMLError as exc:
-        raise RecipeError(f"recipe {source}: not YAML: {one_line(exc)}") from exc
+        raise RecipeError(f"recipe {source}: not valid YAML: {one_line(exc)}") from exc
     if not isinstance(document, dict):
         raise RecipeError(f"recipe {source}: not a mapping of keys to values")
     for variable, key, value in _environment_overrides(environment or {}):
-        # The variables of other tools are plain text: an experiment may be called 2024.
-        _override(document, key, value, variable, text=variable in ENVIRONMENT)
+        # Values from other tools' variables are taken as text: an experiment named 2024 must not become a number.
+        _override(document, key, value, variable, as_text=variable in OTHER_TOOLS_VARIABLES)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -57,7 +57,7 @@ def load_recipe(
     try:
         return Recipe.model_validate(document)
     except ValidationError as exc:
-        raise RecipeError(f"recipe {source}: {_describe(exc, document)}") from exc
+        raise RecipeError(f"recipe {source}: {_format_problems(exc, document)}") from exc
 
 
 def shipped_recipes() -> list[str]:
@@ -66,7 +66,7 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _find(name: str | os.PathLike[str]) -> tuple[str, str]:
+def _read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
         try:
@@ -81,7 +81,7 @@ def _find(name: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-6 as a number, as YAML 1.2 does. PyYAML follows YAML 1.1, which requires a point in it."""
+    """Reads 1e-6 as a number, as YAML 1.2 does. PyYAML follows YAML 1.1, which requires a decimal point."""
 
 
 _Loader.add_implicit_resolver(
@@ -94,22 +94,28 @@ def _parse(text: str) -> Any:
 
 
 def _environment_overrides(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Each variable that sets a key, with the key and the value; Tamiz's own come last, so they take precedence."""
-    found = [(name, key, environment[name]) for name, key in ENVIRONMENT.items() if name in environment]
-    # A variable named after a whole section, such as TAMIZ_DATA, sets no key and is ignored.
-    values = {name for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
+    """(variable, key, value) for each variable that sets a key.
+
+    Tamiz's own variables come last and so take precedence.
+    """
+    found = [(name, key, environment[name]) for name, key in OTHER_TOOLS_VARIABLES.items() if name in environment]
+    plain_keys = {name for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
     for name, value in sorted(environment.items()):
-        section, separator, _ = name.removeprefix("TAMIZ_").lower().partition("__")
-        if not name.startswith("TAMIZ_") or (not separator and section not in values):
+        if not name.startswith("TAMIZ_"):
+            continue
+        path = name.removeprefix("TAMIZ_").lower().split("__")
+        section = path[0]
+        # A variable named after a whole section, such as TAMIZ_DATA, sets no key and is ignored.
+        if len(path) == 1 and section not in plain_keys:
             continue
         if section not in Recipe.model_fields:
             hint = suggest(section, Recipe.model_fields)
             raise RecipeError(f"environment variable {name}: a recipe has no section {section!r}{hint}")
-        found.append((name, name.removeprefix("TAMIZ_").lower().replace("__", "."), value))
+        found.append((name, ".".join(path), value))
     return found
 
 
-def _override(document: dict[str, Any], key: str, value: str, source: str, *, text: bool = False) -> None:
+def _override(document: dict[str, Any], key: str, value: str, source: str, *, as_text: bool = False) -> None:
     *parents, last = key.split(".")
     section = document
     for parent in parents:
@@ -120,12 +126,13 @@ def _override(document: dict[str, Any], key: str, value: str, source: str, *, te
             raise RecipeError(f"{source}: {parent} is a value, not a section")
         section = child
     try:
-        section[last] = value if text else _parse(value)
+        section[last] = value if as_text else _parse(value)
     except yaml.YAMLError as exc:
-        raise RecipeError(f"{source}: the value is not YAML") from exc
+        raise RecipeError(f"{source}: the value is not valid YAML") from exc
 
 
-def _describe(exc: ValidationError, document: dict[str, Any]) -> str:
+def _format_problems(exc: ValidationError, document: dict[str, Any]) -> str:
+    # A dict keeps the order and drops duplicates.
     problems: dict[str, None] = {}
     for error in exc.errors(include_url=False):
         path = _yaml_path(error["loc"], document, error["type"])
@@ -136,7 +143,7 @@ def _describe(exc: ValidationError, document: dict[str, Any]) -> str:
             problem = f"{key} is missing"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            value = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+            value = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
             problem = f"{key}: {message}{value}"
         problems[problem] = None
     return "; ".join(problems)
@@ -145,18 +152,19 @@ def _describe(exc: ValidationError, document: dict[str, Any]) -> str:
 def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) -> list[str]:
     """The YAML keys in the location of an error, without the names of union members that pydantic adds to it."""
     path = []
-    for part in location:
+    for position, part in enumerate(location, start=1):
         is_key = isinstance(document, dict) and part in document
         if is_key or (isinstance(document, list) and isinstance(part, int)):
             document = document[part]
-        elif error_type != "missing" or part is not location[-1]:
-            continue
-        path.append(str(part))
+            path.append(str(part))
+        elif error_type == "missing" and position == len(location):
+            # The missing key itself is not in the document.
+            path.append(str(part))
     return path
 
 
 def _known_keys(path: list[str], document: dict[str, Any]) -> list[str]:
-    """The keys that are allowed where the last key of a path stands."""
+    """The keys that are allowed at the level of the path's last key."""
     section: type[BaseModel] | None = Recipe
     for part in path[:-1]:
         if part == "data":
@@ -168,6 +176,6 @@ def _known_keys(path: list[str], document: dict[str, Any]) -> list[str]:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section class in a type annotation; None if the annotation is of a value."""
+    """The section class in a type annotation; None if the annotated field is a plain value."""
     options = [annotation, *getattr(annotation, "__args__", ())]
     return next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)

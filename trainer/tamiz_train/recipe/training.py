@@ -44,7 +44,7 @@ class ScheduleSettings(Section):
 class PhaseSettings(Section):
     """One phase of training, which starts from the best epoch of the previous phase.
 
-    Each phase has an optimizer and a schedule of its own.
+    Each phase has its own optimizer and schedule.
 
     Attributes:
         epochs: The number of epochs of this phase.

@@ -135,5 +135,5 @@ def _tracking_errors(uri: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as exc:
-        # MLflow raises errors of its own, of SQLAlchemy and of the network.
+        # MLflow raises its own errors as well as SQLAlchemy's and network errors.
         raise TrackingError(f"tracking.uri: {uri} cannot be used: {first_line(exc)}") from exc
