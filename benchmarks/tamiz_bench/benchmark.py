@@ -56,7 +56,7 @@ def run_benchmark(
     limit, trials = find_limit(graph, spec, images, max_batch_size, duration_s, on_progress)
     contenders = {
         SERVED: lambda: measure_client(client, images, duration_s, fastest).images_per_s,
-        LIMIT: lambda: limit.images_per_s(images, duration_s),
+        LIMIT: lambda: limit.measure_throughput(images, duration_s),
     }
     return Report(
         model=client.model,

@@ -127,7 +127,7 @@ def compare_clients(
             f"tritonclient script, {SCRIPT_THREADS} threads": partial(
                 _measure_script, script, images, duration_s, SCRIPT_THREADS
             ),
-            LIMIT: lambda: limit.images_per_s(images, duration_s),
+            LIMIT: lambda: limit.measure_throughput(images, duration_s),
         }
         comparison = measure_in_rounds(contenders, rounds, "images/s", on_progress)
         return ClientReport(

@@ -27,64 +27,13 @@ _FINALISTS = 3
 _FINAL_ROUNDS = 3
 
 
-def find_limit(
-    graph: Path,
-    spec: ModelSpec,
-    images: Sequence[Path],
-    max_batch_size: int,
-    duration_s: float,
-    on_progress: Callable[[str], None] = lambda line: None,
-) -> tuple[InProcessLimit, list[tuple[LimitSetting, Measurement]]]:
-    """Find the fastest setting of the in-process limit.
-
-    A short trial of every setting selects the fastest three, which are then measured in interleaved rounds. A short
-    disturbance of the machine during the trials therefore does not select a limit that is easy to reach.
-
-    Args:
-        graph: the ONNX file.
-        spec: the model's spec.
-        images: image files.
-        max_batch_size: largest batch that the server accepts.
-        duration_s: duration of each measurement of a round in seconds; a trial takes half of it.
-        on_progress: called with one line of text after each measurement.
-
-    Returns:
-        the limit with the fastest setting, warmed up; and every setting with the measurement of its trial.
-    """
-    trials = []
-    for setting in limit_settings(max_batch_size):
-        candidate = InProcessLimit(graph, spec, setting)
-        candidate.measure(images, min(0.3, duration_s / 4))
-        trial = candidate.measure(images, duration_s / 2)
-        trials.append((setting, trial))
-        on_progress(f"limit, {setting}: {trial.images_per_s:,.0f} images/s")
-    fastest = sorted(trials, key=lambda row: row[1].images_per_s, reverse=True)[:_FINALISTS]
-    finalists = {f"limit, {setting}": InProcessLimit(graph, spec, setting) for setting, _ in fastest}
-    contenders = {name: partial(limit.images_per_s, images, duration_s) for name, limit in finalists.items()}
-    final = measure_in_rounds(contenders, _FINAL_ROUNDS, "images/s", on_progress)
-    return finalists[max(finalists, key=final.median)], trials
-
-
-def limit_settings(max_batch_size: int) -> list[LimitSetting]:
-    """The settings to try, from one run at a time on all cores to one run per core.
-
-    Args:
-        max_batch_size: largest batch that the server accepts; the batch sizes 1, 2, 8 and 32 are tried too.
-    """
-    cores = len(os.sched_getaffinity(0))
-    runs = {2**power for power in range(cores.bit_length())} | {cores}
-    threads = sorted({(2, cores), (cores + 1, 1)} | {(count, max(1, cores // count)) for count in runs})
-    batch_sizes = sorted({1, 2, 8, 32, max_batch_size})
-    return [LimitSetting(workers, intra_op, size) for workers, intra_op in threads for size in batch_sizes]
-
-
 @dataclass(frozen=True)
 class LimitSetting:
     """Threads and batch size of the in-process limit.
 
     Attributes:
         threads: number of threads; each prepares a batch of images and runs the model on it.
-        intra_op_threads: number of threads of ONNX Runtime's intra-op pool, which all runs share.
+        intra_op_threads: size of ONNX Runtime's intra-op thread pool, shared by all runs.
         batch_size: number of images in each run of the model.
     """
 
@@ -93,7 +42,7 @@ class LimitSetting:
     batch_size: int
 
     def __str__(self) -> str:
-        return f"{self.threads} threads × {self.intra_op_threads}, batch {self.batch_size}"
+        return f"{self.threads} threads, {self.intra_op_threads} intra-op threads, batch {self.batch_size}"
 
 
 class InProcessLimit:
@@ -112,12 +61,12 @@ class InProcessLimit:
         self.setting = setting
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def images_per_s(self, images: Sequence[Path], duration_s: float) -> float:
-        """Throughput of one measurement in images per second."""
+    def measure_throughput(self, images: Sequence[Path], duration_s: float) -> float:
+        """Measure the throughput in images per second; see `measure`."""
         return self.measure(images, duration_s).images_per_s
 
     def measure(self, images: Sequence[Path], duration_s: float) -> Measurement:
-        """Classify images, again from the first one after the last, for a duration in seconds."""
+        """Classify the images in a loop for ``duration_s`` seconds."""
         setting = self.setting
         return measure_calls(self._classify, images, duration_s, threads=setting.threads, batch_size=setting.batch_size)
 
@@ -126,3 +75,62 @@ class InProcessLimit:
         (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: pixels})
         indices: npt.NDArray[np.int64] = probabilities.argmax(axis=1)
         return indices
+
+
+def find_limit(
+    graph: Path,
+    spec: ModelSpec,
+    images: Sequence[Path],
+    max_batch_size: int,
+    duration_s: float,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> tuple[InProcessLimit, list[tuple[LimitSetting, Measurement]]]:
+    """Find the fastest setting of the in-process limit.
+
+    A short trial of every setting selects the fastest three, which are then measured in interleaved rounds, so that
+    noise during a trial cannot select a slow setting, i.e. a limit that is too easy to reach.
+
+    Args:
+        graph: the ONNX file.
+        spec: the model's spec.
+        images: image files.
+        max_batch_size: largest batch that the server accepts.
+        duration_s: duration in seconds of each measurement in the rounds; a trial takes half as long.
+        on_progress: called with one line of text after each measurement.
+
+    Returns:
+        the limit with the fastest setting, warmed up; and every setting with the measurement of its trial.
+    """
+    trials: dict[LimitSetting, Measurement] = {}
+    for setting in limit_settings(max_batch_size):
+        candidate = InProcessLimit(graph, spec, setting)
+        # Warm up.
+        candidate.measure(images, min(0.3, duration_s / 4))
+        trials[setting] = candidate.measure(images, duration_s / 2)
+        on_progress(f"limit, {setting}: {trials[setting].images_per_s:,.0f} images/s")
+    fastest = sorted(trials, key=lambda setting: trials[setting].images_per_s, reverse=True)[:_FINALISTS]
+    finalists = {f"limit, {setting}": InProcessLimit(graph, spec, setting) for setting in fastest}
+    contenders = {name: partial(limit.measure_throughput, images, duration_s) for name, limit in finalists.items()}
+    final = measure_in_rounds(contenders, _FINAL_ROUNDS, "images/s", on_progress)
+    winner = max(finalists, key=final.median)
+    return finalists[winner], list(trials.items())
+
+
+def limit_settings(max_batch_size: int) -> list[LimitSetting]:
+    """The settings to try, from one run at a time on all cores to one run per core.
+
+    Args:
+        max_batch_size: largest batch that the server accepts; the batch sizes 1, 2, 8 and 32 are tried too.
+    """
+    cores = len(os.sched_getaffinity(0))
+    runs = {2**power for power in range(cores.bit_length())} | {cores}
+    # Two settings with more threads than cores, in which one thread prepares images while the others run the model:
+    # two runs on all cores, and one run more than there are cores.
+    overlapping = {(2, cores), (cores + 1, 1)}
+    combinations = sorted(overlapping | {(count, max(1, cores // count)) for count in runs})
+    batch_sizes = sorted({1, 2, 8, 32, max_batch_size})
+    return [
+        LimitSetting(threads, intra_op_threads, batch_size)
+        for threads, intra_op_threads in combinations
+        for batch_size in batch_sizes
+    ]

@@ -7,7 +7,7 @@ worker processes, in interleaved rounds:
 - ``pytorch loop``: `tamiz_bench.contenders.pytorch_loop`; one epoch too.
 - ``limit``: the trainer's network and CPU settings on one batch in memory, without loading any image.
 
-Each measurement runs in a process of its own, because memory and thread settings belong to a process.
+Each measurement runs in its own process, because memory and thread settings belong to a process.
 """
 
 from __future__ import annotations

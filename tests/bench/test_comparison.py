@@ -40,8 +40,8 @@ def test_steal_time_is_reported_with_a_warning(steal: float, warned: bool, monke
         for second in count():
             yield (second * (100.0 - steal), 0, 0, 0, 0, 0, 0, second * steal, 0, 0)
 
-    clock = cpu_times()
-    monkeypatch.setattr("psutil.cpu_times", lambda: next(clock))
+    readings = cpu_times()
+    monkeypatch.setattr("psutil.cpu_times", lambda: next(readings))
     lines: list[str] = []
     measure_in_rounds({"a": lambda: 1.0}, 3, "images/s", lines.append)
     assert ("warning: steal time was 30%" in lines[-1]) is warned

@@ -1,7 +1,7 @@
 """Closed-loop load: a fixed number of requests in flight, each replaced by the next one when its response arrives.
 
-Images are taken from a list of files, again from its start when it ends, until the duration is over. The ramp-up and
-the last responses count as part of the measurement.
+The list of image files is cycled through until the duration has passed. The ramp-up and the last responses count as
+part of the measurement.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def test_a_client_is_measured_for_the_given_duration(
         assert measurement.images_per_s * measurement.p50_ms / 1000 < load.in_flight * 1.5
 
 
-def test_calls_take_batches_from_the_list_again_and_again() -> None:
+def test_calls_take_batches_from_the_list_in_a_loop() -> None:
     images = [Path("a"), Path("b"), Path("c")]
     batches: list[list[Path]] = []
     measurement = measure_calls(batches.append, images, 0.01, threads=1, batch_size=2)
