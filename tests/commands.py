@@ -1,13 +1,14 @@
-"""``tamiz`` commands, each in a process of its own that is forked from one with the libraries imported.
+"""Runs ``tamiz`` commands, each in its own process, forked from one that has imported the libraries.
 
-To import PyTorch, Lightning and MLflow takes a command most of its time. Forked from a process that did it
-once, a command still has its own working folder, environment, output, exit status and end. In a module of
-its own, which the forked process can import.
+Importing PyTorch, Lightning and MLflow takes most of a command's time. A command that is forked from a process that has
+imported them still has its own working folder, environment, output and exit status. The code is in a separate module
+so that the forked process can import it.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import multiprocessing
 import os
 import subprocess
@@ -16,17 +17,28 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+PRELOADED = [
+    "tamiz_bench.demo",
+    "tamiz_bench.commands.client",
+    "tamiz_train.commands.train",
+    "tamiz_train.explanation",
+    "lightning",
+    "mlflow",
+]
+
+# The fork server ignores a module that it cannot import.
+_missing = [name for name in PRELOADED if importlib.util.find_spec(name) is None]
+if _missing:
+    raise ImportError(f"cannot preload {', '.join(_missing)}: no such module")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["tamiz_bench.demo", "tamiz_bench.client_speed", "tamiz_train.cli", "tamiz_train.explain", "lightning", "mlflow"]
-)
+_context.set_forkserver_preload(PRELOADED)
 
 
 def run_tamiz(arguments: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run ``tamiz ARGUMENTS``, without the settings that the environment has for it (MLflow writes its own there).
+    """Run ``tamiz ARGUMENTS`` without the environment variables of Tamiz and MLflow (MLflow sets some itself).
 
     Raises:
-        subprocess.TimeoutExpired: It took longer than ``timeout`` seconds, and was killed.
+        subprocess.TimeoutExpired: the command took longer than ``timeout`` seconds and was killed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,5 +68,5 @@ def _main(arguments: Sequence[str], cwd: Path, environment: dict[str, str], out:
     try:
         main()
     finally:
-        # A process of multiprocessing ends without.
+        # Processes of multiprocessing end without calling these functions.
         atexit._run_exitfuncs()
