@@ -75,8 +75,9 @@ class Exchange:
             SpecError: the model has no spec that this client understands.
         """
         config = yield from self.send(endpoint, ModelConfig(self._model), call)
-        endpoint.served = read_served_version(config)
-        return endpoint.served
+        served = read_served_version(config)
+        endpoint.served = served
+        return served
 
     def is_ready(self, endpoint: Endpoint, call: Call) -> Flow[bool]:
         """Whether a server is ready: one that is starting or stopping is not."""
@@ -133,6 +134,9 @@ class Exchange:
             if self._closed():
                 # Another thread closed the client; each transport fails in its own way then.
                 raise ClosedError(f"the client of model {self._model} is closed") from exc
+            if isinstance(exc, ServerError):
+                # A request about shared memory, or about the server, names no model; the call does.
+                exc.model = exc.model or self._model
             raise
         endpoint.answered = endpoint.ready = True
         if self._on_event is not None and sent_at is not None:

@@ -158,6 +158,6 @@ def _after_unknown_model(now: Situation) -> Decision:
         if now.server_ready is None:
             return Decision(ask_server=True)
         if now.server_ready:
-            return Decision(mark_down=True)
+            return RAISE
     # A server that is starting or stopping knows no model either.
     return Decision(retry=True, cause=Cause.VERSION_CHANGED, wait_s=now.backoff_s, mark_down=True, forget_version=True)
