@@ -26,6 +26,17 @@ from tamiz_server.triton import Triton
 
 TAMIZ = Path(sys.executable).with_name("tamiz")
 
+INTEGRATION_FIXTURES = {"served", "fleet", "slow", "tamiz", "tiny_recipe", "published"}
+"""Fixtures that start a Triton, train a network, or run a command in a process of its own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests for `make unit`: those without such a fixture and without the marker ``integration``."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not fixtures & INTEGRATION_FIXTURES and item.get_closest_marker("integration") is None:
+            item.add_marker(pytest.mark.unit)
+
 
 @dataclass
 class Served:
