@@ -8,7 +8,7 @@ TAMIZ_DATA ?= $(wildcard ../shared/data)
 export TAMIZ_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs linkcheck hooks bench bench-client bench-train soak acceptance constraints clean
+.PHONY: help setup demo unit test lint format docs linkcheck hooks bench bench-client bench-train soak acceptance constraints clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## The whole chain on handwritten digits: train, publish, serve, classify, measure
 	$(BIN)/tamiz demo
 
-test: $(STAMP)  ## All tests but the long proofs, against a real Triton
-	$(BIN)/pytest -m 'not acceptance and not soak'
+unit: $(STAMP)  ## The tests that need no Triton and no training, in a minute
+	$(BIN)/pytest -m unit
+
+test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client and server
+	$(BIN)/pytest -m 'not acceptance and not soak' --cov
 
 lint: $(STAMP)  ## Style, types and layering
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
@@ -150,7 +150,7 @@ class Client(BaseClient):
         """Close the connections; the client cannot be used afterwards."""
         self._engine.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         try:
             self.refresh()
         except BaseException:

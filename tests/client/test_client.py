@@ -190,6 +190,19 @@ async def test_a_closed_client_raises_closed_error(served: Served) -> None:
         await async_client.classify(even(1))
 
 
+async def test_calls_that_wait_for_a_processor_when_the_client_is_closed_raise_closed_error(served: Served) -> None:
+    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8))[1].tobytes()
+    client = AsyncClient(served.triton.url, model="grey")
+    await client.refresh()
+    calls = [asyncio.create_task(client.classify(image)) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    await client.close()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {tamiz.Prediction, errors.ClosedError}
+    assert sum(isinstance(outcome, errors.ClosedError) for outcome in outcomes) > 20
+    assert not any(call.cancelled() for call in calls)
+
+
 def test_a_proxy_is_not_used_for_the_loopback_address(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

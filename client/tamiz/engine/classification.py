@@ -174,8 +174,9 @@ class Classification:
                 limits.preparing.release()
 
     def _read_version(self, endpoint: Endpoint, call: Call) -> Flow[ServedVersion]:
-        self.latest = yield from self._exchange.read_version(endpoint, call)
-        return self.latest
+        served = yield from self._exchange.read_version(endpoint, call)
+        self.latest = served
+        return served
 
     def _prepare(
         self, images: Sequence[ImageSource], preprocessing: Preprocessing, position: int, call: Call
@@ -196,8 +197,10 @@ class Classification:
         """After a wait: another server may have fewer requests in flight by now, and take the same pixels."""
         if self._connections.several:
             other = self._connections.pick(call.avoid)
-            if other.served is not None and other.served.spec.preprocessing == served.spec.preprocessing:
-                return other, other.served
+            # Read once: another thread may forget the version at any time.
+            known = other.served
+            if known is not None and known.spec.preprocessing == served.spec.preprocessing:
+                return other, known
         return endpoint, served
 
     def _infer(

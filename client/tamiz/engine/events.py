@@ -1,4 +1,4 @@
-"""Events of a call: the requests that a client sends, their replies, failures and retries; for tracing, metrics and tests.
+"""Events of a call: the requests that a client sends, their replies, failures and retries; for tracing, metrics, tests.
 
 ``Client(…, on_event=function)`` calls the function with each event, in the thread that carries out the call, so it must
 return quickly. An exception that it raises is logged and does not fail the call.

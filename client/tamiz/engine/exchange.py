@@ -75,8 +75,9 @@ class Exchange:
             SpecError: the model has no spec that this client understands.
         """
         config = yield from self.send(endpoint, ModelConfig(self._model), call)
-        endpoint.served = read_served_version(config)
-        return endpoint.served
+        served = read_served_version(config)
+        endpoint.served = served
+        return served
 
     def is_ready(self, endpoint: Endpoint, call: Call) -> Flow[bool]:
         """Whether a server is ready. It is not while it starts or stops, or if it does not answer."""
@@ -135,6 +136,9 @@ class Exchange:
             if self._closed():
                 # Another thread closed the client; which exception that causes depends on the transport.
                 raise ClosedError(f"the client of model {self._model} is closed") from exc
+            if isinstance(exc, ServerError):
+                # A request about shared memory, or about the server, names no model; the call does.
+                exc.model = exc.model or self._model
             raise
         # "ready" means that the last request was answered; a reply of "not ready" is handled by the caller.
         endpoint.answered = endpoint.ready = True

@@ -164,8 +164,8 @@ def _after_unknown_model(situation: Situation) -> Decision:
         if situation.server_ready is None:
             return Decision(ask_server=True)
         if situation.server_ready:
-            # It is ready, so it really does not have the model; prefer other servers for further calls.
-            return Decision(mark_down=True)
+            # It is ready, so it really does not have the model; other models on it are not affected.
+            return RAISE
     # While a server starts or stops, it does not know the model either.
     return Decision(
         retry=True, cause=Cause.VERSION_CHANGED, wait_s=situation.backoff_s, mark_down=True, forget_version=True

@@ -108,7 +108,7 @@ TABLE = [
     ),
     # A model that the server does not know at all: perhaps it is starting or stopping.
     (NOT_FOUND, {"version_known": False}, Decision(ask_server=True)),
-    (NOT_FOUND, {"version_known": False, "server_ready": True}, Decision(mark_down=True)),
+    (NOT_FOUND, {"version_known": False, "server_ready": True}, RAISE),
     (
         NOT_FOUND,
         {"version_known": False, "server_ready": False},

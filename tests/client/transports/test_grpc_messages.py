@@ -55,3 +55,5 @@ def test_an_output_without_content_is_ignored() -> None:
     message = service_pb2.ModelInferResponse(model_version="7")
     message.outputs.add(name="probabilities", datatype="FP32")
     assert decode_infer(message) == InferReply("7", ())
+    message.raw_output_contents.extend([b"1234", b"5678"])
+    assert decode_infer(message) == InferReply("7", ())
