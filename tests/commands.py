@@ -1,8 +1,8 @@
-"""``tamiz`` commands, each in a process of its own that is forked from one with the libraries imported.
+"""``tamiz`` commands, each in a separate process that is forked from one with the libraries already imported.
 
-To import PyTorch, Lightning and MLflow takes a command most of its time. Forked from a process that did it
-once, a command still has its own working folder, environment, output, exit status and end. In a module of
-its own, which the forked process can import.
+Most commands spend most of their time importing PyTorch, Lightning and MLflow. A command that is forked from a process
+that has done so still has its own working folder, environment, output and exit status. This is a separate module,
+because the forked process must be able to import it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["tamiz_bench.demo", "tamiz_bench.client_speed", "tamiz_train.cli", "tamiz_train.explain", "lightning", "mlflow"]
-)
+_context.set_forkserver_preload(["tamiz_bench.demo", "lightning", "mlflow"])
 
 
 def run_tamiz(arguments: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run ``tamiz ARGUMENTS``, without the settings that the environment has for it (MLflow writes its own there).
+    """Run ``tamiz ARGUMENTS`` without the environment variables of Tamiz and MLflow (which sets its own).
 
     Raises:
-        subprocess.TimeoutExpired: It took longer than ``timeout`` seconds, and was killed.
+        subprocess.TimeoutExpired: the command took longer than ``timeout`` seconds and was killed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIZ_", "MLFLOW_"))}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,5 +54,5 @@ def _main(arguments: Sequence[str], cwd: Path, environment: dict[str, str], out:
     try:
         main()
     finally:
-        # A process of multiprocessing ends without.
+        # A process of multiprocessing ends without running them.
         atexit._run_exitfuncs()

@@ -1,4 +1,4 @@
-"""The engine: everything that a client holds, put together; and what becomes of it at a fork, at close, and at exit."""
+"""The engine: everything that a client holds, and how it is handled at a fork, at close and at exit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _UNREGISTER_TIMEOUT_S = 1.0
 
 
 class Engine:
-    """What both clients are made of.
+    """The parts that both clients share.
 
     Args:
         settings: the settings of the client.
         connect: opens a transport to the server of a URL; None opens real ones.
-        clock: seconds, monotonic.
+        clock: a monotonic clock; returns seconds.
 
     Attributes:
         settings: the settings of the client.

@@ -35,7 +35,7 @@ class RetryBudget:
     RetryBudget.)
 
     Args:
-        clock: seconds, monotonic.
+        clock: a monotonic clock; returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
