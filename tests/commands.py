@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tamiz_bench.demo", "lightning", "mlflow"])
+_context.set_forkserver_preload(
+    ["tamiz_bench.demo", "tamiz_bench.commands.client", "tamiz_train.explanation", "lightning", "mlflow"]
+)
 
 
 def run_tamiz(arguments: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
