@@ -1,8 +1,8 @@
-"""Runs ``tamiz`` commands, each in its own process, forked from one that has imported the libraries.
+"""``tamiz`` commands, each in a separate process that is forked from one with the libraries already imported.
 
-Importing PyTorch, Lightning and MLflow takes most of a command's time. A command that is forked from a process that has
-imported them still has its own working folder, environment, output and exit status. The code is in a separate module
-so that the forked process can import it.
+Most commands spend most of their time importing PyTorch, Lightning and MLflow. A command that is forked from a process
+that has done so still has its own working folder, environment, output and exit status. This is a separate module,
+because the forked process must be able to import it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _context.set_forkserver_preload(PRELOADED)
 
 
 def run_tamiz(arguments: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run ``tamiz ARGUMENTS`` without the environment variables of Tamiz and MLflow (MLflow sets some itself).
+    """Run ``tamiz ARGUMENTS`` without the environment variables of Tamiz and MLflow (which sets its own).
 
     Raises:
         subprocess.TimeoutExpired: the command took longer than ``timeout`` seconds and was killed.
@@ -68,5 +68,5 @@ def _main(arguments: Sequence[str], cwd: Path, environment: dict[str, str], out:
     try:
         main()
     finally:
-        # Processes of multiprocessing end without calling these functions.
+        # A process of multiprocessing ends without running them.
         atexit._run_exitfuncs()

@@ -1,4 +1,4 @@
-"""Fixtures: one real Triton for the session, one real training run, images with known answers."""
+"""Fixtures: one real Triton for the session, images with known labels, and the ``tamiz`` command."""
 
 from __future__ import annotations
 
@@ -26,10 +26,21 @@ from tamiz_server.triton import Triton
 
 TAMIZ = Path(sys.executable).with_name("tamiz")
 
+INTEGRATION_FIXTURES = {"served", "fleet", "slow", "tamiz", "tiny_recipe", "published"}
+"""Fixtures that start a Triton, train a network, or run a command in a process of its own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests for `make unit`: those without such a fixture and without the marker ``integration``."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not fixtures & INTEGRATION_FIXTURES and item.get_closest_marker("integration") is None:
+            item.add_marker(pytest.mark.unit)
+
 
 @dataclass
 class Served:
-    """A running Triton to which tests add models of their own."""
+    """A running Triton, to which tests may add models."""
 
     triton: Triton
     folder: Path
@@ -52,7 +63,7 @@ class Served:
         busy_loops: int = 0,
         settings: ServingSettings = ServingSettings(),
     ) -> int:
-        """Publish a version that tells the grey of an image, and load it if it is the first one."""
+        """Publish a version that classifies images by mean grey, and load it if it is the first one."""
         graph = write_grey_graph(self.folder / f"{model}.onnx", spec, busy_loops=busy_loops)
         version = self.repository.publish(model, graph, spec, settings=settings)
         if version == 1:
@@ -65,7 +76,7 @@ class Served:
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Pytest's own folder for all that the tests start: libraries and killed processes leave theirs behind."""
+    """Keep temporary files in pytest's folder, which pytest removes: some libraries and killed processes do not."""
     with pytest.MonkeyPatch.context() as patch:
         folder = str(tmp_path_factory.mktemp("tmp"))
         patch.setenv("TMPDIR", folder)
@@ -88,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def even_image(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a PNG whose label under a grey graph of that many classes is the one of the index."""
+    """Write a PNG whose label, under a grey graph with so many classes, has the given index."""
 
     def write(index: int, classes: int = 10, name: str | None = None) -> Path:
         path = tmp_path / (name or f"{index}-of-{classes}.png")
@@ -100,7 +111,7 @@ def even_image(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tamiz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command in a process of its own."""
+    """Run ``tamiz`` commands, each in a separate process."""
     home = tmp_path_factory.mktemp("cwd")
 
     def run(*arguments: object, cwd: Path = home, timeout: float = 240) -> subprocess.CompletedProcess[str]:

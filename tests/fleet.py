@@ -1,4 +1,4 @@
-"""Several real Tritons, each as slow as a test wants it, to be killed and started again."""
+"""Several real Triton servers with a fixed computation time per image, which tests kill and restart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """Tells the grey of an image, and takes a fixed time for each: it sleeps, so the machine has time for others."""
+    """Classifies images by mean grey, and sleeps a fixed time for each, which leaves the processors to others."""
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
@@ -54,7 +54,7 @@ class TritonPythonModel:
 def publish_slow(
     repository: Repository, model: str, labels: list[str], *, seconds: float, settings: ServingSettings
 ) -> None:
-    """Publish a version of a grey model, each of whose instances takes so many seconds for an image."""
+    """Publish a version of a grey model; each of its instances takes ``seconds`` for an image."""
     spec = make_spec(labels)
     graph = write_grey_graph(repository.path.parent / f"{model}.onnx", spec)
     version = repository.publish(model, graph, spec, settings=settings)
@@ -66,17 +66,17 @@ def publish_slow(
     repository.update_config(model, use_python_backend)
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something to become true."""
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until a condition is true; fail after so many seconds."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
 @contextmanager
 def stalled(*servers: Triton) -> Iterator[None]:
-    """Servers that hold their breath for as long as the block runs."""
+    """Suspend the processes of servers while the block runs."""
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -90,10 +90,10 @@ class Fleet:
     """Servers of one model, as a context manager.
 
     Args:
-        folder: for their repositories.
-        count: of servers.
-        seconds: that each of a server's instances, two where the settings do not say, takes for one image.
-        settings: of serving.
+        folder: folder for the repositories of the servers.
+        count: number of servers.
+        seconds: seconds that an instance takes for one image; a server has two instances by default.
+        settings: serving settings of the model.
     """
 
     def __init__(
@@ -109,20 +109,20 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        """Of all servers together."""
+        """The URL of all servers together."""
         return "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in self.servers)
 
     def kill(self, number: int) -> None:
-        """End a server without a word."""
+        """Kill a server with SIGKILL."""
         os.kill(self.servers[number].pid, signal.SIGKILL)
         self.servers[number].stop()
 
     def stop(self, number: int) -> None:
-        """End a server as an administrator does; it finishes what it has begun."""
+        """Stop a server normally; it first finishes the requests in flight."""
         self.servers[number].stop()
 
     def restart(self, number: int) -> None:
-        """Start a server again, at its old address."""
+        """Start a server again at the same address."""
         old = self.servers[number]
         self.servers[number] = Triton(old.repository.path, grpc_port=old.ports.grpc)
         self.servers[number].start()

@@ -1,4 +1,4 @@
-"""Small real ONNX graphs whose right answer can be read off the image."""
+"""Small real ONNX graphs whose correct answer follows from the image."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def make_spec(labels: list[str], height: int = 28, width: int = 28, colour: str 
 
 
 def grey_level(index: int, classes: int) -> int:
-    """The grey of an even image whose label is that of the index."""
+    """The grey of a uniform image whose label has that index."""
     return round(index * 255 / (classes - 1))
 
 
 def even(index: int, classes: int = 10) -> np.ndarray:
-    """An even image whose label under a grey graph of that many classes is the one of the index, counted round."""
+    """A uniform image whose label, under a grey graph with so many classes, has the index ``index % classes``."""
     return np.full((28, 28), grey_level(index % classes, classes), np.uint8)
 
 
 def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Path:
-    """A classifier by mean grey: with K labels, an even image of grey g is label round(g / 255 * (K - 1)).
+    """A classifier by mean grey: with K labels, a uniform image of grey g has the label round(g / 255 * (K - 1)).
 
-    Each busy loop multiplies two 256×256 matrices, to make a run as slow as a test wants it.
+    Each busy loop multiplies two 256×256 matrices, which makes an inference slower.
     """
     classes = len(spec.labels)
     centres = np.linspace(0, 255, classes, dtype=np.float32)[None]
@@ -68,7 +68,7 @@ def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Pat
             ],
         )
         nodes += [
-            # The matrix comes from the image, or the optimiser would compute the loop once and for all.
+            # The matrix depends on the image; otherwise the optimizer would compute the loop once and reuse the result.
             helper.make_node("ReduceMin", ["mean"], ["least"], keepdims=0),
             helper.make_node("Mul", ["least", "zeros"], ["matrix"]),
             helper.make_node("Loop", ["turns", "go", "matrix"], ["worked"], body=body),

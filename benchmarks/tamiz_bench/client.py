@@ -139,7 +139,7 @@ def compare_clients(
             comparison=comparison,
             compared_labels=len(compared),
             differing_labels=differing,
-            in_flight_limit=client.in_flight,
+            in_flight_limit=client.in_flight_limit,
         )
 
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
@@ -73,9 +73,10 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
-        await asyncio.to_thread(self._engine.close)
+        self._engine.mark_closed()
+        await asyncio.to_thread(self._engine.disconnect)
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         try:
             await self.refresh()
         except BaseException:
@@ -137,11 +138,32 @@ class AsyncClient(BaseClient):
                 on_sent()
                 return await _reply(transport.begin(request, timeout_s))
             case Compute(function, args):
-                return await asyncio.get_running_loop().run_in_executor(self._engine.workers, function, *args)
+                return await self._compute(function, *args)
             case Wait(future):
                 return await asyncio.wrap_future(future)
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
+
+    async def _compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in a worker thread.
+
+        Raises:
+            ClosedError: the client was closed before the function was called.
+        """
+        try:
+            work = self._engine.workers.submit(function, *args)
+        except RuntimeError:
+            # The executor was shut down.
+            self._engine.check_open()
+            raise
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            # Closing the client cancels the work too, and then nobody has cancelled the task.
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                self._engine.check_open()
+            raise
 
 
 async def _reply(call: CallFuture[T]) -> T:

@@ -46,7 +46,7 @@ class BaseClient:
 
     @property
     def timeout_s(self) -> float:
-        """Seconds for a whole call; may be changed, and holds for the calls that begin afterwards."""
+        """Timeout of a whole call in seconds, retries included. A new value applies to calls that start afterwards."""
         return self._engine.settings.timeout_s
 
     @timeout_s.setter
@@ -58,11 +58,11 @@ class BaseClient:
     def spec(self) -> ModelSpec:
         """The spec of the version that was read last.
 
-        Like `live_version` and `max_batch_size` it does not touch the network: entering the client with ``with`` (or
-        ``async with``), `refresh` and the first call read it.
+        Like `live_version` and `max_batch_size`, this does not touch the network. The value is read when the client is
+        entered with ``with`` (or ``async with``), by `refresh`, and by the first call.
 
         Raises:
-            UsageError: nothing was read from a server yet.
+            UsageError: nothing has been read from a server yet.
         """
         return self._served.spec
 
@@ -70,28 +70,28 @@ class BaseClient:
     def live_version(self) -> int:
         """The version that was read last; see `spec`.
 
-        With several servers in a rollout, each may have its own: `Prediction.version` says which one answered.
+        During a rollout, servers may have different live versions; `Prediction.version` is the one that answered.
         """
         return self._served.version
 
     @property
     def max_batch_size(self) -> int:
-        """The largest number of images that the server takes in one request; see `spec`."""
+        """The largest number of images that the model accepts in one request; see `spec`."""
         return self._served.max_batch_size
 
     @property
     def stats(self) -> Stats:
-        """What the client did so far, retries included."""
+        """Counts of what the client has done so far, retries included."""
         return self._engine.counter.stats
 
     @property
-    def in_flight(self) -> int:
-        """The limit of requests in flight that `classify_many` has found to be best so far."""
+    def in_flight_limit(self) -> int:
+        """The current limit of concurrent requests, as tuned by `classify_many`."""
         return self._engine.limits.in_flight.limit
 
     @property
     def endpoints(self) -> tuple[EndpointState, ...]:
-        """A snapshot of each server of the URL."""
+        """A snapshot of the state of each server in the URL."""
         return tuple(endpoint.state for endpoint in self._engine.connections.endpoints)
 
     @property
@@ -99,6 +99,7 @@ class BaseClient:
         served = self._engine.classification.latest
         if served is None:
             raise UsageError(
-                f"nothing was read about model {self.model} yet; use the client in a `with` block, or call refresh()"
+                f"the spec of model {self.model} has not been read yet; use the client in a `with` block, or call "
+                "refresh()"
             )
         return served

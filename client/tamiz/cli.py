@@ -194,25 +194,25 @@ def _complete(command: Any) -> NoReturn:
     except MissingExtraError:
         # A command whose extra is missing has no completions; a message would be printed into the line being typed.
         sys.exit(ExitCode.FAILED)
-    sys.exit(ExitCode.DONE)
+    sys.exit(ExitCode.SUCCESS)
 
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without ``--debug``, and whether it was among them; what follows ``--`` is no option."""
+    """The arguments without ``--debug``, and whether it was among them; what follows ``--`` is not an option."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
     return [*options, *arguments[end:]], len(options) < end
 
 
 def _run(command: Any, arguments: list[str]) -> int:
-    # Not `command.main`, which maps some errors to exit codes of its own.
+    # Not `command.main`, which maps some errors to other exit codes.
     try:
         with command.make_context(PROGRAM, arguments) as context:
             status = command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as exc:
         return exc.exit_code
-    return status or ExitCode.DONE
+    return status or ExitCode.SUCCESS
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Client: classify images with a model that Triton serves, in the calling thread or in threads of its own.
+"""Client: classify images with a model that Triton serves, in the calling thread or in worker threads.
 
 `engine.classification` has what a call does; here each of its steps is carried out.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
@@ -28,23 +28,23 @@ _MAX_THREADS = 512
 class Client(BaseClient):
     """Classifies images with one model on one or several Triton servers. Threads may share a client.
 
-    After a fork, the child process gets connections of its own; iterators that began before it belong to the parent.
+    After a fork, the child process opens new connections; iterators started before the fork remain with the parent.
 
     Args:
         url: ``grpc://host:port``; ``grpcs://`` for TLS; several servers of the same model as ``grpc://a:8001,b:8001``,
             of which each call uses the ready one with the fewest requests in flight; ``dns:///name:8001`` for all
-            addresses of a name, in turn; ``http://host:8000`` and ``https://`` where gRPC cannot pass (extra ``http``).
+            addresses of a name, in turn; ``http://host:8000`` and ``https://`` if gRPC is blocked (extra ``http``).
         model: name of the model in the servers' repositories.
-        timeout_s: seconds for a whole call, retries included. One of several servers that does not answer in half of
-            the time left, or that has never answered and does not within a second, is given up for another one. In
-            `classify_many` the timeout holds for each request, without the time that it waits for other requests.
+        timeout_s: timeout of a whole call in seconds, retries included. One of several servers that does not answer in
+            half of the time left, or that has never answered and does not within a second, is abandoned in favour of
+            another server. In `classify_many` the timeout applies to each request, not counting the time it waits for
+            other requests.
         headers: headers sent with every request, such as an API key; or a function that returns them for each request,
             as tracing needs.
         tls: certificates for ``grpcs``, ``https`` and ``dns``.
         key: key of the server's restricted protocols, which only ``shared_memory`` needs.
         shared_memory: pass images to a server on the same machine through shared memory. `tamiz serve` protects this
-            with its key: whoever may register memory with a server can make it read any memory that the server can
-            read.
+            with its key, because anyone who can register memory can make the server read any memory it has access to.
         on_event: called with each event of a call (`RequestSent`, `RequestAnswered`, `RequestFailed`, `CallRetried`),
             in the thread that carries out the call.
 
@@ -120,7 +120,7 @@ class Client(BaseClient):
     ) -> Iterator[Outcome]:
         """Classify images lazily, in memory that does not grow with their number.
 
-        A request that a full queue refuses is retried with growing pauses until ``timeout_s`` has passed, and fewer
+        A request that a full queue refuses is retried with increasing delays until ``timeout_s`` has passed, and fewer
         requests are kept in flight. (`classify` gives up earlier, to spare the server.)
 
         Args:
@@ -128,8 +128,8 @@ class Client(BaseClient):
             top_k: how many labels each `Prediction.top` holds.
             on_error: ``raise`` the `InvalidImageError` of an image that cannot be read, or ``return`` it in place of
                 the image's prediction.
-            ordered: yield outcomes in the order of the images. Otherwise they are yielded as they come, and the
-                ``position`` of each says which image it belongs to.
+            ordered: yield outcomes in the order of the images. Otherwise they are yielded as soon as they arrive, and
+                the ``position`` of each is the position of its image in ``images``.
             in_flight: number of requests in flight at a time; None finds the best number.
             batch_size: number of images in a request; None takes the server's ``max_batch_size``.
 
@@ -150,7 +150,7 @@ class Client(BaseClient):
         """Close the connections; the client cannot be used afterwards."""
         self._engine.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         try:
             self.refresh()
         except BaseException:

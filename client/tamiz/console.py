@@ -21,7 +21,7 @@ class ExitCode(enum.IntEnum):
     """Exit codes of every command.
 
     Attributes:
-        DONE: the work is done.
+        SUCCESS: the work is done.
         FAILED: the work failed.
         USAGE: an argument, an option, a setting or a recipe is wrong.
         UNREADABLE_IMAGES: the work is done, except for images that cannot be read.
@@ -29,7 +29,7 @@ class ExitCode(enum.IntEnum):
         BROKEN_PIPE: the reader of the output went away, as in ``tamiz … | head``.
     """
 
-    DONE = 0
+    SUCCESS = 0
     FAILED = 1
     USAGE = 2
     UNREADABLE_IMAGES = 3

@@ -15,7 +15,7 @@ def lock(descriptor: int, *, wait: bool = False) -> bool:
         wait: whether to wait while another process holds the lock.
 
     Returns:
-        True when the lock is held; False when another process holds it and ``wait`` is false.
+        true when the lock is held; False when another process holds it and ``wait`` is false.
 
     Raises:
         OSError: the file system does not support locks.
@@ -35,7 +35,7 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
         wait: whether to wait while another process holds the lock.
 
     Returns:
-        The descriptor; None when another process holds the lock and ``wait`` is false.
+        the descriptor; None when another process holds the lock and ``wait`` is false.
 
     Raises:
         OSError: the file cannot be opened, or the file system does not support locks.

@@ -69,7 +69,7 @@ def interpret(
         positions: index of each image among those of the caller; None for 0, 1, ….
 
     Returns:
-        One prediction for each row of ``probabilities``.
+        one prediction for each row of ``probabilities``.
     """
     positions = positions or range(len(probabilities))
     classes = len(spec.labels)

@@ -48,7 +48,7 @@ class Classify:
             batch: one array for each column, all of the same length.
 
         Returns:
-            The columns of the batch and the new ones.
+            the columns of the batch and the new ones.
 
         Raises:
             UsageError: the batch has no column of this name.

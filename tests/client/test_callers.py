@@ -1,4 +1,4 @@
-"""Threads, processes and event loops that classify at once: each caller gets the answers to its own images."""
+"""Threads, processes and event loops that classify at the same time: each caller gets the answers to its images."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def test_tasks_that_share_a_client_get_their_own_answers(served: Served) -
     async with AsyncClient(served.triton.url, model="grey") as client:
 
         async def wrong(caller: int) -> int:
-            wanted = [caller * 3 + number * 7 for number in range(100)]
-            singles = [(await client.classify(even(index))).index for index in wanted]
-            many = [outcome.index async for outcome in client.classify_many(map(even, wanted), batch_size=4)]
-            return sum(got != index % 10 for got, index in zip(singles + many, wanted * 2, strict=True))
+            expected = [caller * 3 + number * 7 for number in range(100)]
+            singles = [(await client.classify(even(index))).index for index in expected]
+            many = [outcome.index async for outcome in client.classify_many(map(even, expected), batch_size=4)]
+            return sum(got != index % 10 for got, index in zip(singles + many, expected * 2, strict=True))
 
         assert await asyncio.gather(*map(wrong, range(6))) == [0] * 6
 
@@ -38,16 +38,16 @@ async def test_tasks_that_share_a_client_get_their_own_answers(served: Served) -
 def test_event_loops_in_threads_do_not_disturb_each_other(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     async def work(caller: int) -> int:
         async with AsyncClient(served.triton.url, model="grey") as client:
-            wanted = [caller + number for number in range(200)]
-            outcomes = [outcome.index async for outcome in client.classify_many(map(even, wanted), batch_size=4)]
-            return sum(got != index % 10 for got, index in zip(outcomes, wanted, strict=True))
+            expected = [caller + number for number in range(200)]
+            outcomes = [outcome.index async for outcome in client.classify_many(map(even, expected), batch_size=4)]
+            return sum(got != index % 10 for got, index in zip(outcomes, expected, strict=True))
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda caller: asyncio.run(work(caller)), range(4))) == [0] * 4
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
-def test_an_async_client_serves_one_event_loop_after_another(served: Served) -> None:
+def test_an_async_client_works_on_one_event_loop_after_another(served: Served) -> None:
     client = AsyncClient(served.triton.url, model="grey")
 
     async def label() -> str:
@@ -64,7 +64,7 @@ def test_processes_that_are_spawned_get_their_own_answers(served: Served) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(
+def test_processes_that_are_forked_during_calls_get_their_own_answers(
     served: Served, scheme: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = served.triton.url if scheme == "grpc" else f"http://127.0.0.1:{served.triton.ports.http}"
@@ -73,11 +73,11 @@ def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(
         callers.client = client
         client.classify(even(1))
 
-        def go_on() -> None:
+        def keep_calling() -> None:
             while not ended.is_set():
                 wrong.append(wrong_many(client, 5, 50))
 
-        parent = threading.Thread(target=go_on)
+        parent = threading.Thread(target=keep_calling)
         parent.start()
         try:
             context = multiprocessing.get_context("fork")
@@ -89,5 +89,5 @@ def test_processes_that_are_forked_in_the_midst_of_calls_get_their_own_answers(
         assert [count for _, count in answers] == [0] * 9
         assert os.getpid() not in {process for process, _ in answers}
         assert set(wrong) == {0}
-        assert client.classify(even(8)).index == 8, "the parent's connection is as it was"
+        assert client.classify(even(8)).index == 8, "the parent's connection still works"
     assert "skipping fork() handlers" not in capfd.readouterr().err, "gRPC was ready for each fork"

@@ -124,7 +124,7 @@ def test_a_usage_error_is_one_line_and_exit_code_2(arguments: list[str], message
 
 def test_the_return_value_of_a_command_is_the_exit_code(run: Run) -> None:
     assert run("numbers", "add", "1", "--second", "2") == (3, "", "")
-    assert run("echo", "done") == (ExitCode.DONE, "done\n", "")
+    assert run("echo", "done") == (ExitCode.SUCCESS, "done\n", "")
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "fail", "recipe"], ["fail", "--debug", "recipe"]])
@@ -150,7 +150,7 @@ def test_a_command_without_its_extra_is_listed_and_explains_how_to_install_it(
         main(["--debug", "missing"], commands=commands)
 
 
-def test_a_missing_module_of_tamiz_itself_is_not_taken_for_a_missing_extra(
+def test_a_missing_module_of_tamiz_itself_is_not_reported_as_a_missing_extra(
     commands: list[LazyCommand | LazyGroup],
 ) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"tamiz\.none"):
@@ -177,7 +177,7 @@ def test_the_version_is_printed(run: Run) -> None:
     assert run("--version") == (0, f"tamiz {__version__}\n", "")
 
 
-def test_a_closed_pipe_is_not_an_error_message() -> None:
+def test_a_closed_pipe_prints_no_error_message() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([TAMIZ, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
@@ -257,7 +257,7 @@ def test_bash_runs_the_completion_that_the_command_shows() -> None:
 
 
 @pytest.mark.parametrize(("shell", "written"), [("bash", ".bash_completions/tamiz.sh"), ("zsh", ".zfunc/_tamiz")])
-def test_completion_is_installed_for_the_shell_that_calls(shell: str, written: str, tmp_path: Path) -> None:
+def test_completion_is_installed_for_the_calling_shell(shell: str, written: str, tmp_path: Path) -> None:
     # typer asks for the shell by name when its detection, which looks at the parent processes, is off.
     environment = os.environ | {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     done = subprocess.run([TAMIZ, "--install-completion", shell], env=environment, capture_output=True, text=True)

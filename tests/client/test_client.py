@@ -24,7 +24,7 @@ from tamiz_server.config import ModelConfig, ServingSettings
 from tamiz_server.promotion import promote, rollback
 
 
-def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
+def test_the_client_reads_the_spec_from_the_server(served: Served) -> None:
     with served.client("grey") as client:
         assert client.live_version == 1
         assert client.spec == served.repository.live_version("grey").spec
@@ -35,7 +35,9 @@ def test_the_client_knows_the_spec_from_the_server(served: Served) -> None:
 def test_properties_never_touch_the_network(kind: type[Client] | type[AsyncClient]) -> None:
     client = kind("grpc://127.0.0.1:9", model="grey")
     for name in ("spec", "live_version", "max_batch_size"):
-        with pytest.raises(errors.UsageError, match=r"nothing was read about model grey yet; .* call refresh\(\)"):
+        with pytest.raises(
+            errors.UsageError, match=r"the spec of model grey has not been read yet; .* call refresh\(\)"
+        ):
             getattr(client, name)
     assert client.stats.requests == 0
 
@@ -62,13 +64,13 @@ def test_a_path_bytes_and_pixels_get_the_label_of_the_image(served: Served, even
 
 
 def test_many_images_are_answered_in_order(served: Served) -> None:
-    wanted = [index % 10 for index in range(333)]
+    expected = [index % 10 for index in range(333)]
     with served.client("grey") as client:
-        predictions = list(client.classify_many(map(even, wanted), in_flight=3, batch_size=7))
-    assert [prediction.index for prediction in predictions] == wanted
+        predictions = list(client.classify_many(map(even, expected), in_flight=3, batch_size=7))
+    assert [prediction.index for prediction in predictions] == expected
 
 
-def test_many_images_are_taken_as_they_are_needed(served: Served) -> None:
+def test_classify_many_takes_images_from_the_source_only_as_needed(served: Served) -> None:
     taken = 0
 
     def endless() -> Iterator[np.ndarray]:
@@ -82,12 +84,12 @@ def test_many_images_are_taken_as_they_are_needed(served: Served) -> None:
         for _ in range(100):
             next(predictions)
         predictions.close()
-    # Twice what may be under way and prepared, and the batch that is being given.
+    # Twice as many batches as may be in flight and prepared, and the batch whose results are being yielded.
     assert taken <= 100 + 4 * (2 * (2 + CORES) + 1)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_each_outcome_says_which_image_it_belongs_to(served: Served, ordered: bool) -> None:
+def test_each_outcome_has_the_position_of_its_image(served: Served, ordered: bool) -> None:
     images = [even(index % 10) if index % 7 else b"broken" for index in range(200)]
     with served.client("grey") as client:
         outcomes = list(client.classify_many(images, ordered=ordered, on_error="return", batch_size=6))
@@ -101,13 +103,13 @@ def test_each_outcome_says_which_image_it_belongs_to(served: Served, ordered: bo
             assert isinstance(outcome, tamiz.InvalidImageError)
 
 
-def test_a_batch_larger_than_the_server_takes_is_sent_in_parts(served: Served) -> None:
+def test_a_batch_larger_than_the_server_accepts_is_sent_in_parts(served: Served) -> None:
     with served.client("grey") as client:
         predictions = list(client.classify_many([even(i % 10) for i in range(50)], batch_size=50))
     assert [prediction.index for prediction in predictions] == [i % 10 for i in range(50)]
 
 
-def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_way(served: Served) -> None:
+def test_ending_classify_many_early_does_not_wait_for_requests_in_flight(served: Served) -> None:
     with served.client("grey", timeout_s=1) as client:
         outcomes = client.classify_many((even(index % 10) for index in itertools.count()), batch_size=1)
         next(outcomes)
@@ -118,12 +120,12 @@ def test_who_asks_for_no_more_or_gets_an_error_does_not_wait_for_what_is_under_w
             began = time.monotonic()
             with pytest.raises(errors.DeadlineError):
                 list(client.classify_many(map(even, range(200)), batch_size=1, in_flight=1))
-            assert time.monotonic() - began < 1.9, "not a time-out for each window of requests"
-            # Of the one that took the place of the first, which failed.
+            assert time.monotonic() - began < 1.9, "the timeouts of the requests do not add up"
+            # Time for the request that took the slot of the failed one.
             time.sleep(0.2)
             sent = client.stats.requests
             time.sleep(1.2)
-            assert client.stats.requests == sent, "nothing is sent that nobody waits for"
+            assert client.stats.requests == sent, "no request is sent after the iterator ended"
         assert client.classify(even(3)).index == 3
 
 
@@ -151,24 +153,24 @@ def test_an_unreadable_image_is_raised_or_returned_in_its_place(served: Served) 
             client.classify(b"not an image")
 
 
-async def test_the_async_client_says_the_same(served: Served) -> None:
-    wanted = [index % 10 for index in range(100)]
+async def test_the_async_client_gives_the_same_answers(served: Served) -> None:
+    expected = [index % 10 for index in range(100)]
 
     async def source():
-        for index in wanted:
+        for index in expected:
             yield even(index)
 
     async with AsyncClient(served.triton.url, model="grey") as client:
         assert client.live_version == 1
         assert client.spec == served.repository.live_version("grey").spec
         assert (await client.classify(even(4), top_k=2)).label == "grey 4"
-        assert [p.index async for p in client.classify_many(source(), batch_size=8)] == wanted
-        assert [p.index async for p in client.classify_many(map(even, wanted))] == wanted
+        assert [p.index async for p in client.classify_many(source(), batch_size=8)] == expected
+        assert [p.index async for p in client.classify_many(map(even, expected))] == expected
         with pytest.raises(tamiz.InvalidImageError):
             await client.classify(b"not an image")
 
 
-async def test_an_async_caller_who_stops_early_leaves_nothing_running(served: Served) -> None:
+async def test_an_async_caller_that_stops_early_leaves_no_task_behind(served: Served) -> None:
     async with AsyncClient(served.triton.url, model="grey") as client:
         results = client.classify_many((even(index % 10) for index in range(10_000)), batch_size=2)
         assert (await anext(results)).index == 0
@@ -177,7 +179,7 @@ async def test_an_async_caller_who_stops_early_leaves_nothing_running(served: Se
         assert asyncio.all_tasks() == {asyncio.current_task()} < before
 
 
-async def test_a_closed_client_says_so(served: Served) -> None:
+async def test_a_closed_client_raises_closed_error(served: Served) -> None:
     client = served.client("grey")
     client.close()
     with pytest.raises(errors.ClosedError, match="closed"):
@@ -188,7 +190,20 @@ async def test_a_closed_client_says_so(served: Served) -> None:
         await async_client.classify(even(1))
 
 
-def test_a_proxy_is_not_asked_for_this_machine(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_that_wait_for_a_processor_when_the_client_is_closed_raise_closed_error(served: Served) -> None:
+    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8))[1].tobytes()
+    client = AsyncClient(served.triton.url, model="grey")
+    await client.refresh()
+    calls = [asyncio.create_task(client.classify(image)) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    await client.close()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {tamiz.Prediction, errors.ClosedError}
+    assert sum(isinstance(outcome, errors.ClosedError) for outcome in outcomes) > 20
+    assert not any(call.cancelled() for call in calls)
+
+
+def test_a_proxy_is_not_used_for_the_loopback_address(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -208,7 +223,7 @@ async def test_the_async_client_raises_the_same_errors(served: Served) -> None:
     await client.close()
 
 
-def test_an_unknown_model_and_an_absent_server_are_told_apart(served: Served) -> None:
+def test_an_unknown_model_and_a_missing_server_are_different_errors(served: Served) -> None:
     with (
         pytest.raises(errors.ModelNotFoundError, match="nothing") as caught,
         served.client("nothing") as client,
@@ -235,7 +250,7 @@ def test_a_model_that_tamiz_did_not_publish_is_a_spec_error(served: Served) -> N
         client.classify(even(1))
 
 
-def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_label(served: Served) -> None:
+def test_a_promoted_version_of_another_size_and_class_count_gives_no_wrong_label(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec([f"old {i}" for i in range(10)], 28, 28))
     with served.client(name) as client:
@@ -249,7 +264,7 @@ def test_a_version_of_another_size_and_class_count_takes_over_without_a_wrong_la
         assert client.classify(even(3)).label == "old 3"
 
 
-def test_a_stalled_server_is_a_deadline_error_in_time(served: Served) -> None:
+def test_a_stalled_server_is_a_deadline_error_at_the_deadline(served: Served) -> None:
     with served.client("grey", timeout_s=1) as client:
         client.refresh()
         with stalled(served.triton):
@@ -267,7 +282,7 @@ def test_a_full_queue_is_an_overloaded_error(served: Served) -> None:
     settings = ServingSettings(max_batch_size=1, max_queue_size=1, instances=1)
     served.publish(name, make_spec(["a", "b"]), busy_loops=60, settings=settings)
     seen: list[Exception] = []
-    # More at once than the retry budget of the client can hide.
+    # More calls at once than the retry budget of the client can retry.
     together = threading.Barrier(30)
 
     def call() -> None:
@@ -289,7 +304,7 @@ def test_a_full_queue_is_an_overloaded_error(served: Served) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"in_flight": 0}, {"batch_size": 0}, {"on_error": "ignore"}, {"top_k": 0}])
-def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_rejected_before_anything_is_sent(settings: dict[str, object]) -> None:
     client = Client("grpc://127.0.0.1:9", model="grey")
     with pytest.raises(errors.UsageError, match=next(iter(settings))):
         client.classify_many([], **settings)
@@ -307,7 +322,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_sent(setting
             Client("grpcs://127.0.0.1:9", model="grey", tls=tls)
 
 
-def test_the_bytes_of_a_file_may_be_any_that_python_has_and_nothing_else_is_an_image(served: Served) -> None:
+def test_any_bytes_like_object_is_an_image_and_other_objects_are_errors(served: Served) -> None:
     content = cv2.imencode(".png", even(3))[1].tobytes()
     images = [content, bytearray(content), memoryview(content), None, 7, io.BytesIO(content)]
     with served.client("grey") as client:
@@ -317,7 +332,7 @@ def test_the_bytes_of_a_file_may_be_any_that_python_has_and_nothing_else_is_an_i
         assert str(outcome).startswith(f"{kind}: not an image; give a path")
 
 
-def test_top_k_beyond_the_labels_gives_all_of_them(served: Served) -> None:
+def test_a_top_k_above_the_number_of_labels_gives_all_labels(served: Served) -> None:
     with served.client("grey") as client:
         assert len(client.classify(even(1), top_k=99).top) == 10
         with pytest.raises(errors.UsageError, match="top_k"):
@@ -331,7 +346,7 @@ def test_an_image_sent_as_pixels_and_as_png_is_the_same(served: Served) -> None:
         assert client.classify(pixels, top_k=10) == client.classify(content, top_k=10)
 
 
-def test_an_instance_whose_process_died_costs_no_call(served: Served) -> None:
+def test_no_call_fails_when_the_process_of_an_instance_dies(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec([str(index) for index in range(10)]), settings=ServingSettings(instances=2))
     with served.client(name, timeout_s=20) as client:

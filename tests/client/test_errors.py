@@ -22,14 +22,14 @@ def every_error() -> list[TamizError]:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
-def test_an_error_survives_pickling_as_it_does_between_processes(error: TamizError) -> None:
+def test_an_error_survives_pickling(error: TamizError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
 
 
-def test_errors_that_others_expect_are_of_pythons_own_kinds() -> None:
+def test_some_errors_are_also_built_in_exceptions() -> None:
     assert issubclass(errors.DeadlineError, TimeoutError)
     assert issubclass(errors.InvalidImageError, ValueError)
 
@@ -40,7 +40,7 @@ def test_a_message_becomes_one_line() -> None:
     assert first_line(ValueError()) == one_line(ValueError()) == "ValueError"
 
 
-def test_a_wrong_name_is_answered_by_the_closest_or_by_all_when_they_are_few() -> None:
+def test_a_suggestion_is_the_closest_name_or_all_names_if_they_are_few() -> None:
     assert suggest("digit", ["digits", "clothing"]) == "; did you mean 'digits'?"
     assert suggest("x", ["b", "a"]) == "; known: a, b"
     assert suggest("x", map(str, range(100))) == ""

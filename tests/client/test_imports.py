@@ -30,7 +30,7 @@ def test_the_client_works_without_the_extras() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_is_listed_and_one_without_its_extra_says_what_to_type() -> None:
+def test_every_command_is_listed_and_one_without_its_extra_explains_how_to_install_it() -> None:
     main = "from tamiz.cli import main; sys.argv = ['tamiz', *{}]; main()"
     listed = run(main.format(["--help"]))
     assert listed.returncode == 0, listed.stderr

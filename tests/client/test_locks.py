@@ -12,7 +12,7 @@ from tamiz.locks import lock, open_locked
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_second_holder_is_refused_until_the_first_closes(kind: str, tmp_path: Path) -> None:
+def test_a_second_holder_does_not_get_the_lock_until_the_first_closes(kind: str, tmp_path: Path) -> None:
     path = tmp_path / kind
     path.mkdir() if kind == "folder" else path.touch()
     first = open_locked(path)

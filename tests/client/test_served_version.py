@@ -37,6 +37,8 @@ def test_the_live_version_is_read_from_the_configuration() -> None:
         pytest.param(model_config_pb2.ModelConfig(name="pets"), "names no live version", id="no version"),
     ],
 )
-def test_a_configuration_without_a_fitting_spec_is_refused(message: model_config_pb2.ModelConfig, reason: str) -> None:
+def test_a_configuration_without_a_matching_spec_is_rejected(
+    message: model_config_pb2.ModelConfig, reason: str
+) -> None:
     with pytest.raises(SpecError, match=reason):
         read_served_version(message)

@@ -24,12 +24,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def test_servers_are_watched_on_when_the_headers_of_a_call_failed(fleet: Fleet) -> None:
+def test_readiness_probes_continue_after_the_headers_function_failed(fleet: Fleet) -> None:
     down = threading.Event()
 
     def headers() -> dict[str, str]:
         if down.is_set():
-            raise OSError("the service of tokens is down")
+            raise OSError("the token service is down")
         return {}
 
     with Client(fleet.url, model=MODEL, headers=headers) as client:
@@ -41,7 +41,7 @@ def test_servers_are_watched_on_when_the_headers_of_a_call_failed(fleet: Fleet) 
     until(lambda: not any(thread.name == "tamiz-probe" for thread in threading.enumerate()))
 
 
-def test_a_refresh_is_of_all_servers(fleet: Fleet) -> None:
+def test_refresh_makes_every_server_read_its_version_again(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL) as client, ThreadPoolExecutor(8) as pool:
         list(pool.map(client.classify, map(even, range(40))))
         assert all(endpoint.version for endpoint in client.endpoints)
@@ -50,7 +50,7 @@ def test_a_refresh_is_of_all_servers(fleet: Fleet) -> None:
         assert client.live_version == 1
 
 
-def test_each_of_several_servers_gets_its_share(fleet: Fleet) -> None:
+def test_each_of_several_servers_gets_its_share_of_the_requests(fleet: Fleet) -> None:
     asked: Counter[str] = Counter()
 
     def count(event: CallEvent) -> None:
@@ -65,7 +65,7 @@ def test_each_of_several_servers_gets_its_share(fleet: Fleet) -> None:
     assert min(asked.values()) > 60
 
 
-def test_a_killed_server_costs_no_call_and_gets_its_share_when_it_is_back(fleet: Fleet) -> None:
+def test_no_call_fails_when_a_server_is_killed_and_it_is_used_again_after_its_restart(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL, timeout_s=10) as client:
         outcomes = client.classify_many((even(index) for index in range(2000)), in_flight=4, batch_size=4)
         got = [next(outcomes).index for _ in range(200)]
@@ -80,7 +80,7 @@ def test_a_killed_server_costs_no_call_and_gets_its_share_when_it_is_back(fleet:
         assert client.stats.unavailable > 0
 
 
-def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fleet: Fleet) -> None:
+def test_a_call_moves_to_another_server_before_its_deadline_when_one_hangs(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL, timeout_s=2) as client:
         for _ in range(4):
             client.classify(even(1))
@@ -90,8 +90,8 @@ def test_a_server_that_hangs_is_left_for_another_within_the_time_of_the_call(fle
             assert time.monotonic() - began < 3
 
 
-def test_a_server_that_was_never_there_is_soon_left_for_another(fleet: Fleet) -> None:
-    # The kernel takes the connection, and nobody ever speaks.
+def test_a_call_moves_to_another_server_soon_when_one_has_never_answered(fleet: Fleet) -> None:
+    # The kernel accepts the connection, but no server ever answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"grpc://127.0.0.1:{silent.getsockname()[1]},{fleet.servers[0].url.removeprefix('grpc://')}"
         with Client(url, model=MODEL) as client:
@@ -112,8 +112,8 @@ def test_a_call_waits_for_a_server_that_restarts(fleet: Fleet) -> None:
         assert client.stats.unavailable > 0
 
 
-def test_servers_may_have_different_versions_live(served: Served, fleet: Fleet) -> None:
-    """In a rollout one server answers with the new version and the next with the old one, each with its labels."""
+def test_servers_may_have_different_live_versions(served: Served, fleet: Fleet) -> None:
+    """During a rollout, one server answers with the new version and another with the old one, each with its labels."""
     name = served.new_name()
     served.publish(name, make_spec([f"new {index}" for index in range(5)], 32, 20, "RGB"))
     old, spec = fleet.servers[0].repository, make_spec([f"old {index}" for index in range(10)])
@@ -126,27 +126,27 @@ def test_servers_may_have_different_versions_live(served: Served, fleet: Fleet) 
     assert labels == {"old 9", "new 4"}
 
 
-def test_an_unknown_model_on_several_servers_is_told_at_once(fleet: Fleet) -> None:
+def test_an_unknown_model_on_several_servers_is_an_error_before_the_deadline(fleet: Fleet) -> None:
     began = time.monotonic()
     with pytest.raises(tamiz.ModelNotFoundError, match="nothing"), Client(fleet.url, model="nothing") as client:
         client.classify(even(1))
     assert time.monotonic() - began < 6
 
 
-def test_no_server_at_any_address_is_told_at_once() -> None:
+def test_no_server_at_any_address_is_an_error_before_the_deadline() -> None:
     began = time.monotonic()
     with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9,127.0.0.1:10", model="grey") as client:
         client.classify(even(1))
     assert time.monotonic() - began < 6
 
 
-def test_a_name_with_several_addresses_is_used_in_turn(fleet: Fleet) -> None:
+def test_a_dns_name_may_have_several_addresses(fleet: Fleet) -> None:
     port = fleet.servers[0].ports.grpc
     with Client(f"dns:///localhost:{port}", model=MODEL) as client:
         assert [outcome.index for outcome in client.classify_many(map(even, range(20)))] == [i % 10 for i in range(20)]
 
 
-def test_threads_that_watch_servers_end_with_the_client(fleet: Fleet) -> None:
+def test_the_thread_that_probes_readiness_ends_with_the_client(fleet: Fleet) -> None:
     with Client(fleet.url, model=MODEL) as client:
         client.classify(even(1))
         assert any(thread.name == "tamiz-probe" for thread in threading.enumerate())

@@ -1,4 +1,4 @@
-"""The same calls over each kind of connection: HTTP, TLS, mutual TLS, shared memory; and with headers."""
+"""The same calls over HTTP, TLS, mutual TLS and shared memory, and with headers."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredEr
 from tamiz_server.config import ServingSettings
 from tamiz_server.promotion import promote
 
-WANTED = [index % 10 for index in range(100)]
+EXPECTED = [index % 10 for index in range(100)]
 
 
 def http(served: Served) -> str:
     return f"http://127.0.0.1:{served.triton.ports.http}"
 
 
-def test_http_answers_as_grpc_does(served: Served) -> None:
+def test_http_gives_the_same_answers_as_grpc(served: Served) -> None:
     with Client(http(served), model="grey") as client, served.client("grey") as other:
         assert client.spec == other.spec
         assert client.classify(even(3), top_k=10) == other.classify(even(3), top_k=10)
-        assert [outcome.index for outcome in client.classify_many(map(even, range(100)), batch_size=8)] == WANTED
+        assert [outcome.index for outcome in client.classify_many(map(even, range(100)), batch_size=8)] == EXPECTED
 
 
-async def test_http_serves_the_async_client_too(served: Served) -> None:
+async def test_the_async_client_works_over_http(served: Served) -> None:
     async with AsyncClient(http(served), model="grey") as client:
-        assert [outcome.index async for outcome in client.classify_many(map(even, range(100)))] == WANTED
+        assert [outcome.index async for outcome in client.classify_many(map(even, range(100)))] == EXPECTED
 
 
-def test_a_version_that_changes_under_http_is_followed(served: Served) -> None:
+def test_a_promoted_version_is_used_over_http(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec([f"old {i}" for i in range(10)]))
     with Client(http(served), model=name) as client:
@@ -76,7 +76,7 @@ def test_errors_over_http_are_the_same(served: Served) -> None:
             assert time.monotonic() - began < 1.9
 
 
-def test_a_full_queue_over_http_is_overload(served: Served) -> None:
+def test_a_full_queue_over_http_is_an_overloaded_error(served: Served) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     name = served.new_name()
@@ -106,21 +106,21 @@ def port(scheme: str, served: Served) -> int:
     return served.triton.ports.grpc if scheme == "grpcs" else served.triton.ports.http
 
 
-def test_an_encrypted_connection_is_made_with_the_authority_that_signed(
+def test_an_encrypted_connection_needs_the_authority_that_signed_the_certificate(
     scheme: str, port: int, authority: Authority
 ) -> None:
     with TlsProxy(port, authority) as proxy:
         url = f"{scheme}://127.0.0.1:{proxy.port}"
         with Client(url, model="grey", tls=Tls(ca=authority.path)) as client:
-            assert [outcome.index for outcome in client.classify_many(map(even, range(100)))] == WANTED
+            assert [outcome.index for outcome in client.classify_many(map(even, range(100)))] == EXPECTED
         began = time.monotonic()
         with pytest.raises(errors.AccessError, match="(?i)certificate"), Client(url, model="grey") as client:
             client.classify(even(1))
         assert time.monotonic() - began < 6
 
 
-def test_a_connection_that_is_long_in_the_making_is_waited_for(scheme: str, port: int, authority: Authority) -> None:
-    """As over an ocean, or to a machine that has much to do."""
+def test_a_slow_handshake_does_not_cause_a_retry(scheme: str, port: int, authority: Authority) -> None:
+    """Such as a connection across an ocean, or to a machine under load."""
     with (
         TlsProxy(port, authority, pause=1.5) as proxy,
         Client(f"{scheme}://127.0.0.1:{proxy.port}", model="grey", tls=Tls(ca=authority.path)) as client,
@@ -129,7 +129,9 @@ def test_a_connection_that_is_long_in_the_making_is_waited_for(scheme: str, port
         assert client.stats.retries == 0
 
 
-def test_a_server_that_wants_certificates_gets_the_clients_own(scheme: str, port: int, authority: Authority) -> None:
+def test_a_client_certificate_is_sent_to_a_server_that_requires_one(
+    scheme: str, port: int, authority: Authority
+) -> None:
     with TlsProxy(port, authority, mutual=True) as proxy:
         url = f"{scheme}://127.0.0.1:{proxy.port}"
         certificate, key = authority.sign("client")
@@ -139,13 +141,13 @@ def test_a_server_that_wants_certificates_gets_the_clients_own(scheme: str, port
             client.classify(even(4))
 
 
-def test_a_certificate_that_cannot_be_read_is_told_when_the_client_is_made(scheme: str) -> None:
+def test_a_certificate_file_that_cannot_be_read_is_a_usage_error(scheme: str) -> None:
     for paths in ({"ca": "none.pem"}, {"certificate": "none.pem", "key": "none.pem"}):
         with pytest.raises(errors.UsageError, match=r"tls.\w+: none.pem: No such file"):
             Client(f"{scheme}://127.0.0.1:9", model="grey", tls=Tls(**paths))
 
 
-def test_certificates_that_are_none_are_told_when_the_client_is_made(
+def test_a_file_that_is_not_a_certificate_is_a_usage_error(
     scheme: str, authority: Authority, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.pem").write_text("hello")
@@ -157,7 +159,7 @@ def test_certificates_that_are_none_are_told_when_the_client_is_made(
     assert not capfd.readouterr().err
 
 
-def test_a_certificate_of_another_host_is_told(scheme: str, port: int, tmp_path: Path) -> None:
+def test_a_certificate_of_another_host_is_an_access_error(scheme: str, port: int, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "127.0.0.9")
     with (
         pytest.raises(errors.AccessError, match="no encrypted connection to"),
@@ -167,8 +169,8 @@ def test_a_certificate_of_another_host_is_told(scheme: str, port: int, tmp_path:
         client.classify(even(1))
 
 
-def test_headers_are_sent_with_every_call(served: Served) -> None:
-    """Seen by the key of the restricted protocols, which the server looks for in the headers."""
+def test_headers_are_sent_with_every_request(served: Served) -> None:
+    """The server checks the key of its restricted protocols, which is one of the headers."""
     count = 0
 
     def headers() -> dict[str, str]:
@@ -186,13 +188,13 @@ def test_headers_are_sent_with_every_call(served: Served) -> None:
     "headers", [{"X Key": "1"}, {"x-key": "ñ"}, {"x-key": "1\n2"}, {"": "1"}, {"x-key": 1}, {1: "x"}, [("x-key", "1")]]
 )
 @pytest.mark.parametrize("url", ["grpc://127.0.0.1:9", "http://127.0.0.1:9"])
-def test_headers_that_cannot_be_carried_are_told_when_the_client_is_made(url: str, headers: dict[str, str]) -> None:
+def test_invalid_headers_are_a_usage_error(url: str, headers: dict[str, str]) -> None:
     with pytest.raises(errors.UsageError, match="headers: ") as caught:
         Client(url, model="grey", headers=headers)
     assert "ñ" not in str(caught.value), "a value may be secret"
 
 
-def test_what_answers_http_and_is_not_triton_is_told() -> None:
+def test_an_http_server_that_is_not_triton_is_an_inference_error() -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -216,8 +218,8 @@ def test_what_answers_http_and_is_not_triton_is_told() -> None:
             thread.join()
 
 
-def ask_for_memory(served: Served, request: Request[R], url: str | None = None) -> R:
-    """Send the server a request about shared memory, past any client."""
+def send_directly(served: Served, request: Request[R], url: str | None = None) -> R:
+    """Send a server a request about shared memory, without a client."""
     transport = open_transport(url or served.triton.url, key=served.triton.key)
     try:
         return transport.call(request, 5)
@@ -254,26 +256,26 @@ def test_a_server_without_the_key_refuses_shared_memory(served: Served) -> None:
     assert not regions()
 
 
-def test_shared_memory_that_a_server_forgot_is_registered_again(served: Served, memory_client: Client) -> None:
+def test_shared_memory_that_a_server_has_forgotten_is_registered_again(served: Served, memory_client: Client) -> None:
     memory_client.classify(even(1))
-    ask_for_memory(served, SystemSharedMemoryUnregister(""))
+    send_directly(served, SystemSharedMemoryUnregister(""))
     assert memory_client.classify(even(2)).index == 2
     assert memory_client.stats.unavailable == 1
 
 
-def test_a_region_that_is_registered_twice_is_told_apart_from_one_that_cannot_be_opened(
+def test_a_region_registered_twice_and_one_that_cannot_be_opened_are_different_errors(
     served: Served, memory_client: Client
 ) -> None:
     memory_client.classify(even(1))
     (name,) = regions()
     for url in (served.triton.url, http(served)):
         with pytest.raises(RegionRegisteredError):
-            ask_for_memory(served, SystemSharedMemoryRegister(name, 784), url)
+            send_directly(served, SystemSharedMemoryRegister(name, 784), url)
         with pytest.raises(RegionNotRegisteredError):
-            ask_for_memory(served, SystemSharedMemoryRegister(f"{shared_memory.PREFIX}absent", 784), url)
+            send_directly(served, SystemSharedMemoryRegister(f"{shared_memory.PREFIX}absent", 784), url)
 
 
-def test_to_close_a_client_does_not_wait_for_a_server_that_hangs(served: Served) -> None:
+def test_closing_a_client_does_not_wait_for_a_server_that_hangs(served: Served) -> None:
     client = Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True)
     assert len(list(client.classify_many(map(even, range(100)), batch_size=1, in_flight=8))) == 100
     assert len(regions()) > 2
@@ -285,13 +287,17 @@ def test_to_close_a_client_does_not_wait_for_a_server_that_hangs(served: Served)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_shared_memory_of_a_worker_process_is_gone_when_it_ends(method: str, served: Served) -> None:
+def test_shared_memory_of_a_worker_process_is_removed_when_it_ends(method: str, served: Served) -> None:
     with Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True) as client:
         client.classify(even(1))
         before = regions()
         context = multiprocessing.get_context(method)
         callers.client = client
-        target, args = (callers.classify, ()) if method == "fork" else (callers.classify_near, _where(served))
+        target, args = (
+            (callers.classify, ())
+            if method == "fork"
+            else (callers.classify_through_shared_memory, _url_and_key(served))
+        )
         process = context.Process(target=target, args=args)
         process.start()
         process.join(60)
@@ -300,11 +306,11 @@ def test_shared_memory_of_a_worker_process_is_gone_when_it_ends(method: str, ser
         assert client.classify(even(2)).index == 2
 
 
-def _where(served: Served) -> tuple[str, str]:
+def _url_and_key(served: Served) -> tuple[str, str]:
     return served.triton.url, served.triton.key
 
 
-_VICTIM = """
+_SCRIPT = """
 import sys, numpy as np, tamiz
 client = tamiz.Client(sys.argv[1], model="grey", key=sys.argv[2], shared_memory=True)
 print(client.classify(np.zeros((28, 28), np.uint8)).index, flush=True)
@@ -321,11 +327,9 @@ print(client.classify(np.zeros((28, 28), np.uint8)).index, flush=True)
         pytest.param("import os; os.kill(os.getpid(), 9)", True, id="is killed"),
     ],
 )
-def test_shared_memory_is_gone_when_its_process_is_or_when_the_next_one_starts(
-    then: str, left: bool, served: Served
-) -> None:
+def test_shared_memory_is_removed_at_process_exit_or_by_the_next_client(then: str, left: bool, served: Served) -> None:
     before = regions()
-    code = _VICTIM.replace("{then}", then)
+    code = _SCRIPT.replace("{then}", then)
     done = subprocess.run(
         [sys.executable, "-c", code, served.triton.url, served.triton.key], capture_output=True, text=True, timeout=60
     )
@@ -333,16 +337,16 @@ def test_shared_memory_is_gone_when_its_process_is_or_when_the_next_one_starts(
     assert bool(regions() - before) is left
     with Client(served.triton.url, model="grey", key=served.triton.key, shared_memory=True) as client:
         assert client.classify(even(1)).index == 1
-        assert ask_for_memory(served, SystemSharedMemoryStatus()) == regions()
+        assert send_directly(served, SystemSharedMemoryStatus()) == regions()
         assert len(regions()) == 1
     assert not regions()
 
 
-def test_a_missing_extra_says_what_to_type() -> None:
+def test_a_missing_extra_is_an_error_that_explains_how_to_install_it() -> None:
     code = "import sys; sys.modules['aiohttp'] = None; import tamiz; tamiz.Client('http://127.0.0.1:9', model='x')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert 'pip install "tamiz[http]"' in done.stderr.splitlines()[-1]
 
 
-def test_everything_of_a_connection_is_exported() -> None:
+def test_tls_is_exported() -> None:
     assert tamiz.Tls is Tls

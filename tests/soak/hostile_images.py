@@ -1,5 +1,7 @@
-"""Prepares thousands of mutated images under a limit of memory and of time; run by test_hostile_images in a process
-of its own, for what is tried here is to end it. Prints one JSON document."""
+"""Prepares thousands of mutated images under a limit of memory and time, and prints one JSON document.
+
+`test_hostile_images` runs it in a separate process, because a crash or a lack of memory would end that process.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ LIMIT_S = 10
 
 
 def seeds() -> dict[str, bytes]:
-    """Two photographs in every format and colour mode, with EXIF orientations, 16 bits, CMYK, and animated."""
+    """Two photographs in every format and colour mode, also with EXIF orientations and animated."""
     made = {}
     for number, photo in enumerate(load_sample_images().images):
         picture = Image.fromarray(photo)
@@ -68,7 +70,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def mutate(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
-    """One of the things that happen to files, and that people do to them."""
+    """Damage or change a file at random: flipped bits, truncation, lost, repeated or foreign parts, false sizes."""
     changed = bytearray(content)
     head = min(len(changed), 200)
     match random.integers(8):
@@ -101,9 +103,9 @@ def mutate(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
 
 
 def main(count: int, memory: int) -> None:
-    """Prepare so many mutated images, and tell how many bytes more than before the process had at its peak.
+    """Prepare so many mutated images, and report how many bytes the peak memory of the process is above the start.
 
-    It may have twice as many as are allowed, so that what needs more is seen, and does not end the machine.
+    The process may use twice the allowed memory, so that an excess is measured but does not exhaust the machine.
     """
     originals = seeds()
     whole = {name: outcome(content) for name, content in originals.items()}
@@ -124,16 +126,16 @@ def main(count: int, memory: int) -> None:
         signal.alarm(0)
         slowest = max(slowest, time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    refused = sorted({name.partition(" (")[0] for name, result in whole.items() if result != "prepared"})
+    rejected = sorted({name.partition(" (")[0] for name, result in whole.items() if result != "prepared"})
     document = {"images": count, "seeds": len(names), "seen": seen, "slowest_s": slowest, "peak_bytes": peak - before}
-    print(json.dumps(document | {"seeds_refused": refused}))
+    print(json.dumps(document | {"seeds_rejected": rejected}))
 
 
 def outcome(content: bytes) -> str:
     try:
         pixels = prepare(content, Preprocessing(height=64, width=48))
     except InvalidImageError:
-        return "refused"
+        return "rejected"
     assert pixels.shape == (64, 48, 3)
     assert pixels.dtype == np.uint8
     return "prepared"

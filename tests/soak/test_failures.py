@@ -1,4 +1,4 @@
-"""Servers that die, stall and refuse, under load: nothing is lost, nothing is mixed up, nothing waits for ever."""
+"""Servers that are killed, stall or are overloaded, under load: no answer is lost or wrong, and no call hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = [even(index) for index in range(10)]
 
 
 def paced(per_s: float, seconds: float) -> Iterator[int]:
-    """0, 1, … each at its time, whether or not earlier ones are done; an open loop."""
+    """Yield 0, 1, … at a fixed rate, whether or not earlier requests have finished (an open loop)."""
     began = time.perf_counter()
     for number in range(round(per_s * seconds)):
         wait = began + number / per_s - time.perf_counter()
@@ -35,15 +35,15 @@ def paced(per_s: float, seconds: float) -> Iterator[int]:
 
 
 @pytest.mark.soak
-def test_one_of_three_servers_is_killed_and_comes_back(tmp_path: Path) -> None:
-    """Three servers of 100 images/s each, at 60 % of their sum."""
+def test_no_call_fails_while_one_of_three_servers_is_killed_and_restarted(tmp_path: Path) -> None:
+    """Three servers of 100 images/s each, at 60 % of their total capacity."""
     capacity = 100.0
     settings = ServingSettings(max_batch_size=4, max_queue_size=64)
-    asked: Counter[tuple[int, str]] = Counter()
+    sent: Counter[tuple[int, str]] = Counter()
 
     def count(event: CallEvent) -> None:
         if isinstance(event, RequestSent) and event.method == "ModelInfer":
-            asked[int((time.monotonic() - began) / 5), event.url] += 1
+            sent[int((time.monotonic() - began) / 5), event.url] += 1
 
     with (
         Fleet(tmp_path, 3, seconds=2 / capacity, settings=settings) as fleet,
@@ -51,19 +51,19 @@ def test_one_of_three_servers_is_killed_and_comes_back(tmp_path: Path) -> None:
     ):
         began = time.monotonic()
 
-        def strike() -> None:
+        def kill_and_restart() -> None:
             time.sleep(10)
             fleet.kill(1)
             time.sleep(10)
             fleet.restart(1)
 
-        striker = threading.Thread(target=strike)
-        striker.start()
+        killer = threading.Thread(target=kill_and_restart)
+        killer.start()
         source = (IMAGES[number % 10] for number in paced(0.6 * 3 * capacity, 40))
         outcomes = list(client.classify_many(source, in_flight=9, batch_size=2))
-        striker.join()
+        killer.join()
         urls = [server.url for server in fleet.servers]
-    shares = [[asked[window, url] for url in urls] for window in range(8)]
+    shares = [[sent[window, url] for url in urls] for window in range(8)]
     print(f"{len(outcomes)} images, {client.stats}; requests in each 5 s by server: {shares}")
     assert [outcome.index for outcome in outcomes] == [number % 10 for number in range(len(outcomes))]
     assert [outcome.position for outcome in outcomes] == list(range(7200))
@@ -73,7 +73,7 @@ def test_one_of_three_servers_is_killed_and_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("end", [Fleet.kill, Fleet.stop])
-def test_the_only_server_ends_and_comes_back_while_a_job_runs(end: Callable[..., None], tmp_path: Path) -> None:
+def test_no_result_is_lost_while_the_only_server_of_a_job_restarts(end: Callable[..., None], tmp_path: Path) -> None:
     with (
         Fleet(tmp_path, 1, seconds=0.002) as fleet,
         Client(fleet.url, model=MODEL, timeout_s=30) as client,
@@ -92,12 +92,13 @@ def test_the_only_server_ends_and_comes_back_while_a_job_runs(end: Callable[...,
 
 
 @pytest.mark.soak
-def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
-    """Under 60 images/s of capacity, three times as many calls for 30 s, each with 1 s of time, by an open loop.
+def test_goodput_stays_high_at_three_times_the_capacity_of_a_server(tmp_path: Path) -> None:
+    """A server with a capacity of 60 images/s gets three times as many calls for 30 s in an open loop, each with a
+    timeout of 1 s.
 
-    So slow a server, that what it can bear is its own affair and not that of the processors, which it shares with this.
+    The server is so slow that its sleep limits its capacity, not the processors, which it shares with this test.
     """
-    # Of two instances that share the processors with this, Triton loses sight often enough to cost a tenth.
+    # With only two instances, which share the processors with this test, Triton loses a tenth of its throughput.
     capacity, seconds, instances = 60.0, 30.0, 3
     settings = ServingSettings(max_batch_size=1, max_queue_size=12, instances=instances)
     answers: Counter[str] = Counter()
@@ -119,7 +120,7 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
         Client(fleet.url, model=MODEL, timeout_s=1.0) as client,
         ThreadPoolExecutor(200) as pool,
     ):
-        # What it can bear, measured: a sleep takes longer than asked for.
+        # Measure the real capacity, because a sleep takes longer than requested.
         began = time.perf_counter()
         list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 400), in_flight=8, batch_size=1))
         capacity = 400 / (time.perf_counter() - began)
@@ -144,25 +145,25 @@ def test_three_times_the_load_that_a_server_can_bear(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Path) -> None:
+def test_a_job_on_a_server_that_others_overload_loses_no_result(tmp_path: Path) -> None:
     settings = ServingSettings(max_batch_size=1, max_queue_size=6)
     ended = threading.Event()
     with (
         Fleet(tmp_path, 1, seconds=0.008, settings=settings) as fleet,
         Client(fleet.url, model=MODEL, timeout_s=60) as client,
-        Client(fleet.url, model=MODEL, timeout_s=1) as rude,
+        Client(fleet.url, model=MODEL, timeout_s=1) as other,
         ThreadPoolExecutor(6) as pool,
     ):
 
-        def press() -> None:
+        def overload() -> None:
             while not ended.is_set():
                 try:
-                    rude.classify(IMAGES[0])
+                    other.classify(IMAGES[0])
                 except errors.ServerError:
                     time.sleep(0.005)
 
         for _ in range(6):
-            pool.submit(press)
+            pool.submit(overload)
         began = time.perf_counter()
         try:
             outcomes = list(client.classify_many(itertools.islice(itertools.cycle(IMAGES), 1000), batch_size=1))
@@ -176,7 +177,7 @@ def test_a_job_against_a_server_that_others_overload_loses_nothing(tmp_path: Pat
 
 
 @pytest.mark.soak
-def test_a_server_that_stalls_costs_no_more_than_the_deadline(served: Served) -> None:
+def test_calls_to_a_stalled_server_end_at_their_deadline(served: Served) -> None:
     overrun = []
     with served.client("grey", timeout_s=0.5) as client:
         client.classify(IMAGES[0])
@@ -193,7 +194,7 @@ def test_a_server_that_stalls_costs_no_more_than_the_deadline(served: Served) ->
 
 
 @pytest.mark.soak
-def test_nothing_leaks_in_100_000_requests(served: Served) -> None:
+def test_no_memory_thread_or_file_descriptor_leaks_in_100_000_requests(served: Served) -> None:
     process = psutil.Process()
 
     def state() -> tuple[int, int, float]:

@@ -1,4 +1,4 @@
-"""Versions of unequal size and class count switched under load."""
+"""Promotions between versions of different input size and class count under load."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tamiz_server.promotion import promote
 SWITCHES = 50
 CALLERS = 8
 PER_S = 150
-"""Calls a second, begun on time whether or not earlier ones are answered."""
+"""Calls per second, started at a fixed rate whether or not earlier ones have been answered."""
 
 
 @pytest.mark.soak
-def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabels_nothing(
+def test_promotions_between_versions_of_different_size_and_classes_give_no_wrong_label(
     served: Served,
 ) -> None:
     name = served.new_name()
     served.publish(name, make_spec([f"first {i}" for i in range(10)], 28, 28, "L"))
     served.publish(name, make_spec([f"second {i}" for i in range(12)], 32, 32, "L"))
-    # An image says which it is to either version: its grey is one of ten levels, read off by the list that answered.
+    # The grey of an image is one of ten levels, which determines its label under either version.
     lists = {1: ("first", 10), 2: ("second", 12)}
     ended = threading.Event()
     answers: Counter[tuple[int, bool]] = Counter()
@@ -61,12 +61,12 @@ def test_a_switch_from_28x28_with_10_classes_to_32x32_with_12_loses_and_mislabel
         except Exception as exc:
             failures.append(repr(exc))
             return
-        # From when it was due: what it waited for a thread is the service's fault, too.
+        # Measured from the time when the call was due, so that waiting for a thread counts as well.
         latencies.append(time.perf_counter() - began - number / PER_S)
         answers[prediction.version, is_right(number, prediction)] += 1
 
     def call_many() -> None:
-        """A job beside the single calls, as fast as they are."""
+        """Run a job beside the single calls, at the same rate."""
         try:
             for prediction in client.classify_many(map(image, due()), batch_size=4):
                 in_job[prediction.version, is_right(prediction.position, prediction)] += 1

@@ -24,15 +24,17 @@ def classify(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders, 'patterns*', tar files, and lists: a .csv file with a column path or a .txt "
-            "file, with paths relative to the folder of the list."
+            help="Image files, folders, quoted patterns such as '*.png', tar files, and lists: a .csv file with a "
+            'column named "path", or a .txt file with one path per line; paths are relative to the folder of the list.'
         ),
     ],
     model: ModelOption,
     url: UrlOption = DEFAULT_URL,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels for each image.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the results to this .csv, .jsonl or .parquet file.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted job of --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the interrupted job that was writing --out.")
+    ] = False,
     timeout_s: Annotated[float, typer.Option(help="Timeout of a request in seconds, retries included.")] = 60.0,
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Number of requests in flight; default: adapts to the server.")
@@ -49,31 +51,38 @@ def classify(
 ) -> int:
     """Classify images with a served model.
 
-    An unreadable image becomes a row with its error, and the exit code is 3. With --out, results are saved as they
-    arrive, and --resume continues an interrupted job without missing or duplicate rows.
+    An unreadable image is written as a row with its error, and the command exits with 3. With --out, results are saved
+    as they arrive, and --resume continues an interrupted job without missing or duplicate rows.
     """
     if resume and out is None:
-        raise UsageError("--resume continues the job of an output file: name the file with --out")
+        raise UsageError("--resume needs --out, the output file of the interrupted job")
     if out is not None:
         check_output(out)
+        # The journal is removed when a job is complete.
         if resume and out.exists() and not journal_path(out).exists():
             print(f"{out} is complete: nothing to resume; to write it again, omit --resume", file=sys.stderr)
-            return ExitCode.DONE
+            return ExitCode.SUCCESS
     job = Job(model, paths, top_k, in_flight, out, resume)
     inputs = find_inputs(paths)
     headers = _parse_headers(header or ())
     tls = Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
     with Client(url, model=model, timeout_s=timeout_s, headers=headers, tls=tls) as client:
-        done = run_job(job, client, inputs)
+        result = run_job(job, client, inputs)
     if as_json:
-        document = {"model": model, "images": done.images, "errors": done.errors, "seconds": round(done.seconds, 3)}
-        print_json(document if out else {**document, "results": done.records})
+        document = {
+            "model": model,
+            "images": result.images,
+            "errors": result.errors,
+            "seconds": round(result.seconds, 3),
+        }
+        print_json(document if out else {**document, "results": result.records})
     else:
-        if done.records:
-            print_records(done.records)
-        summary = f"{done.images:,} images, {done.errors:,} of them unreadable, {done.images_per_s:,.0f} images/s"
-        print(f"{summary}, in {out}" if out else summary)
-    return ExitCode.UNREADABLE_IMAGES if done.errors else ExitCode.DONE
+        if result.records:
+            print_records(result.records)
+        images = "1 image" if result.images == 1 else f"{result.images:,} images"
+        summary = f"{images}, {result.errors:,} of them unreadable, {result.images_per_s:,.0f} images/s"
+        print(f"{summary}; results in {out}" if out else summary)
+    return ExitCode.UNREADABLE_IMAGES if result.errors else ExitCode.SUCCESS
 
 
 def _parse_headers(texts: Sequence[str]) -> dict[str, str]:
@@ -81,6 +90,6 @@ def _parse_headers(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not name or not separator:
-            raise UsageError(f"--header {text}: not a header; write name=value")
+            raise UsageError(f"--header {text}: write name=value")
         headers[name] = value
     return headers

@@ -31,7 +31,7 @@ class Input(NamedTuple):
     Attributes:
         name: path of the image; for a member of a tar file, the path of the tar file followed by the member's path.
         source: the path, or the bytes of the tar member. When a tar file, a list or a folder turns out to be
-            unreadable, the error that says why; its remaining images are missing and the next input follows.
+            unreadable, the error with the reason; its remaining images are missing and the next input follows.
     """
 
     name: str

@@ -19,7 +19,7 @@ class Call:
         deadline: time by the engine's clock at which the call fails.
         bulk: whether it is a batch of `classify_many`. The concurrency limit bounds the load of those, so they retry
             without a retry budget until the deadline.
-        number: tells the calls of a process apart in events.
+        number: identifies the call in events; unique in the process.
         failures: number of failed attempts.
         last_failure: error of the last failed attempt.
         avoid: the server of the last failed attempt.

@@ -38,12 +38,12 @@ class Classification:
     """Classifies images for one client.
 
     Args:
-        connections: the servers.
+        connections: the servers of the client.
         exchange: sends the requests.
         counter: counts calls, images and retries.
-        timeout_s: returns the seconds that a new call has, retries included.
-        clock: seconds, monotonic.
-        on_event: gets an event for each retry; None for nobody.
+        timeout_s: returns the timeout of a new call in seconds, retries included.
+        clock: a monotonic clock; returns seconds.
+        on_event: called with an event for each retry; None disables events.
         forget_regions: called with the URL of a server that has lost its shared-memory regions.
 
     Attributes:
@@ -153,7 +153,7 @@ class Classification:
                     yield from limits.in_flight.wait()
                     admitted = True
                     if call.bulk:
-                        # The time of a batch begins when it is first sent, and stands still while it waits for others.
+                        # The timeout of a batch starts when it is first sent, and is paused while it waits for a slot.
                         left = self._timeout_s() if preparing else call.deadline - waiting_since
                         call.deadline = self._clock() + left
                         endpoint, served = self._pick_again(endpoint, served, call)
@@ -174,8 +174,9 @@ class Classification:
                 limits.preparing.release()
 
     def _read_version(self, endpoint: Endpoint, call: Call) -> Flow[ServedVersion]:
-        self.latest = yield from self._exchange.read_version(endpoint, call)
-        return self.latest
+        served = yield from self._exchange.read_version(endpoint, call)
+        self.latest = served
+        return served
 
     def _prepare(
         self, images: Sequence[ImageSource], preprocessing: Preprocessing, position: int, call: Call
@@ -196,8 +197,10 @@ class Classification:
         """After a wait: another server may have fewer requests in flight by now, and take the same pixels."""
         if self._connections.several:
             other = self._connections.pick(call.avoid)
-            if other.served is not None and other.served.spec.preprocessing == served.spec.preprocessing:
-                return other, other.served
+            # Read once: another thread may forget the version at any time.
+            known = other.served
+            if known is not None and known.spec.preprocessing == served.spec.preprocessing:
+                return other, known
         return endpoint, served
 
     def _infer(
@@ -265,8 +268,8 @@ class Classification:
             bulk=call.bulk,
             time_left_s=call.deadline - self._clock(),
             backoff_s=wait_s,
-            budget_left=self._budget.allows(),
-            several=self._connections.several,
+            budget_allows=self._budget.allows(),
+            several_servers=self._connections.several,
             another_ready=self._connections.another_ready(endpoint),
             any_answered=self._connections.any_answered(),
             version_known=served is not None,
@@ -278,7 +281,7 @@ class Classification:
     def _remember(
         self, decision: Decision, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None
     ) -> None:
-        """Keep what the failure says about the server, for this call and for others."""
+        """Record what the failure reveals about the server, for this call and for others."""
         call.avoid = endpoint if decision.avoid_server else None
         if decision.spend_budget:
             self._budget.spend()

@@ -36,7 +36,7 @@ _HOLD_PERIODS = 10
 class ConcurrencyLimit:
     """Admits up to ``limit`` holders at a time; the others wait, first come, first served.
 
-    It serves threads and event loops alike: whoever must wait gets a `concurrent.futures.Future`.
+    It works for threads and event loops: a caller that must wait gets a `concurrent.futures.Future`.
     """
 
     def __init__(self, limit: int) -> None:
@@ -103,7 +103,7 @@ class AdaptiveLimit(ConcurrencyLimit):
 
     Args:
         fixed: keep this limit; None adapts.
-        clock: seconds, monotonic.
+        clock: a monotonic clock; returns seconds.
     """
 
     def __init__(self, fixed: int | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -61,7 +61,8 @@ class Endpoint:
     @property
     def state(self) -> EndpointState:
         """A snapshot."""
-        version = self.served.version if self.served is not None else None
+        served = self.served
+        version = served.version if served is not None else None
         return EndpointState(self.url, self.ready, self.answered, version, self.in_flight)
 
 

@@ -1,13 +1,15 @@
-"""The engine: everything that a client holds, put together; and what becomes of it at a fork, at close, and at exit."""
+"""The engine: everything that a client holds, and how it is handled at a fork, at close and at exit."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ..errors import ClosedError
@@ -26,16 +28,15 @@ _UNREGISTER_TIMEOUT_S = 1.0
 
 
 class Engine:
-    """What both clients are made of.
+    """The parts that both clients share.
 
     Args:
         settings: the settings of the client.
         connect: opens a transport to the server of a URL; None opens real ones.
-        clock: seconds, monotonic.
+        clock: a monotonic clock; returns seconds.
 
     Attributes:
         settings: the settings of the client.
-        closed: whether the client was closed.
         connections: the servers.
         classification: the calls.
         limits: the concurrency limits that every `classify_many` of the client shares, so that each begins with what
@@ -57,8 +58,10 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.closed = False
-        self._connect = connect or self._open_transport
+        # Nothing below may refer to the engine, not even by a bound method: a client that is dropped without `close`
+        # must be freed at once, with its connections, and not wait for the garbage collector.
+        self._closed = threading.Event()
+        self._connect = connect or partial(_open_transport, settings)
         self._clock = clock
         self._open()
         _engines.add(self)
@@ -75,7 +78,9 @@ class Engine:
         self.counter = Counter()
         self.limits = Limits()
         self.workers = ThreadPoolExecutor(CORES, thread_name_prefix="tamiz")
-        self.connections = Connections(settings.address, settings.model, self._connect)
+        self.connections = Connections(
+            settings.address, settings.model, self._connect or partial(_open_transport, settings)
+        )
         self.memory = SharedMemory() if settings.shared_memory else None
         exchange = Exchange(
             settings.model,
@@ -83,7 +88,7 @@ class Engine:
             self.memory,
             self.counter,
             clock=self._clock,
-            closed=lambda: self.closed,
+            closed=self._closed.is_set,
             on_event=settings.on_event,
         )
         self.classification = Classification(
@@ -98,9 +103,10 @@ class Engine:
         # Runs when the client is closed or garbage-collected, and when the process ends normally.
         self._disconnect = weakref.finalize(self, _disconnect, self.connections, self.memory, os.getpid())
 
-    def _open_transport(self, url: str) -> Transport:
-        settings = self.settings
-        return open_transport(url, tls=settings.tls, headers=settings.headers, key=settings.key)
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._closed.is_set()
 
     def limits_for(self, in_flight: int | None) -> Limits:
         """The concurrency limits of one `classify_many`; None adapts the limit of the requests in flight."""
@@ -119,9 +125,17 @@ class Engine:
 
     def close(self) -> None:
         """Close the connections, without waiting long for a server that hangs."""
-        self.closed = True
+        self.mark_closed()
+        self.disconnect()
+
+    def mark_closed(self) -> None:
+        """Refuse new calls from now on; the part of `close` that does not touch the network."""
+        self._closed.set()
         _engines.discard(self)
         self.workers.shutdown(wait=False, cancel_futures=True)
+
+    def disconnect(self) -> None:
+        """Close the connections; the part of `close` that may take a second."""
         self._disconnect()
 
     def reopen_after_fork(self) -> None:
@@ -130,7 +144,14 @@ class Engine:
         _inherited.append(vars(self).copy())
         if self.memory is not None:
             self.memory.disown()
+        latest = self.classification.latest
         self._open()
+        # What is known about the model stays true in the child; each server is asked again all the same.
+        self.classification.latest = latest
+
+
+def _open_transport(settings: Settings, url: str) -> Transport:
+    return open_transport(url, tls=settings.tls, headers=settings.headers, key=settings.key)
 
 
 def _disconnect(connections: Connections, memory: SharedMemory | None, process: int) -> None:

@@ -1,7 +1,7 @@
-"""Events of a call: what a client sends, what comes back, and what it retries; for tracing, metrics and tests.
+"""Events of a call: the requests that a client sends, their replies, failures and retries; for tracing, metrics, tests.
 
 ``Client(…, on_event=function)`` calls the function with each event, in the thread that carries out the call, so it must
-return quickly. An exception that it raises is logged and does not harm the call.
+return quickly. An exception that it raises is logged and does not fail the call.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ..transports.requests import (
     SystemSharedMemoryStatus,
     SystemSharedMemoryUnregister,
 )
-from ..transports.shared_memory import PREFIX, Region, SharedMemory, is_leftover
+from ..transports.shared_memory import PREFIX, Region, SharedMemory, is_abandoned
 from ..transports.status import RegionRegisteredError
 from .call import Call
 from .connections import PROBE_TIMEOUT_S, Connections, Endpoint
@@ -40,12 +40,12 @@ class Exchange:
 
     Args:
         model: name of the model.
-        connections: the servers.
+        connections: the servers of the client.
         memory: shared memory for the images; None sends them through the connection.
-        counter: counts every request.
-        clock: seconds, monotonic.
-        closed: whether the client was closed in the meantime.
-        on_event: gets the events of every request; None for nobody.
+        counter: counts the requests that are sent.
+        clock: a monotonic clock; returns seconds.
+        closed: returns whether the client has been closed.
+        on_event: called with each event of a request; None disables events.
     """
 
     def __init__(
@@ -68,18 +68,19 @@ class Exchange:
         self._on_event = on_event
 
     def read_version(self, endpoint: Endpoint, call: Call) -> Flow[ServedVersion]:
-        """Read which version is live on a server, with its spec.
+        """Read the live version of the model and its spec from a server, and store them in ``endpoint.served``.
 
         Raises:
             ServerError: the server did not answer, or does not have the model.
             SpecError: the model has no spec that this client understands.
         """
         config = yield from self.send(endpoint, ModelConfig(self._model), call)
-        endpoint.served = read_served_version(config)
-        return endpoint.served
+        served = read_served_version(config)
+        endpoint.served = served
+        return served
 
     def is_ready(self, endpoint: Endpoint, call: Call) -> Flow[bool]:
-        """Whether a server is ready: one that is starting or stopping is not."""
+        """Whether a server is ready. It is not while it starts or stops, or if it does not answer."""
         try:
             return (yield from self.send(endpoint, ServerReady(), call))
         except ServerError:
@@ -92,13 +93,15 @@ class Exchange:
         with self._connections.count_in_flight(endpoint):
             if self._memory is None:
                 return (yield from self.send(endpoint, ModelInfer(served, images), call))
+            # Large enough for a full batch, so that later requests can reuse the region.
             region = self._memory.lease(max(len(images), served.max_batch_size) * images[0].nbytes)
             try:
                 region.write(images)
                 yield from self._register(endpoint, region, call)
                 return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call))
             finally:
-                # Even after a cancelled request: nobody reads what the server may still compute from the region.
+                # Give it back even if the request was cancelled. The server may still read the region while another
+                # request overwrites it, but the result of the cancelled request is discarded.
                 self._memory.give_back(region)
 
     def send(self, endpoint: Endpoint, request: Request[R], call: Call) -> Flow[R]:
@@ -108,7 +111,7 @@ class Exchange:
             ServerError: the request failed.
             ClosedError: the client was closed while the request was in flight.
         """
-        timeout_s = self._timeout(endpoint, call)
+        timeout_s = self._request_timeout(endpoint, call)
         sent_at: float | None = None
 
         def on_sent() -> None:
@@ -116,12 +119,12 @@ class Exchange:
             sent_at = self._clock()
             self._counter.count(requests=1)
             if self._on_event is not None:
-                notify(self._on_event, RequestSent(*_describe(endpoint, request, call), timeout_s))
+                notify(self._on_event, RequestSent(*_event_fields(endpoint, request, call), timeout_s))
 
         def on_failed(error: Exception) -> None:
             if self._on_event is not None and sent_at is not None:
                 seconds = self._clock() - sent_at
-                notify(self._on_event, RequestFailed(*_describe(endpoint, request, call), seconds, error))
+                notify(self._on_event, RequestFailed(*_event_fields(endpoint, request, call), seconds, error))
 
         try:
             reply: R = yield Send(endpoint.transport, request, timeout_s, on_sent)
@@ -131,20 +134,25 @@ class Exchange:
         except Exception as exc:
             on_failed(exc)
             if self._closed():
-                # Another thread closed the client; each transport fails in its own way then.
+                # Another thread closed the client; which exception that causes depends on the transport.
                 raise ClosedError(f"the client of model {self._model} is closed") from exc
+            if isinstance(exc, ServerError):
+                # A request about shared memory, or about the server, names no model; the call does.
+                exc.model = exc.model or self._model
             raise
+        # "ready" means that the last request was answered; a reply of "not ready" is handled by the caller.
         endpoint.answered = endpoint.ready = True
         if self._on_event is not None and sent_at is not None:
             seconds = self._clock() - sent_at
-            notify(self._on_event, RequestAnswered(*_describe(endpoint, request, call), seconds))
+            notify(self._on_event, RequestAnswered(*_event_fields(endpoint, request, call), seconds))
         return reply
 
     def time_left(self, endpoint: Endpoint | None, call: Call) -> float:
         """Seconds until the deadline of a call.
 
         Raises:
-            ServerError: the deadline has passed; the error of the last failed attempt if there was one.
+            ServerError: the deadline has passed; this is the error of the last failed attempt, or a DeadlineError if no
+                attempt failed.
         """
         left = call.deadline - self._clock()
         if left > 0:
@@ -154,11 +162,12 @@ class Exchange:
         url = endpoint.url if endpoint is not None else ",".join(each.url for each in self._connections.endpoints)
         raise DeadlineError(f"model {self._model}: the call to {url} timed out", model=self._model, url=url)
 
-    def _timeout(self, endpoint: Endpoint, call: Call) -> float:
+    def _request_timeout(self, endpoint: Endpoint, call: Call) -> float:
         left = self.time_left(endpoint, call)
         if not self._connections.another_ready(endpoint):
             return left
-        # If the server hangs, there must be time left for another one; one that has never answered gets less.
+        # Leave time to try another server if this one hangs; a server that has never answered gets at most
+        # PROBE_TIMEOUT_S.
         return left / 2 if endpoint.answered else min(left / 2, PROBE_TIMEOUT_S)
 
     def _register(self, endpoint: Endpoint, region: Region, call: Call) -> Flow[None]:
@@ -166,20 +175,22 @@ class Exchange:
             return
         assert self._memory is not None
         if not any(endpoint.url in other.registered_with for other in self._memory.regions):
-            yield from self._unregister_leftovers(endpoint, call)
-        # Known already when the reply to an earlier registration was lost; the name is random, so it is this region.
+            # First registration with this server: remove what killed clients left there.
+            yield from self._unregister_abandoned(endpoint, call)
+        # The server already has the region if the reply to an earlier registration was lost. Names are random, so it
+        # cannot be another client's region.
         with contextlib.suppress(RegionRegisteredError):
             yield from self.send(endpoint, SystemSharedMemoryRegister(region.name, region.size), call)
         region.registered_with.add(endpoint.url)
 
-    def _unregister_leftovers(self, endpoint: Endpoint, call: Call) -> Flow[None]:
+    def _unregister_abandoned(self, endpoint: Endpoint, call: Call) -> Flow[None]:
         """Unregister the regions of clients that were killed."""
         for name in (yield from self.send(endpoint, SystemSharedMemoryStatus(), call)):
-            if name.startswith(PREFIX) and is_leftover(name):
+            if name.startswith(PREFIX) and is_abandoned(name):
                 yield from self.send(endpoint, SystemSharedMemoryUnregister(name), call)
 
 
-def _describe(endpoint: Endpoint, request: Request[Any], call: Call) -> tuple[int, str, str, str, int | None, int]:
+def _event_fields(endpoint: Endpoint, request: Request[Any], call: Call) -> tuple[int, str, str, str, int | None, int]:
     return call.number, endpoint.url, request.method, request.model, request.version, len(request.images)
 
 
@@ -209,8 +220,8 @@ def read_predictions(
     if not fits:
         outputs = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in reply.outputs)
         raise InferenceError(
-            f"model {served.model}: version {served.version} was asked for {OUTPUT_NAME} FP32 {list(shape)}, "
-            f"version {reply.version} answered {outputs or 'nothing'}",
+            f"model {served.model}: expected {OUTPUT_NAME} FP32 {list(shape)} from version {served.version}, "
+            f"got {outputs or 'no output'} from version {reply.version}",
             model=served.model,
             version=served.version,
             url=url,

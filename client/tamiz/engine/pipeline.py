@@ -1,4 +1,4 @@
-"""The pipeline of `classify_many`: several batches at a time, results in order or as they come, in bounded memory.
+"""The pipeline of `classify_many`: several batches at a time, results in order or as they arrive, in bounded memory.
 
 The concurrency limits (`concurrency.Limits`) bound how many batches are prepared and in flight. The pipeline keeps
 enough batches waiting for them, and takes no more from the source than that.
@@ -76,7 +76,7 @@ def map_threads(
         items: any number of items, also endless.
         ahead: returns how many items may be taken before their results are consumed; called again for each item.
         most: the largest number of threads.
-        ordered: yield results in the order of the items; otherwise as they come.
+        ordered: yield results in the order of the items; otherwise as they arrive.
     """
     waiting: deque[Future[R]] = deque()
     done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()

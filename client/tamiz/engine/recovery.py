@@ -1,7 +1,8 @@
-"""Recovery: what a call does after a failed attempt. One pure function decides; `classification` carries it out.
+"""Recovery: what a call does after a failed attempt.
 
-Only a failure that a retry can repair is retried: a full queue, a lost server, a version that is no longer live. A
-request that the server rejects, or cannot compute, would fail again.
+The pure function `decide` chooses; `engine.classification` carries out its decision. Only failures that a retry can fix
+are retried: a full queue, a lost server, a version that is no longer live. A request that the server rejects, or cannot
+compute, would fail again.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ class Situation:
     Attributes:
         bulk: whether the call is a batch of `classify_many`.
         time_left_s: seconds until the deadline of the call.
-        backoff_s: seconds to wait before the next attempt, where it has to wait.
-        budget_left: whether the retry budget allows a retry now.
-        several: whether more than one server may answer.
+        backoff_s: seconds to wait before the next attempt, if the decision is to wait.
+        budget_allows: whether the retry budget allows a retry now.
+        several_servers: whether the client's URL may stand for more than one server.
         another_ready: whether a server other than the failed one is ready.
         any_answered: whether any server has ever answered this client.
         version_known: whether the failed request named a version that was read from the server; false when the request
             asked for the model's configuration.
-        version_gone_before: whether this server has said before, during this call, that this version is not live.
-        server_ready: whether the failed server says that it is ready; None when it was not asked.
+        version_gone_before: whether this server has already reported during this call that this version is not live.
+        server_ready: whether the failed server reports that it is ready; None if it has not been asked.
         registered_again: whether the shared-memory region was registered a second time with this server during this
             call.
     """
 
+    # Defaults for tests only; the engine sets every field.
     bulk: bool = False
     time_left_s: float = 10.0
     backoff_s: float = 0.1
-    budget_left: bool = True
-    several: bool = False
+    budget_allows: bool = True
+    several_servers: bool = False
     another_ready: bool = False
     any_answered: bool = True
     version_known: bool = True
@@ -63,9 +65,9 @@ class Decision:
         ask_server: first ask the failed server whether it is ready, then decide again.
         cause: which counter counts the retry.
         wait_s: seconds to wait before the next attempt.
-        spend_budget: the retry uses up retry budget.
+        spend_budget: the retry counts against the retry budget.
         avoid_server: the next attempt prefers another server.
-        mark_down: take the failed server as not ready.
+        mark_down: treat the failed server as not ready.
         forget_version: read the version again from the failed server before its next request.
         forget_regions: register shared memory again with the failed server.
     """
@@ -81,83 +83,90 @@ class Decision:
     forget_regions: bool = False
 
 
+# Raise the error and remember nothing about the server.
 RAISE = Decision()
 
 
-def decide(error: ServerError, now: Situation) -> Decision:
+def decide(error: ServerError, situation: Situation) -> Decision:
     """Decide what a call does after a failed attempt.
 
     Args:
         error: why the attempt failed.
-        now: the situation of the call.
+        situation: the situation of the call.
     """
-    if now.time_left_s <= 0:
+    if situation.time_left_s <= 0:
         return RAISE
-    decision = _decide(error, now)
-    if decision.retry and 0 < decision.wait_s >= now.time_left_s:
-        # The next attempt would come too late; what was learned about the server is kept for other calls.
+    decision = _decide(error, situation)
+    if decision.retry and decision.wait_s >= situation.time_left_s:
+        # There is no time for another attempt, but what was learned about the server still helps other calls.
         return replace(decision, retry=False, spend_budget=False)
     return decision
 
 
-def _decide(error: ServerError, now: Situation) -> Decision:
+def _decide(error: ServerError, situation: Situation) -> Decision:
     match error:
         case OverloadedError():
-            return _after_overload(now)
+            return _after_overload(situation)
         case UnavailableError():
-            return _after_loss(now)
-        case DeadlineError() if now.another_ready:
+            return _after_loss(situation)
+        case DeadlineError() if situation.another_ready:
             # The server hangs, or is slow under its load.
-            return _after_hang(now)
-        case ModelNotFoundError() if now.version_known:
-            return _after_version_change(now)
+            return _after_hang(situation)
+        case ModelNotFoundError() if situation.version_known:
+            return _after_version_change(situation)
         case ModelNotFoundError():
-            return _after_unknown_model(now)
-        case RegionNotRegisteredError() if not now.registered_again:
-            # The server has restarted since the region was registered.
-            return Decision(retry=True, cause=Cause.UNAVAILABLE, wait_s=now.backoff_s, forget_regions=True)
+            return _after_unknown_model(situation)
+        case RegionNotRegisteredError() if not situation.registered_again:
+            # Usually the server has restarted since the region was registered.
+            return Decision(retry=True, cause=Cause.UNAVAILABLE, wait_s=situation.backoff_s, forget_regions=True)
     return RAISE
 
 
-def _after_overload(now: Situation) -> Decision:
-    if not now.bulk and not now.budget_left:
+def _after_overload(situation: Situation) -> Decision:
+    if not situation.bulk and not situation.budget_allows:
         return RAISE
-    return Decision(retry=True, cause=Cause.OVERLOADED, wait_s=now.backoff_s, spend_budget=not now.bulk)
+    return Decision(retry=True, cause=Cause.OVERLOADED, wait_s=situation.backoff_s, spend_budget=not situation.bulk)
 
 
-def _after_loss(now: Situation) -> Decision:
-    if not now.another_ready and not now.any_answered:
-        # No server ever answered: the address is more likely wrong than a server about to return.
+def _after_loss(situation: Situation) -> Decision:
+    if not situation.another_ready and not situation.any_answered:
+        # No server has ever answered: the URL is probably wrong, so do not wait for one to come back.
         return Decision(mark_down=True, forget_regions=True)
+    # The retry budget does not matter: a lost server computes nothing, so a retry does not add to an overload.
     return Decision(
         retry=True,
         cause=Cause.UNAVAILABLE,
-        wait_s=0.0 if now.another_ready else now.backoff_s,
+        wait_s=0.0 if situation.another_ready else situation.backoff_s,
         mark_down=True,
         forget_regions=True,
     )
 
 
-def _after_hang(now: Situation) -> Decision:
-    if not now.bulk and not now.budget_left:
+def _after_hang(situation: Situation) -> Decision:
+    if not situation.bulk and not situation.budget_allows:
         return RAISE
-    return Decision(retry=True, cause=Cause.UNAVAILABLE, spend_budget=not now.bulk, mark_down=True, forget_regions=True)
+    return Decision(
+        retry=True, cause=Cause.UNAVAILABLE, spend_budget=not situation.bulk, mark_down=True, forget_regions=True
+    )
 
 
-def _after_version_change(now: Situation) -> Decision:
-    if not now.version_gone_before:
-        # The same server answers with the version that is live now.
+def _after_version_change(situation: Situation) -> Decision:
+    if not situation.version_gone_before:
+        # Retry on the same server: it now serves another version.
         return Decision(retry=True, cause=Cause.VERSION_CHANGED, avoid_server=False, forget_version=True)
-    if not now.several:
+    if not situation.several_servers:
         return RAISE
-    return Decision(retry=True, cause=Cause.VERSION_CHANGED, wait_s=now.backoff_s, forget_version=True)
+    return Decision(retry=True, cause=Cause.VERSION_CHANGED, wait_s=situation.backoff_s, forget_version=True)
 
 
-def _after_unknown_model(now: Situation) -> Decision:
-    if not now.another_ready:
-        if now.server_ready is None:
+def _after_unknown_model(situation: Situation) -> Decision:
+    if not situation.another_ready:
+        if situation.server_ready is None:
             return Decision(ask_server=True)
-        if now.server_ready:
-            return Decision(mark_down=True)
-    # A server that is starting or stopping knows no model either.
-    return Decision(retry=True, cause=Cause.VERSION_CHANGED, wait_s=now.backoff_s, mark_down=True, forget_version=True)
+        if situation.server_ready:
+            # It is ready, so it really does not have the model; other models on it are not affected.
+            return RAISE
+    # While a server starts or stops, it does not know the model either.
+    return Decision(
+        retry=True, cause=Cause.VERSION_CHANGED, wait_s=situation.backoff_s, mark_down=True, forget_version=True
+    )

@@ -24,7 +24,7 @@ def backoff(failures: int) -> float:
     Args:
         failures: number of failed attempts, 1 or more.
     """
-    return random.uniform(0, min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2.0**failures))
+    return random.uniform(0, min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(failures, 16)))
 
 
 class RetryBudget:
@@ -35,7 +35,7 @@ class RetryBudget:
     RetryBudget.)
 
     Args:
-        clock: seconds, monotonic.
+        clock: a monotonic clock; returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -30,6 +30,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout_s)
+        if not isinstance(self.url, str):
+            raise UsageError(f"url: a {type(self.url).__name__}; give a string such as grpc://host:port")
         if not isinstance(self.model, str) or not self.model:
             raise UsageError(f"model: {self.model!r}; give the name of a model")
         if self.tls is not None and not isinstance(self.tls, Tls):
@@ -38,6 +40,8 @@ class Settings:
             raise UsageError(f"on_event: a {type(self.on_event).__name__}; give a function that takes an event")
         if not callable(self.headers):
             read_headers(self.headers)
+        if self.key is not None:
+            read_headers({"key": self.key})
         self.timeout_s = float(self.timeout_s)
         self.address: Address = parse_url(self.url, self.tls)
 
@@ -48,5 +52,9 @@ def check_timeout(timeout_s: object) -> None:
     Raises:
         UsageError: it is not a finite number greater than 0.
     """
-    if not isinstance(timeout_s, SupportsFloat) or not 0 < float(timeout_s) < threading.TIMEOUT_MAX:
+    try:
+        seconds = float(timeout_s) if isinstance(timeout_s, SupportsFloat) else 0.0
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
         raise UsageError(f"timeout_s: {timeout_s!r}; give a finite number of seconds greater than 0")

@@ -1,4 +1,4 @@
-"""Counts of what a client did."""
+"""Counts of what a client has done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Stats:
-    """What a client did since it was created.
+    """What a client has done since it was created.
 
     Attributes:
         calls: calls to the model: one for each `classify`, one for each batch of `classify_many`.
@@ -16,7 +16,8 @@ class Stats:
         images: images that were answered.
         overloaded: retries because a queue was full.
         unavailable: retries because a server did not answer, was lost, or timed out while another was ready.
-        version_changed: retries because the version was no longer live; the images were prepared again.
+        version_changed: retries because the version was no longer live, or the model was not loaded (yet); the images
+            were prepared again if needed.
     """
 
     calls: int = 0

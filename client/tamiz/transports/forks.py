@@ -1,4 +1,4 @@
-"""Forks of the process: none while a gRPC request is in flight.
+"""Forks of the process: none happens while a gRPC request is in flight.
 
 gRPC prepares itself for a fork only when no thread is inside one of its calls. Otherwise it skips that, with a line on
 stderr, and the child goes on with the sockets and pollers of its parent until one of the two processes aborts
@@ -15,7 +15,7 @@ MAX_WAIT_S = 1.0
 
 
 class ForkGuard:
-    """Counts the gRPC requests in flight in this process, and keeps them apart from forks.
+    """Counts the gRPC requests in flight in this process, and prevents forks while one is in flight.
 
     It is a context manager around a request that is waited for; `begin` and `end` are for futures.
 

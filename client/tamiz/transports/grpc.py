@@ -150,7 +150,7 @@ def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: T
         # A server that comes back is found within a second; gRPC's own backoff grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
-        # By its name a backoff; in fact the timeout of one attempt to connect.
+        # Despite its name, this is the timeout of one connection attempt.
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_S * 1000),
         # Otherwise the channels of one process share a connection, and its limit of requests in flight.
         ("grpc.use_local_subchannel_pool", 1),

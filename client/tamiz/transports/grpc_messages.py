@@ -100,12 +100,15 @@ def encode_infer(request: requests.ModelInfer) -> InferMessage:
 
 
 def decode_infer(message: service_pb2.ModelInferResponse) -> InferReply:
-    """The reply to an inference request."""
+    """The reply to an inference request; without outputs where the contents do not belong to the outputs."""
+    contents = message.raw_output_contents
+    if len(contents) != len(message.outputs):
+        return InferReply(message.model_version, ())
     return InferReply(
         message.model_version,
         tuple(
             OutputTensor(output.name, output.datatype, tuple(output.shape), content)
-            for output, content in zip(message.outputs, message.raw_output_contents, strict=False)
+            for output, content in zip(message.outputs, contents, strict=True)
         ),
     )
 

@@ -46,7 +46,7 @@ _NEVER_S = 86_400.0
 class HttpTransport:
     """An HTTP connection; see `tamiz.transports.base.Transport`.
 
-    The asyncio client of tritonclient runs on an event loop in a thread of its own.
+    The asyncio client of tritonclient runs on an event loop in a dedicated thread.
 
     Args:
         url: URL of the server, for messages.

@@ -1,6 +1,6 @@
 """The requests that a transport carries, named as the methods of Triton's gRPC service, with their reply types.
 
-They say what is asked, not how it travels: each transport encodes them for its own protocol.
+They describe the content of a request, not its encoding: each transport encodes them for its own protocol.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class InferReply:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a server says about itself.
+    """The name and version that a server reports.
 
     Attributes:
         name: the ``--id`` of the server, ``triton`` by default.

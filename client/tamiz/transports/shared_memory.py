@@ -1,6 +1,6 @@
 """Shared memory: images reach a server on the same machine without passing through a connection.
 
-Each request in flight has a region of its own, a file in ``/dev/shm`` that is registered with the server. A region
+Each request in flight has its own region, a file in ``/dev/shm`` that is registered with the server. A region
 stays locked while the process of its client lives (`tamiz.locks`). So the next client to start recognises the regions
 of a killed one and removes them, and `tamiz.engine.exchange` unregisters them from the servers.
 """
@@ -39,7 +39,7 @@ class Region:
         self.size = size
         self.registered_with: set[str] = set()
         try:
-            # The file gets its name after it is locked, so that it never looks like one that was left behind.
+            # The file gets its name after it is locked, so that it never looks abandoned.
             unlocked = FOLDER / f"tamiz-new-{self.name}"
             self._file = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
@@ -81,7 +81,7 @@ class SharedMemory:
     """The regions of one client."""
 
     def __init__(self) -> None:
-        remove_leftovers()
+        remove_abandoned()
         self._lock = threading.Lock()
         self._regions: list[Region] = []
         self._free: list[Region] = []
@@ -112,7 +112,7 @@ class SharedMemory:
             self._free.append(region)
 
     def forget_server(self, url: str) -> None:
-        """Take every region as not registered with a server, which may have restarted."""
+        """Mark every region as not registered with a server, because it may have restarted."""
         for region in self.regions:
             region.registered_with.discard(url)
 
@@ -127,14 +127,14 @@ class SharedMemory:
             self._regions.pop().remove()
 
 
-def remove_leftovers() -> None:
+def remove_abandoned() -> None:
     """Delete the regions of clients that were killed."""
     for path in FOLDER.glob(f"{PREFIX}*"):
-        if is_leftover(path.name):
+        if is_abandoned(path.name):
             path.unlink(missing_ok=True)
 
 
-def is_leftover(name: str) -> bool:
+def is_abandoned(name: str) -> bool:
     """Whether no living client uses the region of that name."""
     try:
         file = os.open(FOLDER / name, os.O_RDWR)

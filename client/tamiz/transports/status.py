@@ -1,7 +1,7 @@
-"""From the failure of a request to an error of `tamiz.errors`, the same for gRPC and HTTP.
+"""Translates failed requests into errors of `tamiz.errors`, in the same way for gRPC and HTTP.
 
-The status codes of Triton do not tell its failures apart: ``UNAVAILABLE`` stands for a full queue, a version that was
-unloaded, a missing key, and a server that does not answer. Only the text of the failure does.
+Triton's status codes do not distinguish its failures: ``UNAVAILABLE`` stands for a full queue, a version that was
+unloaded, a missing key, and a server that does not answer. Only the message text does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_error(kind: type[ServerError], text: str, *, status: str, request: Requ
     Args:
         kind: what the status code of the protocol means by itself.
         text: the message of the server, or of the library that carried the request.
-        status: name of the status code, for the message of an error without a class of its own.
+        status: name of the status code; shown when the failure has no more specific class than InferenceError.
         request: the failed request.
         url: URL of the server.
     """

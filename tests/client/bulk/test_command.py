@@ -26,11 +26,13 @@ def folder(even_image: Callable[..., Path], tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
     for index in range(10):
         even_image(index, name=f"images/{index}.png")
-    (tmp_path / "images" / "notes.txt").write_text("not an image, and not named like one")
+    (tmp_path / "images" / "notes.txt").write_text("not an image, and not named like an image")
     return tmp_path / "images"
 
 
-def test_a_folder_is_classified_to_a_csv_file(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_a_folder_is_classified_to_a_csv_file(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
     out = folder / "out.csv"
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--top-k", 2)
     assert done.returncode == 0, done.stderr
@@ -41,8 +43,8 @@ def test_a_folder_is_classified_to_a_csv_file(served: Served, tamiz: Callable[..
     assert "10 images, 0 of them unreadable" in done.stdout
 
 
-def test_an_unreadable_image_is_a_row_with_its_error_and_the_job_continues(
-    served: Served, tamiz: Callable[..., object], folder: Path
+def test_an_unreadable_image_becomes_an_error_row_and_the_job_continues(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
 ) -> None:
     (folder / "5.png").write_bytes(b"broken")
     out = folder / "out.jsonl"
@@ -54,7 +56,9 @@ def test_an_unreadable_image_is_a_row_with_its_error_and_the_job_continues(
     assert [record["label"] for record in records if record["label"]] == [f"grey {i}" for i in range(10) if i != 5]
 
 
-def test_a_file_name_may_be_markup_or_not_utf_8(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_a_file_name_may_contain_markup_or_not_be_utf_8(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
     content = (folder / "3.png").read_bytes()
     (folder / "sub[").mkdir()
     (folder / "sub[" / "b].png").write_bytes(content)
@@ -68,7 +72,9 @@ def test_a_file_name_may_be_markup_or_not_utf_8(served: Served, tamiz: Callable[
     assert b"\xff.png" in (folder / "out.csv").read_bytes()
 
 
-def test_json_output_is_one_document_on_one_line(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_json_output_is_one_document_on_one_line(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
     done = tamiz("classify", folder / "3.png", "--model", "grey", "--url", served.triton.url, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -76,7 +82,9 @@ def test_json_output_is_one_document_on_one_line(served: Served, tamiz: Callable
     assert done.stdout.count("\n") == 1
 
 
-def test_without_an_output_file_a_table_is_printed(served: Served, tamiz: Callable[..., object], folder: Path) -> None:
+def test_without_an_output_file_a_table_is_printed(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
     done = tamiz("classify", folder / "3.png", "--model", "grey", "--url", served.triton.url)
     assert "grey 3" in done.stdout
 
@@ -116,7 +124,7 @@ def test_an_error_is_one_line_and_an_exit_code(
     status: int,
     message: str,
     served: Served,
-    tamiz: Callable[..., object],
+    tamiz: Callable[..., subprocess.CompletedProcess[str]],
     folder: Path,
 ) -> None:
     (folder / "empty").mkdir()
@@ -194,19 +202,19 @@ def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
 
 
 def test_a_job_whose_server_stops_keeps_its_rows_and_explains_how_to_continue(
-    tamiz: Callable[..., object], slow: Fleet, many: Path, tmp_path: Path, served: Served
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], slow: Fleet, many: Path, tmp_path: Path, served: Served
 ) -> None:
     url, out = slow.url, tmp_path / "out.jsonl"
     arguments = ["classify", many, "--model", MODEL, "--out", out, "--timeout-s", "1", "--url"]
     journal = tmp_path / "out.jsonl.journal"
 
-    def strike() -> None:
+    def kill_server_midway() -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end and not (journal.exists() and journal.stat().st_size > 30_000):
             time.sleep(0.01)
         slow.kill(0)
 
-    killer = threading.Thread(target=strike)
+    killer = threading.Thread(target=kill_server_midway)
     killer.start()
     done = tamiz(*arguments, url)
     killer.join()
@@ -230,8 +238,8 @@ def test_an_unreadable_image_may_have_a_name_that_is_not_utf_8(
     done = tamiz("classify", tmp_path / "images", "--model", "grey", "--url", served.triton.url, *out)
     assert done.returncode == 3
     assert not done.stderr
-    assert "1 images, 1 of them unreadable" in done.stdout
-    assert list(tmp_path.glob("out*")) == [tmp_path / f"out{suffix}"] * bool(suffix)
+    assert "1 image, 1 of them unreadable" in done.stdout
+    assert list(tmp_path.glob("out*")) == ([tmp_path / f"out{suffix}"] if suffix else [])
     if suffix == ".parquet":
         (row,) = read(tmp_path / "out.parquet")
         assert "\ufffd.png" in row["error"]
@@ -253,11 +261,11 @@ def test_resuming_a_complete_job_does_nothing(
     assert len(read(out)) == 1
 
 
-def test_a_truncated_tar_file_is_a_row_and_the_job_continues_after_it(
+def test_a_truncated_tar_file_becomes_an_error_row_and_the_job_continues(
     tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, many: Path, served: Served, tmp_path: Path
 ) -> None:
     broken, out = tmp_path / "broken.tar", tmp_path / "out.jsonl"
-    # Truncated after the header of its 30th member.
+    # Truncated 8 bytes after the header of its 30th member (512 bytes header + 512 bytes content each).
     broken.write_bytes(many.read_bytes()[: 29 * 1024 + 520])
     arguments = [folder / "1.png", broken, folder, broken, "--model", "grey", "--url", served.triton.url, "--out", out]
     done = tamiz("classify", *arguments)
@@ -270,12 +278,12 @@ def test_a_truncated_tar_file_is_a_row_and_the_job_continues_after_it(
 
 
 def test_a_job_whose_inputs_have_changed_cannot_be_resumed(
-    tamiz: Callable[..., object], folder: Path, served: Served, tmp_path: Path
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, served: Served, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     job = {"model": "grey", "inputs": [str(folder)], "top_k": 1, "multilabel": False}
     with Journal(out, job, resume=False) as journal:
-        # The first image was since replaced by another one; the second is the same.
+        # The first image has since been replaced by another; the second is unchanged.
         for name in ("gone.png", "1.png"):
             journal.append({"path": f"{folder}/{name}", "label": "x", "score": 1.0, "version": 1, "error": None})
     done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--resume")
@@ -285,7 +293,7 @@ def test_a_job_whose_inputs_have_changed_cannot_be_resumed(
 
 
 def test_a_multilabel_model_gives_all_labels_at_or_above_their_thresholds(
-    tamiz: Callable[..., object], folder: Path, served: Served
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path, served: Served
 ) -> None:
     name = served.new_name()
     labels = [f"grey {index}" for index in range(10)]
@@ -295,5 +303,5 @@ def test_a_multilabel_model_gives_all_labels_at_or_above_their_thresholds(
         done = tamiz("classify", folder / "4.png", "--model", name, "--url", served.triton.url, "--out", out)
         assert done.returncode == 0, done.stderr
         (row,) = read(out)
-        held = row["labels"].split("|") if suffix == ".csv" else [scored["label"] for scored in row["labels"]]
-        assert held[0] == "grey 4"
+        labels_found = row["labels"].split("|") if suffix == ".csv" else [scored["label"] for scored in row["labels"]]
+        assert labels_found[0] == "grey 4"

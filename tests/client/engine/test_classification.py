@@ -1,4 +1,4 @@
-"""Calls against scripted servers in memory: what is sent, to whom, and when. No Triton, no threads, no waiting."""
+"""Calls to scripted servers in memory: which requests are sent, to which server, and when. No Triton and no waiting."""
 
 from __future__ import annotations
 
@@ -42,15 +42,19 @@ class Clock:
 
 @dataclass
 class Server:
-    """A server that answers as its live version does, unless the script has a failure for the next request.
+    """A server that answers from its live version, unless its script has an exception for the next request.
 
     Attributes:
-        url: its URL.
+        url: URL of the server.
         version: the live version.
         labels: number of labels of the live version.
-        side: height and width of its input.
-        script: what the next inference requests raise; None answers. A server whose script is empty answers.
-        takes_s: seconds by the clock that a request takes.
+        side: height and width of the input of the live version, in pixels.
+        max_batch_size: the largest number of images in a request.
+        script: the exceptions of the next inference requests, in order; None, or an empty script, answers.
+        config_script: the same for requests of the model's configuration.
+        ready: whether the server reports that it is ready.
+        takes_s: seconds on the clock of the harness that each request takes.
+        requests: the requests that the server has received.
     """
 
     url: str
@@ -106,11 +110,11 @@ class Server:
         return [request.method for request in self.requests]
 
 
-class World:
-    """Servers, a clock, and an engine; it carries out the steps of a flow at once.
+class Harness:
+    """Scripted servers, a clock, and the engine under test, whose steps it carries out without waiting.
 
     Args:
-        servers: the servers behind the client.
+        servers: the servers in the client's URL.
         timeout_s: see `tamiz.Client`.
         shared_memory: see `tamiz.Client`.
         on_event: see `tamiz.Client`; None collects the events.
@@ -182,7 +186,7 @@ class World:
 class Connection:
     """A transport to a scripted server."""
 
-    world: World
+    harness: Harness
     server: Server
 
     @property
@@ -191,13 +195,13 @@ class Connection:
 
     def call(self, request: Request[Any], timeout_s: float) -> Any:
         if self.server.takes_s > timeout_s:
-            self.world.clock.now += timeout_s
+            self.harness.clock.now += timeout_s
             raise errors.DeadlineError("late", model=MODEL, url=self.url)
-        self.world.clock.now += self.server.takes_s
+        self.harness.clock.now += self.server.takes_s
         return self.server.answer(request)
 
     def begin(self, request: Request[Any], timeout_s: float) -> Future[Any]:
-        # Only the thread that probes readiness calls it; it takes nothing from the script.
+        # Called only by the readiness probe; does not use the script.
         future: Future[Any] = Future()
         future.set_result(self.server.ready)
         return future
@@ -217,9 +221,9 @@ def two() -> Server:
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest) -> Callable[..., World]:
-    def make(*servers: Server, **options: Any) -> World:
-        made = World(*servers, **options)
+def make_harness(request: pytest.FixtureRequest) -> Callable[..., Harness]:
+    def make(*servers: Server, **options: Any) -> Harness:
+        made = Harness(*servers, **options)
         request.addfinalizer(made.engine.close)
         return made
 
@@ -234,252 +238,268 @@ def lost() -> errors.ServerError:
     return errors.UnavailableError("lost")
 
 
-def test_the_first_call_reads_the_version_and_the_next_does_not(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    assert subject.classify().label == "v1 3"
-    assert subject.classify().version == 1
-    assert one.methods == ["ModelConfig", "ModelInfer", "ModelInfer"]
-    assert subject.engine.counter.stats.requests == 3
-
-
-def test_a_full_queue_is_retried_after_a_pause(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    one.script.extend([overloaded(), overloaded()])
-    assert subject.classify().index == 3
-    assert subject.stats == (2, 0, 0)
-    assert len(subject.slept) == 2
-
-
-def test_a_spent_budget_ends_the_retries_of_single_calls_but_not_of_batches(
-    world: Callable[..., World], one: Server
+def test_the_first_call_reads_the_version_and_the_next_does_not(
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one, timeout_s=60)
+    harness = make_harness(one)
+    assert harness.classify().label == "v1 3"
+    assert harness.classify().version == 1
+    assert one.methods == ["ModelConfig", "ModelInfer", "ModelInfer"]
+    assert harness.engine.counter.stats.requests == 3
+
+
+def test_a_call_is_retried_after_a_delay_when_a_queue_is_full(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
+    one.script.extend([overloaded(), overloaded()])
+    assert harness.classify().index == 3
+    assert harness.stats == (2, 0, 0)
+    assert len(harness.slept) == 2
+
+
+def test_an_exhausted_budget_ends_the_retries_of_single_calls_but_not_of_batches(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=60)
     one.script.extend([overloaded()] * 40)
     with pytest.raises(errors.OverloadedError):
-        subject.classify()
-    assert 10 <= subject.stats[0] < 30
+        harness.classify()
+    assert 10 <= harness.stats[0] < 30
     left = len(one.script)
     assert left > 0
-    (outcome,) = subject.classify_batch([even(3)])
+    (outcome,) = harness.classify_batch([even(3)])
     assert outcome.index == 3
     assert not one.script
 
 
-def test_a_lost_server_is_left_for_another_at_once(world: Callable[..., World], one: Server, two: Server) -> None:
-    subject = world(one, two)
+def test_a_call_moves_to_another_server_at_once_when_one_is_lost(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    harness = make_harness(one, two)
     one.script.append(lost())
     one.ready = False
-    outcomes = [subject.classify() for _ in range(4)]
+    outcomes = [harness.classify() for _ in range(4)]
     assert {outcome.index for outcome in outcomes} == {3}
-    assert subject.stats == (0, 1, 0)
-    assert subject.slept == []
-    assert not subject.engine.connections.endpoints[0].ready
+    assert harness.stats == (0, 1, 0)
+    assert harness.slept == []
+    assert not harness.engine.connections.endpoints[0].ready
 
 
-def test_a_server_that_was_never_there_is_an_error_at_once(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
+def test_a_server_that_never_answered_is_an_error_at_once(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one)
     one.config_script.append(lost())
     with pytest.raises(errors.UnavailableError):
-        subject.classify()
-    assert subject.slept == []
+        harness.classify()
+    assert harness.slept == []
 
 
-def test_a_server_that_restarts_is_waited_for(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    subject.classify()
+def test_a_call_waits_for_a_server_that_restarts(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one)
+    harness.classify()
     one.script.extend([lost()] * 5)
-    assert subject.classify().index == 3
-    assert subject.stats == (0, 5, 0)
-    assert len(subject.slept) == 5
+    assert harness.classify().index == 3
+    assert harness.stats == (0, 5, 0)
+    assert len(harness.slept) == 5
 
 
 def test_a_server_that_does_not_come_back_is_unavailable_at_the_deadline(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one, timeout_s=3)
-    subject.classify()
-    began = subject.clock.now
+    harness = make_harness(one, timeout_s=3)
+    harness.classify()
+    began = harness.clock.now
     one.script.extend([lost()] * 1000)
     with pytest.raises(errors.UnavailableError, match="lost"):
-        subject.classify()
-    assert 1.9 < subject.clock.now - began <= 3
+        harness.classify()
+    assert 1.9 < harness.clock.now - began <= 3
 
 
-def test_a_server_that_hangs_gets_half_of_the_time_while_another_is_ready(
-    world: Callable[..., World], one: Server, two: Server
+def test_a_server_that_hangs_gets_half_of_the_timeout_while_another_is_ready(
+    make_harness: Callable[..., Harness], one: Server, two: Server
 ) -> None:
-    subject = world(one, two, timeout_s=8)
+    harness = make_harness(one, two, timeout_s=8)
     for _ in range(2):
-        subject.classify()
+        harness.classify()
     one.takes_s = 60
-    began = subject.clock.now
+    began = harness.clock.now
     for _ in range(2):
-        assert subject.classify().index == 3
-    assert subject.clock.now - began == pytest.approx(4)
-    assert subject.stats == (0, 1, 0)
+        assert harness.classify().index == 3
+    assert harness.clock.now - began == pytest.approx(4)
+    assert harness.stats == (0, 1, 0)
 
 
-def test_a_server_that_never_answered_gets_a_second_while_another_is_ready(
-    world: Callable[..., World], one: Server, two: Server
+def test_a_server_that_never_answered_gets_one_second_while_another_is_ready(
+    make_harness: Callable[..., Harness], one: Server, two: Server
 ) -> None:
-    subject = world(one, two, timeout_s=8)
+    harness = make_harness(one, two, timeout_s=8)
     one.takes_s = 60
-    assert subject.classify().index == 3
-    assert subject.classify().index == 3
-    assert subject.clock.now == pytest.approx(1001)
+    assert harness.classify().index == 3
+    assert harness.classify().index == 3
+    assert harness.clock.now == pytest.approx(1001)
 
 
-def test_servers_that_all_hang_cost_no_more_than_the_deadline(
-    world: Callable[..., World], one: Server, two: Server
+def test_a_call_fails_at_its_deadline_when_all_servers_hang(
+    make_harness: Callable[..., Harness], one: Server, two: Server
 ) -> None:
-    subject = world(one, two, timeout_s=2)
+    harness = make_harness(one, two, timeout_s=2)
     for _ in range(2):
-        subject.classify()
+        harness.classify()
     one.takes_s = two.takes_s = 60
-    began = subject.clock.now
+    began = harness.clock.now
     with pytest.raises(errors.DeadlineError):
-        subject.classify()
-    assert subject.clock.now - began == pytest.approx(2)
+        harness.classify()
+    assert harness.clock.now - began == pytest.approx(2)
 
 
-def test_a_single_server_gets_all_of_the_time(world: Callable[..., World], one: Server) -> None:
-    subject = world(one, timeout_s=2)
-    subject.classify()
-    assert subject.timeouts == [2, 2]
+def test_a_single_server_gets_the_whole_timeout(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one, timeout_s=2)
+    harness.classify()
+    assert harness.timeouts == [2, 2]
     one.takes_s = 1.5
-    assert subject.classify().index == 3
+    assert harness.classify().index == 3
 
 
 def test_a_version_that_changed_is_read_and_the_image_is_prepared_again(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one)
-    assert subject.classify().label == "v1 3"
+    harness = make_harness(one)
+    assert harness.classify().label == "v1 3"
     one.version, one.labels, one.side = 2, 12, 32
-    prediction = subject.classify()
+    prediction = harness.classify()
     assert (prediction.label, prediction.version) == ("v2 3", 2)
-    assert subject.stats == (0, 0, 1)
+    assert harness.stats == (0, 0, 1)
     assert one.methods[2:] == ["ModelInfer", "ModelConfig", "ModelInfer"]
     assert one.requests[-1].images[0].shape == (32, 32, 1)
 
 
-def test_a_version_that_is_gone_twice_is_an_error(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    subject.classify()
+def test_a_version_that_is_not_live_twice_in_a_row_is_an_error(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
+    harness.classify()
     one.script.extend([errors.ModelNotFoundError("gone"), errors.ModelNotFoundError("gone")])
     with pytest.raises(errors.ModelNotFoundError):
-        subject.classify()
-    assert subject.stats == (0, 0, 1)
+        harness.classify()
+    assert harness.stats == (0, 0, 1)
 
 
 def test_each_server_of_a_rollout_answers_with_its_own_version(
-    world: Callable[..., World], one: Server, two: Server
+    make_harness: Callable[..., Harness], one: Server, two: Server
 ) -> None:
     two.version, two.labels, two.side = 2, 5, 20
-    subject = world(one, two)
-    assert {subject.classify().label for _ in range(6)} == {"v1 3", "v2 3"}
-    assert subject.stats == (0, 0, 0)
+    harness = make_harness(one, two)
+    assert {harness.classify().label for _ in range(6)} == {"v1 3", "v2 3"}
+    assert harness.stats == (0, 0, 0)
 
 
 def test_an_unknown_model_is_an_error_at_once_when_the_server_is_ready(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one)
+    harness = make_harness(one)
     one.config_script.append(errors.ModelNotFoundError("unknown"))
     with pytest.raises(errors.ModelNotFoundError):
-        subject.classify()
+        harness.classify()
     assert one.methods == ["ModelConfig", "ServerReady"]
-    assert subject.slept == []
+    assert harness.slept == []
 
 
-def test_a_model_of_a_server_that_is_starting_is_waited_for(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
+def test_a_call_waits_for_the_model_of_a_server_that_is_starting(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
     one.ready = False
     one.config_script.extend([errors.ModelNotFoundError("loading"), errors.ModelNotFoundError("loading")])
-    assert subject.classify().index == 3
-    assert len(subject.slept) == 2
+    assert harness.classify().index == 3
+    assert len(harness.slept) == 2
 
 
 @pytest.mark.parametrize(
     "failure", [errors.InvalidRequestError("shape"), errors.InferenceError("model"), errors.AccessError("key")]
 )
-def test_a_failure_that_a_retry_cannot_repair_is_raised_at_once(
-    world: Callable[..., World], one: Server, failure: errors.ServerError
+def test_a_failure_that_a_retry_cannot_fix_is_raised_at_once(
+    make_harness: Callable[..., Harness], one: Server, failure: errors.ServerError
 ) -> None:
-    subject = world(one)
-    subject.classify()
+    harness = make_harness(one)
+    harness.classify()
     one.script.append(failure)
     with pytest.raises(type(failure)):
-        subject.classify()
-    assert subject.stats == (0, 0, 0)
+        harness.classify()
+    assert harness.stats == (0, 0, 0)
 
 
 def test_a_batch_is_sent_in_parts_and_keeps_unreadable_images_in_their_places(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one)
-    outcomes = subject.classify_batch([b"broken", *[even(3)] * 9, b"broken", even(3)])
+    harness = make_harness(one)
+    outcomes = harness.classify_batch([b"broken", *[even(3)] * 9, b"broken", even(3)])
     assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, errors.InvalidImageError)] == [0, 10]
     assert [outcome.position for outcome in outcomes] == list(range(12))
     assert [len(request.images) for request in one.requests if isinstance(request, ModelInfer)] == [8, 2]
 
 
-def test_a_batch_that_fails_gives_its_slots_back(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
+def test_a_batch_that_fails_gives_its_slots_back(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one)
     for _ in range(100):
         one.script.append(errors.InferenceError("model"))
         with pytest.raises(errors.InferenceError):
-            subject.classify_batch([even(3)])
-    (outcome,) = subject.classify_batch([even(3)])
+            harness.classify_batch([even(3)])
+    (outcome,) = harness.classify_batch([even(3)])
     assert outcome.index == 3
 
 
-def test_the_time_of_a_batch_stands_still_while_it_waits_for_others(world: Callable[..., World], one: Server) -> None:
-    subject = world(one, timeout_s=2)
-    subject.classify()
-    flow = subject.engine.classification.classify_batch([even(3)], 1, subject.engine.limits, 0)
-    in_flight = subject.engine.limits.in_flight
+def test_the_timeout_of_a_batch_is_paused_while_it_waits_for_a_slot(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=2)
+    harness.classify()
+    flow = harness.engine.classification.classify_batch([even(3)], 1, harness.engine.limits, 0)
+    in_flight = harness.engine.limits.in_flight
     held = [in_flight.acquire() for _ in range(in_flight.limit)]
     assert held == [None] * len(held)
     prepare = next(flow)
-    waiting = flow.send(subject.carry_out(prepare))
+    waiting = flow.send(harness.carry_out(prepare))
     assert isinstance(waiting, Wait)
-    subject.clock.now += 60
+    harness.clock.now += 60
     in_flight.release()
-    send = flow.send(subject.carry_out(waiting))
+    send = flow.send(harness.carry_out(waiting))
     assert isinstance(send, Send)
     assert send.timeout_s == 2
     flow.close()
 
 
 def test_a_call_whose_deadline_passes_before_its_image_is_prepared_is_not_sent(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one, timeout_s=2)
-    subject.classify()
-    flow = subject.engine.classification.classify(even(3), 1)
+    harness = make_harness(one, timeout_s=2)
+    harness.classify()
+    flow = harness.engine.classification.classify(even(3), 1)
     prepare = next(flow)
-    subject.clock.now += 3
+    harness.clock.now += 3
     with pytest.raises(errors.DeadlineError, match="timed out"):
-        subject.carry_out(prepare)
+        harness.carry_out(prepare)
     flow.close()
     assert one.methods.count("ModelInfer") == 1
 
 
-def test_a_closed_client_tells_so_whatever_its_transport_raises(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    subject.classify()
+def test_a_closed_client_raises_closed_error_whatever_its_transport_raises(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
+    harness.classify()
     one.script.append(ValueError("the channel is closed"))
-    subject.engine.close()
+    harness.engine.close()
     with pytest.raises(errors.ClosedError, match="closed"):
-        subject.classify()
+        harness.classify()
 
 
-def test_events_tell_what_was_sent_answered_failed_and_retried(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
+def test_events_report_what_was_sent_answered_failed_and_retried(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
     one.script.append(overloaded())
-    subject.classify()
-    kinds = [type(event) for event in subject.events]
+    harness.classify()
+    kinds = [type(event) for event in harness.events]
     assert kinds == [
         RequestSent,
         RequestAnswered,
@@ -489,61 +509,63 @@ def test_events_tell_what_was_sent_answered_failed_and_retried(world: Callable[.
         RequestSent,
         RequestAnswered,
     ]
-    assert len({event.call for event in subject.events}) == 1
-    sent = subject.events[2]
+    assert len({event.call for event in harness.events}) == 1
+    sent = harness.events[2]
     assert isinstance(sent, RequestSent)
     assert (sent.method, sent.model, sent.version, sent.images, sent.url) == ("ModelInfer", MODEL, 1, 1, one.url)
-    retried = subject.events[4]
+    retried = harness.events[4]
     assert isinstance(retried, CallRetried)
-    assert (retried.cause, retried.attempt, retried.wait_s) == ("overloaded", 1, subject.slept[0])
+    assert (retried.cause, retried.attempt, retried.wait_s) == ("overloaded", 1, harness.slept[0])
 
 
-def test_a_request_that_the_caller_gave_up_is_told_as_failed(world: Callable[..., World], one: Server) -> None:
-    subject = world(one)
-    flow = subject.engine.classification.classify(even(3), 1)
+def test_a_request_that_the_caller_abandons_is_reported_as_failed(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one)
+    flow = harness.engine.classification.classify(even(3), 1)
     step = next(flow)
     assert isinstance(step, Send)
     step.on_sent()
     flow.close()
-    assert [type(event) for event in subject.events] == [RequestSent, RequestFailed]
+    assert [type(event) for event in harness.events] == [RequestSent, RequestFailed]
 
 
-def test_a_function_for_events_that_fails_harms_no_call(
-    world: Callable[..., World], one: Server, caplog: pytest.LogCaptureFixture
+def test_an_on_event_function_that_raises_does_not_fail_the_call(
+    make_harness: Callable[..., Harness], one: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: CallEvent) -> None:
-        raise RuntimeError("a tracer is broken")
+        raise RuntimeError("the tracer failed")
 
-    assert world(one, on_event=fail).classify().index == 3
+    assert make_harness(one, on_event=fail).classify().index == 3
     assert "on_event: the function failed" in caplog.text
 
 
 def test_shared_memory_is_registered_once_and_again_when_the_server_forgot_it(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one, shared_memory=True)
-    subject.classify()
-    subject.classify()
+    harness = make_harness(one, shared_memory=True)
+    harness.classify()
+    harness.classify()
     assert one.methods.count("SystemSharedMemoryRegister") == 1
     one.script.append(RegionNotRegisteredError("which region?"))
-    assert subject.classify().index == 3
+    assert harness.classify().index == 3
     assert one.methods.count("SystemSharedMemoryRegister") == 2
-    assert subject.stats == (0, 1, 0)
+    assert harness.stats == (0, 1, 0)
     assert one.requests[-1].region is not None
 
 
 def test_shared_memory_that_the_server_cannot_open_is_an_error_after_one_retry(
-    world: Callable[..., World], one: Server
+    make_harness: Callable[..., Harness], one: Server
 ) -> None:
-    subject = world(one, shared_memory=True)
+    harness = make_harness(one, shared_memory=True)
     one.script.extend([RegionNotRegisteredError("which region?")] * 2)
     with pytest.raises(RegionNotRegisteredError):
-        subject.classify()
-    assert subject.stats == (0, 1, 0)
+        harness.classify()
+    assert harness.stats == (0, 1, 0)
 
 
-def test_a_registration_whose_reply_was_lost_is_no_error(world: Callable[..., World], one: Server) -> None:
-    subject = world(one, shared_memory=True)
+def test_a_registration_whose_reply_was_lost_is_not_an_error(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one, shared_memory=True)
     answer = one.answer
 
     def answered_before(request: Request[Any]) -> Any:
@@ -552,5 +574,5 @@ def test_a_registration_whose_reply_was_lost_is_no_error(world: Callable[..., Wo
         return answer(request)
 
     one.answer = answered_before  # type: ignore[method-assign]
-    assert subject.classify().index == 3
-    assert subject.stats == (0, 0, 0)
+    assert harness.classify().index == 3
+    assert harness.stats == (0, 0, 0)

@@ -25,7 +25,7 @@ async def test_batches_of_an_async_source_are_the_same() -> None:
     assert [batch async for batch in batched_async(range(4), 3)] == [(0, [0, 1, 2]), (3, [3])]
 
 
-def test_results_are_in_order_though_later_ones_are_done_first() -> None:
+def test_results_are_in_order_even_if_later_ones_finish_first() -> None:
     def slow_first(item: int) -> int:
         time.sleep(0.05 if item % 4 == 0 else 0)
         return item
@@ -33,7 +33,7 @@ def test_results_are_in_order_though_later_ones_are_done_first() -> None:
     assert list(map_threads(slow_first, range(20), lambda: 6, most=4)) == list(range(20))
 
 
-def test_results_as_they_come_are_all_there_and_the_slow_ones_late() -> None:
+def test_unordered_results_are_complete_and_slow_ones_come_late() -> None:
     def slow_first(item: int) -> int:
         time.sleep(0.2 if item == 0 else 0)
         return item
@@ -43,7 +43,7 @@ def test_results_as_they_come_are_all_there_and_the_slow_ones_late() -> None:
     assert results.index(0) > 3
 
 
-def test_an_endless_source_is_taken_as_it_is_needed() -> None:
+def test_an_endless_source_is_read_only_as_needed() -> None:
     taken = itertools.count()
     results = map_threads(lambda item: item, taken, lambda: 8, most=4)
     assert list(itertools.islice(results, 100)) == list(range(100))
@@ -51,7 +51,7 @@ def test_an_endless_source_is_taken_as_it_is_needed() -> None:
     assert next(taken) <= 108
 
 
-def test_an_error_comes_in_the_place_of_its_result_and_ends_the_threads() -> None:
+def test_an_error_is_raised_instead_of_its_result_and_ends_the_threads() -> None:
     before = set(threading.enumerate())
     results = map_threads(lambda item: 1 // (3 - item), range(10), lambda: 4, most=2)
     assert [next(results) for _ in range(3)] == [0, 0, 1]
@@ -63,7 +63,7 @@ def test_an_error_comes_in_the_place_of_its_result_and_ends_the_threads() -> Non
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_async_results_are_in_order_if_asked_and_bounded(ordered: bool) -> None:
+async def test_async_results_are_ordered_if_requested_and_bounded_in_number(ordered: bool) -> None:
     running = most = 0
 
     async def work(item: int) -> int:

@@ -29,8 +29,8 @@ EVERY_ERROR = [OVERLOADED, UNAVAILABLE, DEADLINE, NOT_FOUND, REGION, *NEVER_RETR
 
 FLAGS = {
     "bulk": (False, True),
-    "budget_left": (False, True),
-    "several": (False, True),
+    "budget_allows": (False, True),
+    "several_servers": (False, True),
     "another_ready": (False, True),
     "any_answered": (False, True),
     "version_known": (False, True),
@@ -44,7 +44,7 @@ def situations(time_left_s: float = 10.0) -> Iterator[Situation]:
     """Every combination of the flags that can occur."""
     for values in itertools.product(*FLAGS.values()):
         now = Situation(**dict(zip(FLAGS, values, strict=True)), time_left_s=time_left_s, backoff_s=BACKOFF_S)
-        if now.another_ready and not now.several:
+        if now.another_ready and not now.several_servers:
             continue
         yield now
 
@@ -63,35 +63,39 @@ LOST = {"mark_down": True, "forget_regions": True}
 TABLE = [
     # A full queue: single calls retry within the budget, batches wait for the deadline.
     (OVERLOADED, {}, retry(Cause.OVERLOADED, BACKOFF_S, spend_budget=True)),
-    (OVERLOADED, {"budget_left": False}, RAISE),
+    (OVERLOADED, {"budget_allows": False}, RAISE),
     (OVERLOADED, {"bulk": True}, retry(Cause.OVERLOADED, BACKOFF_S)),
-    (OVERLOADED, {"bulk": True, "budget_left": False}, retry(Cause.OVERLOADED, BACKOFF_S)),
-    (OVERLOADED, {"several": True, "another_ready": True}, retry(Cause.OVERLOADED, BACKOFF_S, spend_budget=True)),
+    (OVERLOADED, {"bulk": True, "budget_allows": False}, retry(Cause.OVERLOADED, BACKOFF_S)),
+    (
+        OVERLOADED,
+        {"several_servers": True, "another_ready": True},
+        retry(Cause.OVERLOADED, BACKOFF_S, spend_budget=True),
+    ),
     # A server that is lost: another one at once; the same one again if any was ever there.
     (UNAVAILABLE, {}, retry(Cause.UNAVAILABLE, BACKOFF_S, **LOST)),
-    (UNAVAILABLE, {"budget_left": False}, retry(Cause.UNAVAILABLE, BACKOFF_S, **LOST)),
+    (UNAVAILABLE, {"budget_allows": False}, retry(Cause.UNAVAILABLE, BACKOFF_S, **LOST)),
     (UNAVAILABLE, {"bulk": True}, retry(Cause.UNAVAILABLE, BACKOFF_S, **LOST)),
-    (UNAVAILABLE, {"several": True, "another_ready": True}, retry(Cause.UNAVAILABLE, **LOST)),
+    (UNAVAILABLE, {"several_servers": True, "another_ready": True}, retry(Cause.UNAVAILABLE, **LOST)),
     (
         UNAVAILABLE,
-        {"several": True, "another_ready": True, "any_answered": False},
+        {"several_servers": True, "another_ready": True, "any_answered": False},
         retry(Cause.UNAVAILABLE, **LOST),
     ),
     (UNAVAILABLE, {"any_answered": False}, Decision(**LOST)),
-    (UNAVAILABLE, {"several": True, "any_answered": False}, Decision(**LOST)),
+    (UNAVAILABLE, {"several_servers": True, "any_answered": False}, Decision(**LOST)),
     # A server that does not answer in time: another one, within the budget; otherwise the time is used up.
     (DEADLINE, {}, RAISE),
     (DEADLINE, {"bulk": True}, RAISE),
-    (DEADLINE, {"several": True}, RAISE),
+    (DEADLINE, {"several_servers": True}, RAISE),
     (
         DEADLINE,
-        {"several": True, "another_ready": True},
+        {"several_servers": True, "another_ready": True},
         retry(Cause.UNAVAILABLE, spend_budget=True, **LOST),
     ),
-    (DEADLINE, {"several": True, "another_ready": True, "budget_left": False}, RAISE),
+    (DEADLINE, {"several_servers": True, "another_ready": True, "budget_allows": False}, RAISE),
     (
         DEADLINE,
-        {"several": True, "another_ready": True, "budget_left": False, "bulk": True},
+        {"several_servers": True, "another_ready": True, "budget_allows": False, "bulk": True},
         retry(Cause.UNAVAILABLE, **LOST),
     ),
     # A version that is no longer live: the same server at once, with the version that is live now.
@@ -99,12 +103,12 @@ TABLE = [
     (NOT_FOUND, {"version_gone_before": True}, RAISE),
     (
         NOT_FOUND,
-        {"several": True, "version_gone_before": True},
+        {"several_servers": True, "version_gone_before": True},
         retry(Cause.VERSION_CHANGED, BACKOFF_S, forget_version=True),
     ),
     # A model that the server does not know at all: perhaps it is starting or stopping.
     (NOT_FOUND, {"version_known": False}, Decision(ask_server=True)),
-    (NOT_FOUND, {"version_known": False, "server_ready": True}, Decision(mark_down=True)),
+    (NOT_FOUND, {"version_known": False, "server_ready": True}, RAISE),
     (
         NOT_FOUND,
         {"version_known": False, "server_ready": False},
@@ -112,7 +116,7 @@ TABLE = [
     ),
     (
         NOT_FOUND,
-        {"version_known": False, "several": True, "another_ready": True},
+        {"version_known": False, "several_servers": True, "another_ready": True},
         retry(Cause.VERSION_CHANGED, BACKOFF_S, mark_down=True, forget_version=True),
     ),
     # A shared-memory region that the server has forgotten: registered again, once.
@@ -129,7 +133,7 @@ TABLE = [
         for error, flags, expected in TABLE
     ],
 )
-def test_what_follows_a_failure(error: errors.ServerError, flags: dict[str, bool], expected: Decision) -> None:
+def test_the_decision_after_a_failure(error: errors.ServerError, flags: dict[str, bool], expected: Decision) -> None:
     assert decide(error, situation(**flags)) == expected
 
 
@@ -145,7 +149,7 @@ class TestInEverySituation:
             decision = decide(error, now)
             assert not decision.retry or decision.wait_s == 0
 
-    def test_what_a_failure_says_about_the_server_is_kept_when_the_time_is_too_short(
+    def test_what_a_failure_reveals_about_the_server_is_kept_when_no_time_is_left_for_a_retry(
         self, error: errors.ServerError
     ) -> None:
         for early, late in zip(situations(), situations(time_left_s=BACKOFF_S), strict=True):
@@ -153,7 +157,7 @@ class TestInEverySituation:
             for effect in ("mark_down", "forget_version", "forget_regions"):
                 assert getattr(first, effect) == getattr(second, effect)
 
-    def test_only_failures_that_a_retry_can_repair_are_retried(self, error: errors.ServerError) -> None:
+    def test_only_failures_that_a_retry_can_fix_are_retried(self, error: errors.ServerError) -> None:
         retried = any(decide(error, now).retry for now in situations())
         assert retried == (error not in NEVER_RETRIED)
 
@@ -162,7 +166,7 @@ class TestInEverySituation:
             decision = decide(error, now)
             if decision.spend_budget:
                 assert decision.retry
-                assert now.budget_left
+                assert now.budget_allows
                 assert not now.bulk
 
     def test_a_batch_is_retried_whenever_a_single_call_is(self, error: errors.ServerError) -> None:
@@ -172,7 +176,7 @@ class TestInEverySituation:
                 bulk = decide(error, Situation(**{**vars(now), "bulk": True}))
                 assert (bulk.retry, bulk.cause, bulk.wait_s) == (True, single.cause, single.wait_s)
 
-    def test_a_decision_is_one_thing_only(self, error: errors.ServerError) -> None:
+    def test_a_decision_does_not_both_retry_and_ask_and_waits_only_to_retry(self, error: errors.ServerError) -> None:
         for now in situations():
             decision = decide(error, now)
             assert not (decision.retry and decision.ask_server)

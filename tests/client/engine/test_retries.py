@@ -21,9 +21,9 @@ def retried(budget: RetryBudget) -> bool:
 
 
 def test_backoffs_grow_to_a_second_and_are_spread_evenly() -> None:
-    for failures in range(1, 40):
+    for failures in (*range(1, 40), 2000):
         backoffs = [backoff(failures) for _ in range(200)]
-        longest = min(1.0, 0.02 * 2**failures)
+        longest = min(1.0, 0.02 * 2 ** min(failures, 100))
         assert 0 <= min(backoffs) < longest / 4
         assert longest * 3 / 4 < max(backoffs) <= longest
 

@@ -26,7 +26,7 @@ def test_a_url_names_one_server_or_several(url: str, address: Address) -> None:
     assert len(address.urls) == len(address.targets)
 
 
-def test_certificates_make_a_name_encrypted() -> None:
+def test_certificates_make_the_connection_to_a_dns_name_encrypted() -> None:
     assert parse_url("dns:///triton:8001", Tls()).scheme == "grpcs"
 
 
@@ -51,11 +51,11 @@ def test_certificates_make_a_name_encrypted() -> None:
         "dns:///",
     ],
 )
-def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+def test_a_malformed_url_is_rejected(url: str) -> None:
     with pytest.raises(UsageError, match="^url: "):
         parse_url(url)
 
 
-def test_certificates_for_an_open_connection_are_refused() -> None:
+def test_certificates_for_an_unencrypted_connection_are_rejected() -> None:
     with pytest.raises(UsageError, match="write grpcs://"):
         parse_url("grpc://a:1", Tls())

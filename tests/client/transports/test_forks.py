@@ -45,17 +45,17 @@ def test_a_request_waits_for_the_fork_that_is_about_to_happen() -> None:
     assert order == ["fork", "call"]
 
 
-def test_a_long_request_does_not_hold_a_fork_up_for_ever() -> None:
+def test_a_long_request_delays_a_fork_only_for_a_limited_time() -> None:
     guard, began = ForkGuard(max_wait_s=0.5), time.monotonic()
     with guard:
         guard.before_fork()
         assert 0.45 < time.monotonic() - began < 2.5
-        # As when a client is garbage-collected in the thread that forks.
+        # This happens when a client is garbage-collected in the thread that forks.
         with guard:
             guard.after_fork()
 
 
-async def test_every_request_is_counted_as_ended_however_it_ends(served: Served) -> None:
+async def test_no_request_counts_as_in_flight_after_it_has_ended(served: Served) -> None:
     with pytest.raises(errors.ModelNotFoundError), Client(served.triton.url, model="nothing") as client:
         client.classify(even(1))
     async with AsyncClient(served.triton.url, model="grey", timeout_s=0.5) as client:

@@ -13,7 +13,7 @@ SPEC = make_spec(["cat", "dog"], height=2, width=3)
 SERVED = ServedVersion("pets", 7, SPEC, 8)
 
 
-def test_a_request_names_the_version_and_carries_the_pixels_in_order() -> None:
+def test_a_request_contains_the_version_and_the_pixels_in_order() -> None:
     images = [np.full((2, 3, 1), grey, np.uint8) for grey in (1, 2)]
     request = service_pb2.ModelInferRequest.FromString(encode_infer(ModelInfer(SERVED, images)).serialize())
     assert (request.model_name, request.model_version) == ("pets", "7")
@@ -22,7 +22,7 @@ def test_a_request_names_the_version_and_carries_the_pixels_in_order() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 11, 12, 127, 128, 3000])
-def test_a_request_on_the_wire_is_what_protobuf_itself_would_write(side: int) -> None:
+def test_a_serialized_request_equals_the_one_that_protobuf_would_write(side: int) -> None:
     spec = make_spec(["cat", "dog"], height=side, width=side)
     images = [np.random.default_rng(0).integers(0, 255, (side, side, 1), np.uint8)]
     request = encode_infer(ModelInfer(ServedVersion("pets", 7, spec, 8), images))
@@ -32,7 +32,7 @@ def test_a_request_on_the_wire_is_what_protobuf_itself_would_write(side: int) ->
     assert service_pb2.ModelInferRequest.FromString(request.serialize()) == whole
 
 
-def test_a_request_through_shared_memory_carries_its_place_only() -> None:
+def test_a_request_through_shared_memory_carries_only_the_name_and_size_of_its_region() -> None:
     images = [np.zeros((2, 3, 1), np.uint8)] * 2
     request = service_pb2.ModelInferRequest.FromString(
         encode_infer(ModelInfer(SERVED, images, region="here")).serialize()
@@ -51,7 +51,9 @@ def test_a_reply_has_the_version_and_the_outputs_of_the_message() -> None:
     assert decode_infer(message) == InferReply("7", (tensor,))
 
 
-def test_an_output_without_content_is_no_output() -> None:
+def test_an_output_without_content_is_ignored() -> None:
     message = service_pb2.ModelInferResponse(model_version="7")
     message.outputs.add(name="probabilities", datatype="FP32")
+    assert decode_infer(message) == InferReply("7", ())
+    message.raw_output_contents.extend([b"1234", b"5678"])
     assert decode_infer(message) == InferReply("7", ())

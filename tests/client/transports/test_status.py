@@ -36,7 +36,7 @@ from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredEr
         (errors.InferenceError, "Stub process 'x_0_1' is not healthy.", errors.UnavailableError),
     ],
 )
-def test_a_failure_is_the_error_that_its_text_means(
+def test_a_failure_becomes_the_error_that_its_message_implies(
     by_code: type[errors.ServerError], details: str, kind: type[errors.ServerError]
 ) -> None:
     error = make_error(by_code, details, status="CODE", request=ModelReady("x", 1), url="grpc://here")

@@ -5,7 +5,7 @@ import pytest
 from tamiz import Tls, UsageError
 
 
-def test_a_client_certificate_without_its_key_is_refused() -> None:
+def test_a_client_certificate_without_its_key_is_rejected() -> None:
     with pytest.raises(UsageError, match="belong together"):
         Tls(certificate="a.pem")
 

@@ -35,7 +35,7 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
             print(found)
         if not findings:
             print("no problems found in the data")
-    return ExitCode.FAILED if findings else ExitCode.DONE
+    return ExitCode.FAILED if findings else ExitCode.SUCCESS
 
 
 def show(

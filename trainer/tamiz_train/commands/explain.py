@@ -47,7 +47,7 @@ def explain(
     errors = sum(record["error"] is not None for record in records)
     if as_json:
         print_json({"run": str(found.path), "images": len(paths), "errors": errors, "results": records})
-    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
+    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.SUCCESS
 
 
 def _to_record(path: Path, outcome: Explanation | InvalidImageError) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def predict(
         print(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
         print_records(records)
-    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.DONE
+    return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.SUCCESS
 
 
 def _write_features(path: Path, rows: Sequence[Features | None]) -> None:
