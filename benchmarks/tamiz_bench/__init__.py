@@ -25,8 +25,9 @@ Names are imported on first use, since they need packages of the extra ``bench``
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .benchmark import run_benchmark
@@ -86,12 +87,4 @@ _LAZY = {
     "write_report": "report_files",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'tamiz_bench' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return [*__all__]
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY, __all__)

@@ -6,8 +6,7 @@ so that ``import tamiz`` and ``tamiz --help`` are fast.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import (
     AccessError,
@@ -33,6 +32,7 @@ from .errors import (
     UnavailableError,
     UsageError,
 )
+from .lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
@@ -124,12 +124,4 @@ _LAZY = {
     "prepare": "preprocessing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'tamiz' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY, [*__all__, "__version__"])

@@ -15,8 +15,9 @@ Modules are loaded when a name is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from tamiz.transports.requests import ModelState
@@ -55,12 +56,4 @@ _LAZY = {
     "rollback": "promotion",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'tamiz_server' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY, __all__)

@@ -16,8 +16,9 @@ PyTorch is imported when it is first used: ``import tamiz_train``, `load_recipe`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -88,12 +89,4 @@ _MODULES = {
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _MODULES, __all__)
