@@ -31,10 +31,11 @@ INTEGRATION_FIXTURES = {"served", "fleet", "slow", "tamiz", "tiny_recipe", "publ
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests for `make unit`: those without such a fixture and without the marker ``integration``."""
+    """Mark the tests for `make unit`: those without such a fixture, and without a marker of longer tests."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if not fixtures & INTEGRATION_FIXTURES and item.get_closest_marker("integration") is None:
+        markers = {marker.name for marker in item.iter_markers()}
+        if not fixtures & INTEGRATION_FIXTURES and not markers & {"integration", "soak", "acceptance"}:
             item.add_marker(pytest.mark.unit)
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.integration
+
 
 def test_the_job_writes_a_row_for_each_image_and_the_reason_for_an_unreadable_one(
     example: Callable[[str], ModuleType], served: Any, even_image: Callable[..., Path], tmp_path: Path

@@ -15,6 +15,8 @@ import pytest
 import uvicorn
 from fleet import stalled
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def service(

@@ -9,6 +9,8 @@ import pytest
 from tamiz import RecipeError
 from tamiz_train.digits import write_digits
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_recipe_trains_with_the_given_transforms(example: Callable[[str], ModuleType], tmp_path: Path) -> None:
     write_digits(tmp_path / "digits")

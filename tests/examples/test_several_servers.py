@@ -10,6 +10,8 @@ from fleet import MODEL, Fleet
 
 from tamiz_server.config import ServingSettings
 
+pytestmark = pytest.mark.integration
+
 
 def test_no_image_is_lost_when_one_of_the_servers_is_killed(
     example: Callable[[str], ModuleType],

@@ -14,6 +14,8 @@ from opentelemetry.trace import StatusCode
 
 import tamiz
 
+pytestmark = pytest.mark.integration
+
 
 def test_each_request_is_a_span_and_a_failed_one_has_its_error(
     example: Callable[[str], ModuleType],

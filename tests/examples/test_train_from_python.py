@@ -9,6 +9,8 @@ import pytest
 from tamiz_server import Repository
 from tamiz_train.digits import write_digits
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_script_trains_evaluates_and_publishes(
     example: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]

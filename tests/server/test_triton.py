@@ -25,6 +25,8 @@ from tamiz_server.ports import Ports, choose_ports
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
+pytestmark = pytest.mark.integration
+
 SPEC = make_spec(["a", "b"])
 
 

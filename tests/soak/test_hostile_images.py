@@ -23,7 +23,10 @@ def prepare_mutated(count: int) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(1000, marks=pytest.mark.integration), pytest.param(20_000, marks=pytest.mark.soak)],
+)
 def test_a_mutated_image_is_either_rejected_or_prepared(count: int) -> None:
     seen = prepare_mutated(count)
     print(seen)

@@ -14,6 +14,8 @@ import pytest
 from tamiz_train.run import Run
 from tamiz_train.training import train
 
+pytestmark = pytest.mark.integration
+
 
 def torchrun(arguments: list[str], cwd: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

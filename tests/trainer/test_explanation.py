@@ -20,6 +20,8 @@ from tamiz_train.recipe import load_recipe
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
 
+pytestmark = pytest.mark.integration
+
 LIGHT = ["bright", "dark"]
 WIDE = make_spec(LIGHT, 32, 64)
 

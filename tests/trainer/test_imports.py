@@ -9,6 +9,8 @@ import pytest
 
 import tamiz_train
 
+pytestmark = pytest.mark.integration
+
 HEAVY = ("torch", "lightning", "timm", "mlflow", "onnx", "onnxruntime", "torchvision")
 BLOCK = f"""
 import sys

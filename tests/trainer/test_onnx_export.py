@@ -21,6 +21,8 @@ from tamiz_train.recipe import ModelSettings
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_graph_takes_any_batch_of_pixels_and_returns_probabilities(run: Run) -> None:
     exported = export(run)

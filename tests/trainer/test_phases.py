@@ -24,6 +24,8 @@ from tamiz_train.recipe import PhaseSettings, Recipe
 from tamiz_train.run import Run
 from tamiz_train.training import check, resume, train
 
+pytestmark = pytest.mark.integration
+
 Make = Callable[..., Recipe]
 
 

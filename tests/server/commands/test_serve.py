@@ -14,6 +14,8 @@ from leftovers import have_ended, leftovers
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
