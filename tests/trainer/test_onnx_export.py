@@ -82,16 +82,16 @@ def test_a_graph_cannot_be_checked_without_a_readable_validation_image(run: Run,
         module.compare(load_classifier(run), exported.path, run.spec, split)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18"])
-def test_the_graph_of_a_timm_model_computes_what_the_model_computes(name: str, tmp_path: Path) -> None:
+def test_the_graph_of_a_timm_model_computes_what_the_model_computes(tmp_path: Path) -> None:
+    """With padding that depends on the size of the image; the shipped recipes cover other networks."""
     spec = ModelSpec(
         labels=("a", "b", "c"),
         preprocessing=Preprocessing(height=64, width=96),
         normalisation=Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
     )
     torch.manual_seed(0)
-    options = {"pad_type": "same"} if name.startswith("mobilenet") else {}
-    classifier = build_classifier(ModelSettings(name=name, options=options), spec).eval()
+    settings = ModelSettings(name="mobilenetv2_100", options={"pad_type": "same"})
+    classifier = build_classifier(settings, spec).eval()
     path = tmp_path / "model.onnx"
     write_graph(classifier, spec, path)
     onnx.checker.check_model(onnx.load(path), full_check=True)

@@ -176,8 +176,10 @@ def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
     command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", out, "--resume", "--top-k", "2"]
     journal, part = tmp_path / f"out{suffix}.journal", tmp_path / f".out{suffix}.part"
     kills = 0
-    # The last kill hits while the output file is written, if this test is fast enough.
-    for path, size in ((journal, 20_000), (journal, 90_000), (journal, 180_000), (part, 0)):
+    # The journal is the same for every format, so only one format is killed early and late too. The last kill hits
+    # while the output file is written, if this test is fast enough.
+    sizes = (20_000, 90_000, 180_000) if suffix == ".parquet" else (90_000,)
+    for path, size in (*((journal, size) for size in sizes), (part, 0)):
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while job.poll() is None:
             with contextlib.suppress(FileNotFoundError):
@@ -188,7 +190,7 @@ def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
         job.wait()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
-    assert kills >= 3
+    assert kills >= len(sizes)
     assert not list(tmp_path.glob(".*"))
     rows = read(out)
     assert [row["path"] for row in rows] == [f"{many}/{number:05}.png" for number in range(2000)]
