@@ -31,8 +31,10 @@ demo: $(STAMP)  ## The whole chain on handwritten digits: train, publish, serve,
 unit: $(STAMP)  ## The tests that need no Triton and no training, in a minute
 	$(BIN)/pytest -m unit
 
+# Coverage is measured where its packages are tested: its tracing makes the export of a network take half as long again.
 test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client and server
-	$(BIN)/pytest -m 'not acceptance and not soak' --cov
+	$(BIN)/pytest -m 'not acceptance and not soak' --cov tests/client tests/server
+	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server
 
 lint: $(STAMP)  ## Style, types and layering
 	$(BIN)/ruff format --check .
@@ -78,4 +80,4 @@ constraints:  ## Renew constraints.txt from the newest releases that fit togethe
 	rm -rf $(VENV).new
 
 clean:  ## Remove what the commands wrote here, runs too, but not .venv and no images but the demo's
-	rm -rf runs mlruns mlflow.db data/digits reports explanations samples.png triton.log .pytest_cache docs/_build .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs mlruns mlflow.db data/digits reports explanations samples.png triton.log .pytest_cache .coverage docs/_build .mypy_cache .ruff_cache .import_linter_cache
