@@ -33,7 +33,7 @@ unit: $(STAMP)  ## The tests that need no Triton and no training, in a minute
 
 # Coverage is measured where its packages are tested: its tracing makes the export of a network take half as long again.
 test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client and server
-	$(BIN)/pytest -m 'not acceptance and not soak' --cov tests/client tests/server
+	$(BIN)/pytest tests/client tests/server -m 'not acceptance and not soak' --cov
 	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server
 
 lint: $(STAMP)  ## Style, types and layering
