@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from datasets_on_disk import write_images
 
 from tamiz_train.digits import write_digits
 from tamiz_train.recipe import Recipe, load_recipe
@@ -41,3 +42,12 @@ def trained(tiny_recipe: Callable[..., Recipe]) -> Run:
 def run(trained: Run, tmp_path: Path) -> Run:
     """A finished run that the test may change."""
     return Run(Path(shutil.copytree(trained.path, tmp_path / "run")))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Folders of images of two labels, for training, validation and test."""
+    for split, count in (("train", 20), ("validation", 4), ("test", 5)):
+        for label in ("cat", "dog"):
+            write_images(tmp_path / "data" / split / label, count)
+    return tmp_path / "data"

@@ -15,14 +15,6 @@ from tamiz_train.data.loader import create_loader
 from tamiz_train.recipe import FolderData, TorchvisionData
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    for split, count in (("train", 20), ("validation", 4), ("test", 5)):
-        for label in ("cat", "dog"):
-            write_images(tmp_path / "data" / split / label, count)
-    return tmp_path / "data"
-
-
 def test_folders_named_after_the_splits_are_the_splits(root: Path) -> None:
     data = load_data(FolderData(kind="folder", root=root), seed=0)
     assert data.labels == ("cat", "dog")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets_on_disk import write_images
 
 from tamiz import Preprocessing
 from tamiz_train.augmentation import create_augmentation
@@ -16,14 +15,6 @@ from tamiz_train.data.loader import Shard, create_loader, set_epoch
 from tamiz_train.recipe import FolderData
 
 SIZE = Preprocessing(height=8, width=8, colour="L")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    for split, count in (("train", 20), ("validation", 4), ("test", 5)):
-        for label in ("cat", "dog"):
-            write_images(tmp_path / "data" / split / label, count)
-    return tmp_path / "data"
 
 
 def test_a_batch_has_pixels_targets_and_indices(root: Path) -> None:

@@ -6,7 +6,7 @@ copies its pixels three times; a classifier needs one copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ from ..preprocessing import Pixels
 from ..spec import INPUT_NAME, OUTPUT_NAME
 from . import requests
 from .requests import InferReply, Metadata, ModelState, OutputTensor, Request
-
-Decoder = Callable[[Any], Any]
 
 
 def encode(request: Request[Any]) -> Any:
