@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InvalidImageError, UsageError, os_reason
-from ..image_header import MAX_FILE_BYTES
-from ..preprocessing import SUFFIXES, ImageSource
+from ..image_header import IMAGE_SUFFIXES, MAX_FILE_BYTES
+from ..preprocessing import ImageSource
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -177,7 +177,7 @@ def _is_tar(path: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

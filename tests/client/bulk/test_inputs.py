@@ -31,6 +31,13 @@ def test_a_folder_yields_its_image_files_in_a_fixed_order(folder: Path) -> None:
     assert find_images([folder]) == [Path(name) for name in found]
 
 
+def test_other_usual_suffixes_of_readable_formats_are_found(tmp_path: Path) -> None:
+    usual = [f"photo{suffix}" for suffix in (".jfif", ".jpe", ".dib", ".TIF", ".jpeg", ".webp")]
+    for name in usual:
+        (tmp_path / name).touch()
+    assert names(tmp_path) == sorted(f"{tmp_path}/{name}" for name in usual)
+
+
 def test_a_named_file_is_an_input_whatever_its_suffix(folder: Path) -> None:
     assert names(folder / "notes.md") == [str(folder / "notes.md")]
 
