@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import threading
@@ -201,6 +202,21 @@ def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
             assert row["label"] == f"grey {number % 10}"
     assert not journal.exists()
     assert "2,000 images, 20 of them unreadable" in done.stdout
+
+
+def test_a_job_that_is_terminated_keeps_its_rows_and_explains_how_to_continue(
+    slow: Fleet, many: Path, tmp_path: Path
+) -> None:
+    command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", tmp_path / "out.csv"]
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out.csv.journal"
+    while job.poll() is None and not (journal.exists() and journal.stat().st_size > 30_000):
+        time.sleep(0.01)
+    job.terminate()
+    _, error = job.communicate(timeout=10)
+    assert job.returncode == 130
+    assert re.search(r"[\d,]+ results are kept in .*; continue with --resume\n", error)
+    assert error.endswith("error: interrupted\n")
 
 
 def test_a_job_whose_server_stops_keeps_its_rows_and_explains_how_to_continue(
