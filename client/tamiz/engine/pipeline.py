@@ -101,7 +101,7 @@ class Source(Generic[T]):
             raise StopAsyncIteration
         try:
             self._iterator = self._iterator or aiter(self._items)
-            return await anext(self._iterator)  # type: ignore[no-any-return]
+            return await anext(self._iterator)
         except StopAsyncIteration:
             raise
         except Exception as exc:
