@@ -106,14 +106,16 @@ class AsyncClient(BaseClient):
             position, images = batch
             return await self._run(self._engine.classification.classify_batch(images, top_k, limits, position))
 
+        source = pipeline.Source(images)
         # Closed together with this generator: requests must not outlive a caller who stops early.
         async with (
-            aclosing(pipeline.batched_async(images, batch_size or self.max_batch_size)) as batches,
+            aclosing(pipeline.batched_async(source, batch_size or self.max_batch_size)) as batches,
             aclosing(pipeline.map_tasks(classify_batch, batches, limits.ahead, ordered=ordered)) as results,
         ):
             async for batch in results:
                 for outcome in pipeline.raise_or_return(batch, on_error):
                     yield outcome
+        source.check()
 
     async def _run(self, flow: Flow[T]) -> T:
         """Carry out the steps of a flow one after another, and return what it returns."""
