@@ -21,7 +21,7 @@ def read_png(content: bytes) -> np.ndarray:
 
 def test_a_contact_sheet_takes_images_of_any_size(trained: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     images = [np.zeros(shape, np.uint8) for shape in ((5, 9), (200, 30, 3), (28, 28, 1))]
-    assert read_png(contact_sheet(images, ["a", "b $x$", "c" * 99])).shape[1] > 3 * 100
+    assert read_png(contact_sheet(images, [["a"], ["b $x$", "c"], ["c" * 99]])).shape[1] > 3 * 100
 
 
 def test_samples_are_shown_augmented(trained: Run, tiny_recipe: Callable[..., Recipe]) -> None:
