@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -83,6 +84,32 @@ def plot_reliability(evaluation: Evaluation) -> bytes:
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy (line), fraction of predictions (bars)")
     axes.set_title(f"expected calibration error {evaluation.metrics.get('ece', math.nan):.3f}")
+    return _png(figure)
+
+
+def plot_history(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> bytes:
+    """Plot the losses and the learning rate of each epoch of a run.
+
+    Args:
+        epochs: the metrics of each epoch, as metrics.json has them; a value that is missing or None is left out.
+        best_epoch: number of the epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    losses, rate = figure.subplots(1, 2)
+    numbers = [epoch["epoch"] for epoch in epochs]
+    for axes, name, text in (
+        (losses, "train_loss", "training"),
+        (losses, "validation_loss", "validation"),
+        (rate, "lr", "learning rate"),
+    ):
+        values = [math.nan if epoch.get(name) is None else float(epoch[name]) for epoch in epochs]
+        axes.plot(numbers, values, marker="." if len(numbers) < 100 else "", label=text)
+    for axes, title in ((losses, "loss"), (rate, "learning rate")):
+        axes.axvline(best_epoch, color="grey", linewidth=1, linestyle="--", label=f"best epoch: {best_epoch}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+    losses.legend()
     return _png(figure)
 
 
