@@ -174,25 +174,31 @@ class Repository:
         if not graph.is_file():
             raise RepositoryError(f"cannot publish {graph}: no such file")
         with self._locked(create=True):
-            before = ModelConfig() if self._is_new(model) else self.config(model)
-            config = ModelConfig()
-            config.CopyFrom(before if before.ListFields() else new_config(model, settings))
+            is_new = self._is_new(model)
+            before = ModelConfig() if is_new else self.config(model)
+            config = new_config(model, settings)
+            if not is_new:
+                config.CopyFrom(before)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
             add_version(config, version, spec)
-            if not before.ListFields():
+            if is_new:
                 set_live(config, [version], spec)
             staged_graph = self.path / _STAGED_GRAPH
             shutil.copyfile(graph, staged_graph)
-            content = {"model": model, "version": version, "graph": staged_graph, "spec": spec, "manifest": manifest or {}}
-            if not before.ListFields():
-                # The first version and its configuration appear together.
-                staged = self.path / _STAGED_FOLDER
-                write_version(staged / str(version), **content)
+            # The first version and its configuration appear together.
+            staged = self.path / _STAGED_FOLDER if is_new else self.path / model / _STAGED_FOLDER
+            write_version(
+                staged / str(version) if is_new else staged,
+                model=model,
+                version=version,
+                graph=staged_graph,
+                spec=spec,
+                manifest=manifest or {},
+            )
+            if is_new:
                 self._write_config(staged, before, config)
                 staged.rename(self.path / model)
             else:
-                staged = self.path / model / _STAGED_FOLDER
-                write_version(staged, **content)
                 staged.rename(self.path / model / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
                 self._write_config(self.path / model, before, config)
@@ -228,14 +234,16 @@ class Repository:
             return ConfigChange(before, after)
 
     def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
-        """Write a configuration over the one from before, whose comments and layout it keeps; the caller has the lock."""
+        """Write a configuration over the one from before, and keep its comments and layout; the caller has the lock."""
         path, staged = folder / CONFIG_FILE, folder / _STAGED_CONFIG
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         staged.write_text(edit_text(text, before, after), encoding="utf-8")
         written = parse_config(staged.read_text(encoding="utf-8"), str(path))
         if written != after:
             staged.unlink()
-            raise RepositoryError(f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again")
+            raise RepositoryError(
+                f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again"
+            )
         staged.replace(path)
 
     @contextmanager

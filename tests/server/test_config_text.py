@@ -37,7 +37,7 @@ def test_comments_order_and_layout_of_unchanged_fields_stay() -> None:
         'platform:   "onnxruntime_onnx"   # as on the GPU machines\n'
         "\n"
         "version_policy { specific { versions: 1 } }\n"
-        'instance_group [ { count: 3 kind: KIND_CPU } ]  # measured\n'
+        "instance_group [ { count: 3 kind: KIND_CPU } ]  # measured\n"
         'name: "pets"\n'
     )
     assert edit(text, set_version) == text.replace(
@@ -63,7 +63,7 @@ def test_one_parameter_changes_without_the_others() -> None:
         "# threads\n"
         'parameters { key: "intra_op_thread_count" value { string_value: "2" } }\n'
         'parameters { key: "old" value { string_value: "# not a comment }" } }\n'
-        'parameters: { key: "live", value: { string_value: \'1\' } }, # written by a program\n'
+        "parameters: { key: \"live\", value: { string_value: '1' } }, # written by a program\n"
     )
 
     def update(config: ModelConfig) -> None:
