@@ -125,10 +125,10 @@ def _require_followed(repository: Repository, model: str, config: ModelConfig, c
     ready = sorted(state.version for state in control.models() if (state.model, state.state) == (model, "READY"))
     same_file = served.parameters[PROMOTIONS].string_value == config.parameters[PROMOTIONS].string_value
     if not same_file or ready != expected:
+        has, wants = (", ".join(map(str, numbers)) or "none" for numbers in (ready, expected))
         raise RepositoryError(
-            f"{control.url} does not serve {repository.path}: after the change, the server has version "
-            f"{', '.join(map(str, ready)) or 'none'} of {model}, on disk it is {', '.join(map(str, expected)) or 'none'}; "
-            "the change was undone"
+            f"{control.url} does not serve {repository.path}: after the change, the server has version {has} of "
+            f"{model}, on disk it is {wants}; the change was undone"
         )
 
 
