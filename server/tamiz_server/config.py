@@ -33,8 +33,7 @@ ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 class ServingSettings(BaseModel):
     """How Triton serves a model.
 
-    They are written to ``config.pbtxt`` when the first version is published; from then on an operator edits that file,
-    or ``tamiz publish --apply-serving`` writes them again.
+    They are written to ``config.pbtxt`` when the first version is published; from then on an operator edits that file.
 
     Attributes:
         max_batch_size: the largest number of images in one request, and in one execution of the model.
