@@ -40,7 +40,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         if change:
             change(classifier.network)
         run = Run.create(recipe)
-        run.finish(classifier.network.state_dict(), spec, {})
+        run.finish(classifier.network.state_dict(), spec, {}, np.empty((0, *spec.preprocessing.shape), np.uint8))
         return run
 
     return make

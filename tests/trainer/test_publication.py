@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from conftest import Served
 
-from tamiz import UsageError
+from tamiz import ExportError, UsageError
 from tamiz.files import sha256
 from tamiz_server.repository import Repository
 from tamiz_train.inference import predict
+from tamiz_train.onnx_export import export
 from tamiz_train.publication import PublishedVersion, publish_graph, publish_run
 from tamiz_train.run import Run
 
@@ -47,6 +49,19 @@ def test_the_manifest_records_how_the_version_was_created(run: Run, tmp_path: Pa
 def test_a_missing_graph_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none.onnx: no such file"):
         publish_graph(tmp_path / "none.onnx", Repository(tmp_path / "repository"), "digits")
+
+
+def test_a_graph_with_logits_is_not_published(run: Run, tmp_path: Path) -> None:
+    """The softmax of an exported graph, taken out as another tool might leave it out."""
+    model = onnx.load(export(run).path)
+    (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.op_type = "Identity"
+    del softmax.attribute[:]
+    onnx.save(model, tmp_path / "logits.onnx")
+    repository = Repository(tmp_path / "repository")
+    with pytest.raises(ExportError, match=r"logits.onnx: its outputs are not probabilities: .* with a softmax"):
+        publish_graph(tmp_path / "logits.onnx", repository, "digits")
+    assert not repository.path.exists()
 
 
 def test_the_served_model_predicts_what_the_run_predicts(run: Run, digits: Path, served: Served) -> None:

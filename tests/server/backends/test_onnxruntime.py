@@ -21,7 +21,7 @@ from tritonclient.grpc import (
 from tritonclient.utils import InferenceServerException
 
 from tamiz import ServerError
-from tamiz_server.config import format_config
+from tamiz_server.config_text import format_config
 
 TYPES = {
     "BOOL": np.bool_,
