@@ -215,9 +215,9 @@ class Client(BaseClient):
 
 def _carry_out(step: Step) -> Any:
     match step:
-        case Send(transport, request, timeout_s, on_sent):
+        case Send(transport, request, timeout_s, on_sent, on_ended):
             on_sent()
-            return transport.call(request, timeout_s)
+            return transport.call(request, timeout_s, on_ended)
         case Compute(function, args):
             return function(*args)
         case Wait(future):

@@ -19,7 +19,6 @@ from tamiz_train.networks import build_classifier
 from tamiz_train.onnx_export import export, write_graph
 from tamiz_train.recipe import ModelSettings
 from tamiz_train.run import Run
-from tamiz_train.weights import load_classifier
 
 pytestmark = pytest.mark.integration
 
@@ -70,16 +69,6 @@ def test_a_network_that_cannot_be_exported_is_an_export_error(run: Run, monkeypa
     with pytest.raises(ExportError, match="cannot be exported to ONNX"):
         export(run)
     assert not list(run.path.glob("*.onnx*"))
-
-
-def test_a_graph_cannot_be_checked_without_a_readable_validation_image(run: Run, tmp_path: Path) -> None:
-    from tamiz_train.data import Split
-
-    exported = export(run)
-    (tmp_path / "damaged.png").write_bytes(b"damaged")
-    split = Split("validation", [tmp_path / "damaged.png"], np.zeros(1, np.int64))
-    with pytest.raises(ExportError, match="no validation image could be read"):
-        module.compare(load_classifier(run), exported.path, run.spec, split)
 
 
 def test_the_graph_of_a_timm_model_computes_what_the_model_computes(tmp_path: Path) -> None:
