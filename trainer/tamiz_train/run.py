@@ -180,6 +180,19 @@ class Run:
         """Whether training completed."""
         return (self.path / "metrics.json").is_file()
 
+    @property
+    def finished_at(self) -> datetime:
+        """When training completed.
+
+        Raises:
+            RunError: the run is not complete.
+        """
+        path = self.path / "metrics.json"
+        try:
+            return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        except OSError as exc:
+            raise RunError(f"{path}: {os_reason(exc)}; the run is not complete") from exc
+
     @cached_property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
