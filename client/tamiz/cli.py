@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -10,8 +11,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from . import __version__
-from .console import ExitCode
+from .console import ExitCode, printable
 from .errors import MissingExtraError, TamizError, UsageError
+from .interruption import interrupted_by
 from .lazy_commands import LazyCommand, LazyGroup
 
 PROGRAM = "tamiz"
@@ -142,7 +144,9 @@ def main(arguments: Sequence[str] | None = None, *, commands: Sequence[LazyComma
         _complete(command)
     rest, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _run(command, rest)
+        # A job that a scheduler or a closed terminal ends cleans up as after Ctrl-C.
+        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            status = _run(command, rest)
     except typer.TyperException as exc:
         if debug:
             raise
@@ -216,7 +220,7 @@ def _run(command: Any, arguments: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

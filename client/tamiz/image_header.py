@@ -169,3 +169,6 @@ _FORMATS: tuple[tuple[bytes, int, str, Callable[[bytes], tuple[int, int]]], ...]
     (b"BM", 0, "BMP", _bmp),
 )
 FORMATS = tuple(dict.fromkeys(kind for _, _, kind, _ in _FORMATS))
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib"})
+"""Suffixes of image files of these formats, in lower case: what a search through a folder takes for an image."""

@@ -30,9 +30,6 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
 """A path, the bytes of an image file, or pixels: uint8 ``[height, width, 3]`` RGB or ``[height, width]`` grey."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Suffixes of image files, in lower case."""
-
 _REDUCED = {
     1: 0,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,15 @@ def add(first: int, second: int = 1) -> int:
 def echo(words: list[str]) -> None:
     '''Print the arguments.'''
     print(*words)
+
+def receive(number: int) -> None:
+    '''Receive a signal twice: the second one while the command cleans up.'''
+    import os
+    try:
+        os.kill(os.getpid(), number)
+    finally:
+        os.kill(os.getpid(), number)
+        print("cleaned up")
 """
 
 
@@ -53,6 +63,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[LazyComman
     return [
         LazyCommand("fail", "sample_commands:fail", extra="train,cpu", summary="Raise an error."),
         LazyCommand("echo", "sample_commands:echo", summary="Print the arguments."),
+        LazyCommand("receive", "sample_commands:receive", summary="Receive a signal."),
         LazyCommand("missing", "package_that_is_missing:command", extra="server", summary="Need an extra."),
         LazyGroup(name="numbers", help="Calculate.", rich_markup_mode=None, commands=[add]),
     ]
@@ -120,6 +131,23 @@ def test_a_usage_error_is_one_line_and_exit_code_2(arguments: list[str], message
     code, out, err = run(*arguments)
     assert (code, out, err.count("\n")) == (ExitCode.USAGE, "", 1)
     assert err.startswith(message)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_command_as_ctrl_c_does_and_does_not_interrupt_its_clean_up(
+    number: signal.Signals, run: Run
+) -> None:
+    handler = signal.getsignal(number)
+    assert run("receive", str(int(number))) == (130, "cleaned up\n", "error: interrupted\n")
+    assert signal.getsignal(number) is handler
+
+
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(run: Run) -> None:
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("receive", str(int(signal.SIGHUP))) == (0, "cleaned up\n", "")
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_the_return_value_of_a_command_is_the_exit_code(run: Run) -> None:

@@ -13,11 +13,9 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import timm.layers
 import torch
@@ -26,56 +24,13 @@ from torch import Tensor, nn
 
 from tamiz.errors import ExportError, first_line
 from tamiz.files import staged, write_whole
+from tamiz.preprocessing import Pixels
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec
 
 from .classifier import Classifier
-from .data import Split, load_data
-from .data.loader import create_loader
-from .graph import Graph
-from .metrics import predict_labels
+from .parity import Parity, compare, parity_images
 from .run import Run
 from .weights import load_classifier
-
-TOLERANCE = 1e-4
-"""Largest allowed difference of two probabilities; float32 sums in another order differ by less."""
-
-PARITY_IMAGES = 256
-"""Largest number of validation images on which the graph is compared with the network."""
-
-CHECK_IMAGES = 15
-"""Largest number of images on which an untrained network is compared with its graph: a batch of 1 and two of 7."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far an exported graph is from the trained network, on validation images.
-
-    Attributes:
-        images: number of compared images.
-        largest_difference: largest difference of two probabilities.
-        agreeing: number of images with the same predicted label; multilabel: with the same predicted labels.
-        tolerance: largest allowed difference of two probabilities.
-    """
-
-    images: int
-    largest_difference: float
-    agreeing: int
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the graph computes what the network computes."""
-        return self.largest_difference <= self.tolerance and self.agreeing == self.images
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of parity.json."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return (
-            f"the predicted labels agree on {self.agreeing} of {self.images} validation images; the largest difference "
-            f"of two probabilities is {self.largest_difference:.1e} (allowed: {self.tolerance:.0e})"
-        )
 
 
 @dataclass(frozen=True)
@@ -96,28 +51,27 @@ def export(run: Run) -> Exported:
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else; then no graph is written.
-        RecipeError: the images of the run cannot be found.
-        RunError: the weights cannot be loaded.
+        RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
     """
     classifier = load_classifier(run)
     path = run.path / "model.onnx"
     with staged(path) as part:
         write_graph(classifier, run.spec, part)
-        parity = compare(classifier, part, run.spec, _parity_images(run))
+        parity = compare(classifier, part, run.spec, parity_images(run))
         if not parity.holds:
             raise ExportError(f"{run.path}: the exported graph does not compute what the network computes: {parity}")
     write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
     return Exported(path, parity)
 
 
-def check_export(classifier: Classifier, spec: ModelSpec, images: Split) -> Parity:
+def check_export(classifier: Classifier, spec: ModelSpec, images: Pixels) -> Parity:
     """Export a network to a temporary file, to find out before training whether it can be published.
 
     Args:
         classifier: the network, which need not be trained; it is set to evaluation mode.
         spec: spec of the network.
-        images: the images to choose from for the comparison of the graph with the network.
+        images: the images on which the graph is compared with the network, uint8 ``[images, height, width, channels]``.
 
     Returns:
         the comparison. The predicted labels of an untrained network are close to ties, so they may differ.
@@ -128,7 +82,7 @@ def check_export(classifier: Classifier, spec: ModelSpec, images: Split) -> Pari
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         path = Path(folder) / "model.onnx"
         write_graph(classifier, spec, path)
-        parity = compare(classifier, path, spec, _choose(images, CHECK_IMAGES))
+        parity = compare(classifier, path, spec, images)
     if parity.largest_difference > parity.tolerance:
         raise ExportError(f"model: the exported graph does not compute what the network computes: {parity}")
     return parity
@@ -207,46 +161,3 @@ class _WithProbabilities(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classifier.probabilities(self.classifier(image))
-
-
-def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Split) -> Parity:
-    """Run the same images through a network and through a graph.
-
-    Args:
-        classifier: the network, in evaluation mode.
-        graph: path of the ONNX file.
-        spec: spec of both.
-        images: the images; the first one is a batch of one, the others are batches of 7, which shows a batch dimension
-            that became a constant.
-
-    Raises:
-        ExportError: no image can be read.
-    """
-    runtime = Graph(graph)
-    largest, agreeing, count = 0.0, 0, 0
-    for part, batch_size in ((slice(0, 1), 1), (slice(1, None), 7)):
-        split = Split(images.name, images.images[part], images.targets[part])
-        for pixels, *_ in create_loader(split, spec.preprocessing, batch_size=batch_size):
-            if not len(pixels):
-                continue
-            with torch.inference_mode():
-                expected = classifier.probabilities(classifier(pixels)).numpy()
-            actual = runtime.probabilities(pixels.numpy())
-            difference = np.abs(actual - expected).max()
-            # NaN counts as infinitely far.
-            largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
-            agreeing += sum(map(np.array_equal, predict_labels(actual, spec), predict_labels(expected, spec)))
-            count += len(pixels)
-    if count == 0:
-        raise ExportError("the exported graph cannot be checked: no validation image could be read")
-    return Parity(count, largest, agreeing, TOLERANCE)
-
-
-def _parity_images(run: Run) -> Split:
-    split = load_data(run.recipe.data, run.recipe.train.seed).validation
-    return _choose(split, PARITY_IMAGES)
-
-
-def _choose(split: Split, count: int) -> Split:
-    # Spread over the split, because images in folders are ordered by class.
-    return split.take(np.linspace(0, len(split) - 1, min(len(split), count)).astype(int))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 from ..client import Client
 from ..console import ExitCode, print_json
 from ..errors import UsageError
+from ..image_files import summarise
 from ..options import JsonOption, ModelOption, UrlOption
 from ..transports import DEFAULT_URL, Tls
 from .inputs import find_inputs
@@ -63,7 +65,8 @@ def classify(
             print(f"{out} is complete: nothing to resume; to write it again, omit --resume", file=sys.stderr)
             return ExitCode.SUCCESS
     job = Job(model, paths, top_k, in_flight, out, resume)
-    inputs = find_inputs(paths)
+    left_out = Counter[str]()
+    inputs = find_inputs(paths, left_out)
     headers = _parse_headers(header or ())
     tls = Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
     with Client(url, model=model, timeout_s=timeout_s, headers=headers, tls=tls) as client:
@@ -73,6 +76,7 @@ def classify(
             "model": model,
             "images": result.images,
             "errors": result.errors,
+            "left_out": left_out,
             "seconds": round(result.seconds, 3),
         }
         print_json(document if out else {**document, "results": result.records})
@@ -82,6 +86,8 @@ def classify(
         images = "1 image" if result.images == 1 else f"{result.images:,} images"
         summary = f"{images}, {result.errors:,} of them unreadable, {result.images_per_s:,.0f} images/s"
         print(f"{summary}; results in {out}" if out else summary)
+        if left_out:
+            print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if result.errors else ExitCode.SUCCESS
 
 

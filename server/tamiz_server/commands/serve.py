@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from tamiz.console import progress_line
+from tamiz.interruption import interrupted_by
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
 from tamiz.served_version import live_versions
 
@@ -35,9 +35,9 @@ def serve(
     """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C."""
     models = Repository(repository).models()
     triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
-    _interrupt_on_signals()
     try:
-        with triton:
+        # Ctrl-C too: Python's own handler would let a second one interrupt the shutdown of Triton.
+        with interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), triton:
             progress_line(
                 f"serving {', '.join(_describe(triton.repository, model) for model in models) or 'no models yet'}"
             )
@@ -48,23 +48,6 @@ def serve(
             triton.wait()
     except KeyboardInterrupt:
         progress_line("stopped")
-
-
-def _interrupt_on_signals() -> None:
-    """Have SIGTERM and SIGHUP end the command as Ctrl-C does."""
-    signals = [signal.SIGINT, signal.SIGTERM]
-    # A terminal that is closed sends SIGHUP, which nohup has ignored.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # A second signal must not interrupt the shutdown.
-        for ignored in signals:
-            signal.signal(ignored, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in signals:
-        signal.signal(number, interrupt)
 
 
 def _describe(repository: Repository, model: str) -> str:

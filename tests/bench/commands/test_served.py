@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import Served
+from conftest import TAMIZ, Served
+from leftovers import have_ended, leftovers
 
 from tamiz_server.repository import Repository
 
@@ -41,6 +44,23 @@ def test_the_command_can_start_a_server_itself(
     short = ["--seconds", 0.1, "--rounds", 1, "--in-flight", 1, "--out", tmp_path / "report"]
     done = tamiz("bench", "served", even_image(0), "--model", "grey", "--repository", repository, "--serve", *short)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_benchmark_that_is_terminated_leaves_nothing_behind(
+    served: Served, even_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    before = leftovers()
+    options = ["--model", "grey", "--repository", served.repository.path, "--serve", "--seconds", "60"]
+    command = [TAMIZ, "bench", "served", even_image(0), *options]
+    process = subprocess.Popen([*map(str, command)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not leftovers() - before:
+        time.sleep(0.01)
+    pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    process.terminate()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130, error
+    assert have_ended(pids)
+    assert not leftovers() - before
 
 
 def test_a_repository_that_the_server_does_not_serve_is_a_usage_error(

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import threading
@@ -41,6 +42,7 @@ def test_a_folder_is_classified_to_a_csv_file(
     assert [row[1] for row in rows[1:]] == [f"grey {index}" for index in range(10)]
     assert {row[3] for row in rows[1:]} == {"1"}
     assert "10 images, 0 of them unreadable" in done.stdout
+    assert done.stdout.endswith("\nleft out: .txt files (1)\n")
 
 
 def test_an_unreadable_image_becomes_an_error_row_and_the_job_continues(
@@ -80,6 +82,8 @@ def test_json_output_is_one_document_on_one_line(
     document = json.loads(done.stdout)
     assert document["results"][0]["label"] == "grey 3"
     assert done.stdout.count("\n") == 1
+    document = json.loads(tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--json").stdout)
+    assert document["left_out"] == {".txt files": 1}
 
 
 def test_without_an_output_file_a_table_is_printed(
@@ -201,6 +205,21 @@ def test_a_job_that_is_killed_repeatedly_ends_with_each_row_once(
             assert row["label"] == f"grey {number % 10}"
     assert not journal.exists()
     assert "2,000 images, 20 of them unreadable" in done.stdout
+
+
+def test_a_job_that_is_terminated_keeps_its_rows_and_explains_how_to_continue(
+    slow: Fleet, many: Path, tmp_path: Path
+) -> None:
+    command = [TAMIZ, "classify", many, "--model", MODEL, "--url", slow.url, "--out", tmp_path / "out.csv"]
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out.csv.journal"
+    while job.poll() is None and not (journal.exists() and journal.stat().st_size > 30_000):
+        time.sleep(0.01)
+    job.terminate()
+    _, error = job.communicate(timeout=10)
+    assert job.returncode == 130
+    assert re.search(r"[\d,]+ results are kept in .*; continue with --resume\n", error)
+    assert error.endswith("error: interrupted\n")
 
 
 def test_a_job_whose_server_stops_keeps_its_rows_and_explains_how_to_continue(

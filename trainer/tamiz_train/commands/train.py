@@ -51,10 +51,12 @@ def train(
 
         if check:
             from ..onnx_export import check_export
+            from ..parity import CHECK_IMAGES, choose_images
 
             setup = training.check(resolved)
             print(setup, flush=True)
-            parity = check_export(setup.classifier, setup.spec, setup.data.validation)
+            images = choose_images(setup.data.validation, setup.spec.preprocessing, CHECK_IMAGES)
+            parity = check_export(setup.classifier, setup.spec, images)
             print(f"the network can be exported, although it is not trained yet: {parity}")
             print("the recipe is valid; nothing was trained")
             return

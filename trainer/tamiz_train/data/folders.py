@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tamiz.errors import RecipeError
-from tamiz.preprocessing import SUFFIXES
+from tamiz.image_header import IMAGE_SUFFIXES
 
 from ..recipe.data import FolderData
 from .split import SPLITS, Source, Split, in_label_order
@@ -46,7 +46,7 @@ def _read(folder: Path, name: str, labels: tuple[str, ...], problems: list[str])
     images: list[Path] = []
     targets: list[int] = []
     for target, label in enumerate(labels):
-        paths = sorted(path for path in (folder / label).rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in (folder / label).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not paths and name == "train":
             problems.append(f"class folder {folder / label} contains no images")
         images += paths
