@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from datasets_on_disk import write_images
@@ -85,3 +86,18 @@ def test_a_graph_cannot_be_compared_without_images_and_another_graph_differs(
     parity = compare(classifier, graph, spec, np.zeros((9, 28, 28, 1), np.uint8))
     assert (parity.images, parity.holds) == (9, False)
     assert parity.largest_difference > 0.1
+
+
+def test_a_graph_that_onnx_runtime_cannot_run_is_an_export_error_of_one_line(tmp_path: Path) -> None:
+    spec = make_spec(["a", "b", "c"])
+    graph = write_grey_graph(tmp_path / "model.onnx", spec)
+    model = onnx.load(graph)
+    del model.graph.node[0]
+    onnx.save(model, graph)
+    images = np.zeros((3, *spec.preprocessing.shape), np.uint8)
+    with pytest.raises(
+        ExportError, match="ONNX Runtime cannot run the exported graph: .*'pixels' is not a graph inp"
+    ) as caught:
+        compare(build_classifier(ModelSettings(name="mlp"), spec), graph, spec, images)
+    assert str(tmp_path) not in str(caught.value)
+    assert "\n" not in str(caught.value)

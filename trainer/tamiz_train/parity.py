@@ -5,14 +5,16 @@ A run keeps these images, so that it can be exported and published on a machine 
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from tamiz.errors import ExportError, InvalidImageError, RecipeError, RunError
+from tamiz.errors import ExportError, InvalidImageError, RecipeError, RunError, first_line
 from tamiz.preprocessing import Pixels, prepare
 from tamiz.spec import ModelSpec, Preprocessing
 
@@ -27,6 +29,9 @@ TOLERANCE = 1e-4
 
 MAX_IMAGES = 256
 """Largest number of validation images on which the graph is compared with the network."""
+
+CHECK_IMAGES = 15
+"""Largest number of images on which an untrained network is compared with its graph: a batch of 1 and two of 7."""
 
 MAX_BYTES = 32 * 2**20
 """Largest size of these images, in bytes of pixels, of which a run keeps a copy: 222 images of 224×224."""
@@ -64,18 +69,19 @@ class Parity:
         )
 
 
-def choose_images(split: Split, preprocessing: Preprocessing) -> Pixels:
+def choose_images(split: Split, preprocessing: Preprocessing, most: int = MAX_IMAGES) -> Pixels:
     """Choose the images on which a graph is compared with its network, and prepare them.
 
     Args:
         split: the validation images. Those that cannot be read are left out.
         preprocessing: size and colour mode of the network's input.
+        most: the largest number of images.
 
     Returns:
-        uint8 ``[images, height, width, channels]``, at most `MAX_IMAGES` images and about `MAX_BYTES` bytes.
+        uint8 ``[images, height, width, channels]`` of about `MAX_BYTES` bytes at most.
     """
     # At least two, because one batch of one image and one of several are compared.
-    most = min(len(split), MAX_IMAGES, max(2, MAX_BYTES // int(np.prod(preprocessing.shape))))
+    most = min(len(split), most, max(2, MAX_BYTES // int(np.prod(preprocessing.shape))))
     prepared = []
     # Spread over the split, because images in folders are ordered by class.
     for index in np.linspace(0, len(split) - 1, most).astype(int).tolist():
@@ -120,19 +126,30 @@ def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Pixels
             7, which shows a batch dimension that became a constant.
 
     Raises:
-        ExportError: there are no images.
+        ExportError: there are no images; or ONNX Runtime cannot load or run the graph.
     """
     if not len(images):
         raise ExportError("the exported graph cannot be checked: no validation image could be read")
-    runtime = Graph(graph)
+    batches = [images[:1], *(images[start : start + 7] for start in range(1, len(images), 7))]
     largest, agreeing = 0.0, 0
-    for start in (0, *range(1, len(images), 7)):
-        pixels = images[start : start + 7] if start else images[:1]
+    for pixels, actual in zip(batches, _run_graph(graph, batches), strict=True):
         with torch.inference_mode():
             expected = classifier.probabilities(classifier(torch.from_numpy(pixels))).numpy()
-        actual = runtime.probabilities(pixels)
         difference = np.abs(actual - expected).max()
         # NaN counts as infinitely far.
         largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
         agreeing += sum(map(np.array_equal, predict_labels(actual, spec), predict_labels(expected, spec)))
     return Parity(len(images), largest, agreeing, TOLERANCE)
+
+
+def _run_graph(path: Path, batches: list[Pixels]) -> list[npt.NDArray[np.float32]]:
+    try:
+        graph = Graph(path)
+        return [graph.probabilities(pixels) for pixels in batches]
+    except Exception as exc:
+        # ONNX Runtime has an error class for each way in which a graph can be wrong.
+        reason = first_line(exc).rpartition(f"{path} failed:")[-1]
+        raise ExportError(
+            f"ONNX Runtime cannot run the exported graph: {textwrap.shorten(reason, 300)}; set model.name to another "
+            "network"
+        ) from exc

@@ -143,9 +143,6 @@ def check(recipe: Recipe) -> Setup:
     if augmentation is not None:
         _check_augmentation(augmentation, data.train, spec)
     _check_input_size(classifier, spec)
-    if settings.compile:
-        # Compiled in place, which leaves the names of the weights unchanged.
-        classifier.compile()
     return Setup(recipe, data, spec, classifier)
 
 
@@ -197,6 +194,9 @@ def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callabl
     if not processes.first:
         on_progress = _ignore
     on_progress(str(setup))
+    if setup.recipe.train.compile:
+        # Compiled in place, which leaves the names of the weights unchanged.
+        setup.classifier.compile()
     with Tracker.start(run, processes) as tracker:
         try:
             result = fit(
