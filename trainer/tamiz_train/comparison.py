@@ -5,24 +5,63 @@ Both models see the same images, so the statistics are those of paired data; see
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tamiz.errors import RunError
+from tamiz.files import staged
 
 from .evaluation import Evaluation
 from .labelled_images import LabelledImages
 from .metrics import Targets, predict_labels
+from .model_source import ModelSource
 from .paired_statistics import macro_f1, mcnemar, newcombe
 
 RESAMPLES = 2_000
 """Number of bootstrap samples of the interval of a multilabel comparison."""
+
+
+def compare(first: ModelSource, second: ModelSource, images: LabelledImages) -> Comparison:
+    """Evaluate two models on the same images, and compare them.
+
+    Args:
+        first: the first model.
+        second: the second model.
+        images: the images; leave out those that a model was fitted to, which would favour it.
+
+    Raises:
+        UsageError: neither model has the label of an image.
+        RunError: the models cannot be compared, or no image could be read.
+        ServerError: a server does not answer.
+    """
+    known = {*first.spec.labels, *second.spec.labels}
+    images.require_labels(known, "neither model has")
+    return Comparison(images, *(model.evaluate(images.to_split(model.spec)) for model in (first, second)))
+
+
+def write_differences(comparison: Comparison, path: Path) -> None:
+    """Write the images with different predictions to a CSV file.
+
+    The columns are ``path``, ``true``, ``first``, ``second`` and ``right``; see `Difference`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with (
+        staged(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("path", "true", "first", "second", "right"))
+        writer.writerows(astuple(difference) for difference in comparison.differences)
 
 
 @dataclass(frozen=True)

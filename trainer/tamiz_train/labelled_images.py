@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -53,11 +53,15 @@ class LabelledImages:
         """Number of images with each label."""
         return Counter(label for labels in self.labels for label in labels)
 
-    def take(self, chosen: Callable[[int], bool]) -> LabelledImages:
-        """The images at the indices for which a function is true."""
-        indices = [index for index in range(len(self)) if chosen(index)]
+    def take(self, indices: Iterable[int]) -> LabelledImages:
+        """The images at the given indices."""
+        indices = list(indices)
         images, labels = [self.images[index] for index in indices], [self.labels[index] for index in indices]
         return LabelledImages(self.name, images, labels, self.left_out)
+
+    def among(self, hashes: frozenset[bytes]) -> list[bool]:
+        """Whether the content of each image is among the given content hashes."""
+        return [content in hashes for content in content_hashes(self.images)]
 
     def to_split(self, spec: ModelSpec) -> Split:
         """The images as a split with the labels of a model.
@@ -81,19 +85,23 @@ class LabelledImages:
             raise UsageError(f"{self.name}: images with several labels or none cannot measure a multiclass model")
         return Split(self.name, images, np.array([place.get(label, -1) for (label,) in self.labels], np.int64))
 
-    def require_labels(self, spec: ModelSpec, model: str) -> None:
-        """Check that a model has the labels of all images.
+    def require_labels(self, known: Collection[str], who: str) -> None:
+        """Check that all labels of the images are known.
+
+        Args:
+            known: the known labels.
+            who: the beginning of the error message, such as ``runs/digits does not have``.
 
         Raises:
-            UsageError: it does not have a label.
+            UsageError: a label is not known.
         """
-        if unknown := sorted(self.label_counts().keys() - set(spec.labels)):
-            counts = self.label_counts()
+        counts = self.label_counts()
+        if unknown := sorted(counts.keys() - set(known)):
             named = ", ".join(f"{label} ({counts[label]:,} images)" for label in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise UsageError(
-                f"{self.name}: {model} does not have the labels {named}{more}{suggest(unknown[0], spec.labels)}; "
-                "rename these folders, or move them away"
+                f"{self.name}: {who} the labels {named}{more}{suggest(unknown[0], known)}; rename their folders, or "
+                "move them away"
             )
 
 
@@ -131,7 +139,7 @@ def read_labelled_folder(folder: Path) -> LabelledImages:
             labels.append((folders[first],))
     if not images:
         raise UsageError(
-            f"--images {folder}: no images in label folders; put the images of each label into {folder}/LABEL"
+            f"--images {folder}: no images in label folders; put the images of each label into a folder of its own"
         )
     return LabelledImages(folder.resolve().name, images, labels, left_out)
 

@@ -42,6 +42,11 @@ class ModelSource(ABC):
     def evaluate(self, split: Split) -> Evaluation:
         """Evaluate the model on a split that has its labels."""
 
+    @property
+    def fitted_images(self) -> frozenset[bytes] | None:
+        """Content hashes of the images that the model was fitted to; None if they are unknown."""
+        return None if self.run is None else self.run.fitted_images
+
 
 @contextmanager
 def open_source(name: str, repository: Path) -> Iterator[ModelSource]:
