@@ -12,6 +12,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tamiz.errors import RecipeError, RunError, TamizError, one_line
 
 
+class DivergedError(Exception):
+    """A loss is NaN or infinite, so training cannot go on; the message says which loss, and in which epoch."""
+
+
 @contextmanager
 def training_errors(run: Path) -> Iterator[None]:
     """Translate the errors of training, and silence warnings that do not concern the user.
