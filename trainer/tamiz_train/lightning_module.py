@@ -103,6 +103,9 @@ class ClassifierModule(L.LightningModule):
         """
         if not self._has_images(batch):
             return None
+        if batch.unreadable and len(batch.targets) == 1:
+            # Twice, because batch normalisation can fail on the only image that is left of a batch.
+            batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
         images, targets = self.mix(batch.images, batch.targets) if self.mix else (batch.images, batch.targets)
         loss: Tensor = self.loss(self.classifier(images), targets)
         if not loss.isfinite():
