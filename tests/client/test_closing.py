@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -137,3 +141,98 @@ def test_nothing_is_left_when_the_server_has_ended_the_calls_of_a_closed_client(
     until(lambda: client.endpoints[0].in_flight == 0)
     with served.client("grey") as other:
         assert other.classify(even(4)).index == 4
+
+
+INTERRUPTED = """
+from tamiz import Client
+client = Client(sys.argv[1], model="grey", timeout_s=60)
+outcomes = client.classify_many((even(index % 10) for index in range(100_000)), batch_size=1)
+next(outcomes)
+print("started", flush=True)
+list(outcomes)
+"""
+
+INTERRUPTED_BETWEEN = """
+import time
+from tamiz import Client
+client = Client(sys.argv[1], model="grey", timeout_s=60)
+outcomes = client.classify_many((even(index % 10) for index in range(100_000)), batch_size=1)
+next(outcomes)
+print("started", flush=True)
+time.sleep(60)
+"""
+
+INTERRUPTED_ASYNC = """
+import asyncio
+from tamiz import AsyncClient
+async def main():
+    client = AsyncClient(sys.argv[1], model="grey", timeout_s=60)
+    async for outcome in client.classify_many((even(index % 10) for index in range(100_000)), batch_size=1):
+        print("started", flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(INTERRUPTED, id="while it waits for outcomes"),
+        pytest.param(INTERRUPTED_BETWEEN, id="between outcomes"),
+        pytest.param(INTERRUPTED_ASYNC, id="of an async client"),
+    ],
+)
+def test_a_program_interrupted_during_classify_many_ends_within_a_second_although_the_server_is_stalled(
+    served: Served, scheme: str, code: str
+) -> None:
+    url = served.triton.url if scheme == "grpc" else f"http://127.0.0.1:{served.triton.ports.http}"
+    with program(code, url) as process:
+        assert process.stdout.readline() == "started\n"
+        with stalled(served.triton):
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, messages = process.communicate(timeout=30)
+            assert time.monotonic() - began < 1.5, "a second, and the end of the interpreter"
+    assert messages.splitlines()[-1] == "KeyboardInterrupt"
+    assert process.returncode == -signal.SIGINT
+
+
+TIMED_OUT = """
+from tamiz import Client, DeadlineError
+client = Client(sys.argv[1], model="grey", timeout_s=0.5)
+client.refresh()
+print("started", flush=True)
+sys.stdin.readline()
+try:
+    client.classify(even(1))
+except DeadlineError:
+    print("timed out", flush=True)
+"""
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_program_ends_at_once_although_the_server_has_not_ended_its_calls(served: Served, scheme: str) -> None:
+    url = served.triton.url if scheme == "grpc" else f"http://127.0.0.1:{served.triton.ports.http}"
+    with program(TIMED_OUT, url) as process:
+        assert process.stdout.readline() == "started\n"
+        with stalled(served.triton):
+            time.sleep(0.1)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "timed out\n"
+            began = time.monotonic()
+            _, messages = process.communicate(timeout=30)
+            assert time.monotonic() - began < 1.5
+    assert (process.returncode, messages) == (0, "")
+
+
+def program(code: str, url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys\nfrom graphs import even\n{code}", url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )

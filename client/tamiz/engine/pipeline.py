@@ -13,12 +13,14 @@ import os
 import queue
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
 from ..errors import UsageError
+from ..threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -135,7 +137,8 @@ def map_threads(
     """``map`` in threads; items are taken as they are needed.
 
     An error of the function is raised instead of its result. Then, and when the caller stops early, items that no
-    thread has begun are dropped, and the threads end after their current item; nothing waits for them.
+    thread has begun are dropped, and the threads end after their current item; nothing waits for them, not even the end
+    of the process.
 
     Args:
         function: applied to each item.
@@ -146,7 +149,7 @@ def map_threads(
     """
     waiting: deque[Future[R]] = deque()
     done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
-    pool = ThreadPoolExecutor(most, thread_name_prefix="tamiz")
+    threads = Threads(most)
 
     def first() -> R:
         if ordered:
@@ -157,7 +160,8 @@ def map_threads(
 
     try:
         for item in items:
-            future = pool.submit(function, item)
+            future: Future[R] = Future()
+            threads.run(partial(_fulfil, future, function, item))
             waiting.append(future)
             if not ordered:
                 future.add_done_callback(done.put)
@@ -166,7 +170,17 @@ def map_threads(
         while waiting:
             yield first()
     finally:
-        pool.shutdown(wait=not waiting, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        threads.close()
+
+
+def _fulfil(future: Future[R], function: Callable[[T], R], item: T) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(function(item))
+        except BaseException as exc:
+            future.set_exception(exc)
 
 
 async def map_tasks(

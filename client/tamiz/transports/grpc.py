@@ -21,6 +21,7 @@ from ..errors import (
     ServerError,
     UnavailableError,
 )
+from ..threads import Threads
 from .connection import LEFTOVER_S, Connection
 from .forks import fork_guard
 from .grpc_messages import InferMessage, decode, encode
@@ -28,7 +29,6 @@ from .headers import Headers, read_headers
 from .reply import Reply
 from .requests import Metadata, Request, ServerMetadata
 from .status import make_error
-from .threads import Threads
 from .tls import Tls
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024

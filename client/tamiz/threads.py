@@ -1,4 +1,4 @@
-"""Threads that make blocking calls for other threads, which can stop waiting for them."""
+"""Threads that the end of the process does not wait for: they make calls that may be stuck in a server for long."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ class Threads:
     """Calls functions in daemon threads; as many as functions run at a time, and each is used again.
 
     A `concurrent.futures.ThreadPoolExecutor` would wait for its threads when the process ends.
+
+    Args:
+        most: the largest number of threads; further functions wait for one. None does not limit them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self._functions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
+        self._most = most
+        self._started = 0
 
     def run(self, function: Callable[[], None]) -> None:
         """Call a function, which must not raise, in one of the threads."""
-        if not self._idle.acquire(blocking=False):
+        if not self._idle.acquire(blocking=False) and (self._most is None or self._started < self._most):
+            self._started += 1
             threading.Thread(target=self._work, name="tamiz-call", daemon=True).start()
         self._functions.put(function)
 
     def close(self) -> None:
-        """End each thread when its function returns; `run` must not be called any more."""
+        """End the threads when all functions have returned; `run` must not be called any more."""
         self._functions.put(None)
 
     def _work(self) -> None:
