@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tamiz.files import staged
 
@@ -69,7 +70,8 @@ def _rows(evaluation: Evaluation) -> Iterator[Sequence[object]]:
         )
 
 
-def _join(labels: Sequence[str], target: np.generic | np.ndarray) -> str:
-    if np.ndim(target) == 0:
-        return labels[int(target)]
-    return "|".join(labels[index] for index in np.flatnonzero(target))
+def _join(labels: Sequence[str], target: npt.ArrayLike) -> str:
+    chosen = np.asarray(target)
+    if chosen.ndim == 0:
+        return labels[int(chosen)]
+    return "|".join(labels[index] for index in np.flatnonzero(chosen))
