@@ -6,10 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tamiz import InvalidImageError, OutputError, Prediction, UsageError
 from tamiz.bulk.results import check_output, to_record, write_records
+from tamiz.path_text import text_to_path
 from tamiz.prediction import Scored
 
 TOP = (Scored("cat", 0.75), Scored("dog", 0.25))
@@ -54,6 +56,26 @@ def test_a_json_line_is_a_record(tmp_path: Path) -> None:
     record = to_record("größer.png", prediction())
     write_records(tmp_path / "out.jsonl", [record] * 2, top_k=2, multilabel=False)
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [record] * 2
+
+
+NAMES = [os.fsdecode(b"caf\xe9.png"), "café.png", "file:x.png", 'a,"b".png', "line\nbreak.png"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_text_for_a_path_from_which_the_path_comes_back(
+    suffix: str, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    write_records(out, [to_record(name, InvalidImageError("x")) for name in NAMES], top_k=1, multilabel=False)
+    if suffix == ".parquet":
+        texts = pq.read_table(out)["path"].to_pylist()
+    elif suffix == ".jsonl":
+        texts = [json.loads(line)["path"] for line in out.read_text().splitlines()]
+    else:
+        with out.open(newline="", encoding="utf-8") as file:
+            texts = [row["path"] for row in csv.DictReader(file)]
+    assert texts[:2] == ["file:caf%E9.png", "café.png"]
+    assert list(map(text_to_path, texts)) == NAMES
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
