@@ -92,7 +92,10 @@ def _table_row(record: Record) -> tuple[object, ...]:
     path = printable(record["path"])
     if record["error"] is not None:
         return path, Text(record["error"], style="red"), "", ""
-    scored = record.get("labels") or record.get("top") or [record]
+    # A multi-label model may predict no label, and the most probable one would be misread as predicted.
+    scored = record["labels"] if "labels" in record else record.get("top") or [record]
+    if not scored:
+        return path, Text("none", style="dim"), "", record["version"]
     labels = "\n".join(item["label"] for item in scored)
     scores = "\n".join(f"{item['score']:.4f}" for item in scored)
     return path, labels, scores, record["version"]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamiz import InvalidImageError, OutputError, Prediction, UsageError
-from tamiz.bulk.results import check_output, to_record, write_records
+from tamiz.bulk.results import check_output, print_records, to_record, write_records
 from tamiz.path_text import text_to_path
 from tamiz.prediction import Scored
 
@@ -41,6 +41,15 @@ def test_a_prediction_becomes_a_record_with_its_top_labels() -> None:
 def test_an_error_becomes_a_record_without_a_label() -> None:
     record = to_record("a.png", InvalidImageError("a.png: empty"))
     assert record == {"path": "a.png", "label": None, "score": None, "version": None, "error": "a.png: empty"}
+
+
+def test_the_table_shows_no_label_where_a_multilabel_model_predicts_none(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"path": "im.png", "label": "cat", "score": 0.2, "version": 3, "error": None}
+    print_records([{**record, "labels": [], "top": [{"label": "cat", "score": 0.2}, {"label": "dog", "score": 0.1}]}])
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "im.png" in line]
+    assert "none" in row
+    assert "cat" not in row
+    assert "0.2" not in row
 
 
 def test_a_csv_row_with_an_error_has_as_many_fields_as_the_header(tmp_path: Path) -> None:
