@@ -37,7 +37,7 @@ def test_four_epochs_reach_a_test_accuracy_of_70_percent(tiny_recipe: Callable[.
 
 def test_the_weights_of_the_best_epoch_are_kept(tiny_recipe: Callable[..., Recipe]) -> None:
     # The learning rate grows until it destroys the weights, so the last epoch is not the best.
-    options = ["train.schedule.name=ExponentialLR", "train.schedule.options={gamma: 300}", "train.epochs=3"]
+    options = ["train.schedule.name=ExponentialLR", "train.schedule.options={gamma: 50}", "train.epochs=3"]
     run = train(tiny_recipe(*options))
     accuracies = [epoch["validation_accuracy"] for epoch in run.metrics["epochs"]]
     best = max(accuracies)

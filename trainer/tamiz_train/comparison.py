@@ -55,10 +55,7 @@ def write_differences(comparison: Comparison, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with (
-        staged(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with staged(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "true", "first", "second", "right"))
         writer.writerows(astuple(difference) for difference in comparison.differences)

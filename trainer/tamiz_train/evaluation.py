@@ -17,6 +17,7 @@ import torch
 
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.path_text import path_to_text
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
@@ -87,9 +88,9 @@ class Evaluation:
         return replace(self, spec=spec)
 
     def name(self, index: int) -> str:
-        """Name of an image of the split: its path, or ``test[17]`` if the data set has no files."""
+        """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
         image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else str(image)
+        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
     @property
     def images(self) -> int:

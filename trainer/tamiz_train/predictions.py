@@ -28,15 +28,12 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
 
     Args:
         evaluation: the evaluation.
-        path: the file to write. A file name that is not UTF-8 is written with its own bytes.
+        path: the file to write; the paths in it have the form of `tamiz.path_text`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with (
-        staged(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with staged(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *(f"probability:{label}" for label in evaluation.spec.labels)])
         writer.writerows(_rows(evaluation))

@@ -175,7 +175,9 @@ def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) 
     """Apply the augmentation to the first image that can be read."""
     for image in split.images[:100]:
         with contextlib.suppress(InvalidImageError):
-            check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
+            check_augmentation(
+                augmentation, decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
+            )
             return
 
 

@@ -130,7 +130,7 @@ class _Images(Dataset[tuple[Any, Any, int]]):
             if self.augmentation is None:
                 # The function that clients call.
                 return prepare(image, self.preprocessing), target, index
-            pixels = decode(image, self.preprocessing.colour)
+            pixels = decode(image, self.preprocessing.colour, revision=self.preprocessing.revision)
         except InvalidImageError as exc:
             # Not raised, because an exception in a worker process would end the run.
             return str(exc), None, index
