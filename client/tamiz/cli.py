@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from . import __version__
-from .console import ExitCode
+from .console import ExitCode, printable
 from .errors import MissingExtraError, TamizError, UsageError
 from .interruption import interrupted_by
 from .lazy_commands import LazyCommand, LazyGroup
@@ -50,6 +50,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         "tamiz_train.commands.evaluate:evaluate",
         extra="train,cpu",
         summary="Evaluate a run or a served model.",
+    ),
+    LazyCommand(
+        "compare",
+        "tamiz_train.commands.compare:compare",
+        extra="train,cpu",
+        summary="Say which of two models is better on the same images.",
     ),
     LazyCommand(
         "explain",
@@ -220,7 +226,7 @@ def _run(command: Any, arguments: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

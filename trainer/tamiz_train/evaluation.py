@@ -6,7 +6,7 @@ is float32. A served model is evaluated with the same code.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import torch
 
 from tamiz import Client
-from tamiz.errors import InvalidImageError, RunError
+from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.path_text import path_to_text
+from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
 from .classifier import Classifier
@@ -26,6 +28,7 @@ from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
     ClassMetrics,
+    Probabilities,
     Targets,
     compute_calibration,
     compute_class_metrics,
@@ -38,6 +41,9 @@ from .run import Run
 
 BATCH_SIZE = 64
 
+MAX_MISTAKES = 1000
+"""Largest number of mistakes in a JSON document; predictions.csv has all of them."""
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -45,6 +51,7 @@ class Mistake:
 
     Attributes:
         index: index of the image in the split.
+        image: name of the image; see `Evaluation.name`.
         predicted: the predicted label; multilabel: of the labels predicted wrongly, the most confident one, with
             ``no`` before it when it was not predicted.
         true: the true label; multilabel: ``yes`` when the image has that label, otherwise ``no``.
@@ -52,6 +59,7 @@ class Mistake:
     """
 
     index: int
+    image: str
     predicted: str
     true: str
     confidence: float
@@ -66,7 +74,7 @@ class Evaluation:
         spec: spec of the model.
         probabilities: float32 ``[images, labels]``, of the images that could be read.
         indices: int64 ``[images]``, the index of each of these images in the split.
-        unreadable: one message for each image that could not be read.
+        unreadable: one message for each image that could not be read, in the order of the split.
     """
 
     split: Split
@@ -78,6 +86,11 @@ class Evaluation:
     def with_spec(self, spec: ModelSpec) -> Evaluation:
         """The same probabilities evaluated with the thresholds of another spec."""
         return replace(self, spec=spec)
+
+    def name(self, index: int) -> str:
+        """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
+        image = self.split.images[index]
+        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
     @property
     def images(self) -> int:
@@ -142,7 +155,7 @@ class Evaluation:
         return len(mine.keys() ^ others.keys()) + sum(not np.array_equal(mine[i], others[i]) for i in both)
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as ``tamiz evaluate --json`` prints them."""
+        """The metrics as ``tamiz evaluate --json`` prints them, with the most confident `MAX_MISTAKES` mistakes."""
         return {
             "split": self.split.name,
             "images": self.images,
@@ -151,6 +164,8 @@ class Evaluation:
             "classes": [asdict(figures) for figures in self.classes],
             "confusion_matrix": self.confusion_matrix.tolist(),
             "calibration": [asdict(bin) for bin in self.calibration],
+            "mistakes": len(self.mistakes),
+            "most_confident_mistakes": [asdict(mistake) for mistake in self.mistakes[:MAX_MISTAKES]],
         }
 
     def _multiclass_mistakes(self) -> list[Mistake]:
@@ -158,6 +173,7 @@ class Evaluation:
         return [
             Mistake(
                 index=int(self.indices[row]),
+                image=self.name(int(self.indices[row])),
                 predicted=labels[predicted[row]],
                 true=labels[int(self.targets[row])],
                 confidence=float(self.probabilities[row, predicted[row]]),
@@ -176,6 +192,7 @@ class Evaluation:
             mistakes.append(
                 Mistake(
                     index=int(self.indices[row]),
+                    image=self.name(int(self.indices[row])),
                     predicted=labels[worst] if positive else f"no {labels[worst]}",
                     true="no" if positive else "yes",
                     confidence=float(confidence[row, worst]),
@@ -192,11 +209,17 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         splits: names of the splits that will be evaluated.
 
     Raises:
-        RecipeError: the images cannot be found.
-        RunError: the labels differ from those of the run. Or images were added or removed, and one of the splits is
-            drawn at random from them: it would differ from the run's, and could contain images of its training.
+        RunError: the images cannot be found, or their labels differ from those of the run. Or images were added or
+            removed, and one of the splits is drawn at random from them: it would differ from the run's, and could
+            contain images of its training.
     """
-    data = load_data(run.recipe.data, run.recipe.train.seed)
+    try:
+        data = load_data(run.recipe.data, run.recipe.train.seed)
+    except RecipeError as exc:
+        raise RunError(
+            f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
+            "by --images FOLDER"
+        ) from exc
     if redrawn := run.changed_splits(data) & data.drawn & set(splits):
         raise RunError(
             f"{run.recipe.data.root} has other images than the run was trained on, and {' and '.join(sorted(redrawn))} "
@@ -215,17 +238,35 @@ def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_worke
         spec: spec of the network; its preprocessing is applied to the images.
         num_workers: number of processes that load images; 0 loads them in this process.
     """
+    device = next(classifier.buffers()).device
+    classifier.eval()
+
+    def compute(pixels: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
+
+    return evaluate_function(compute, split, spec, num_workers=num_workers)
+
+
+def evaluate_function(
+    compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec, *, num_workers: int = 0
+) -> Evaluation:
+    """Evaluate any model on a split.
+
+    Args:
+        compute: the model, from uint8 ``[batch, height, width, channels]`` to probabilities, float32
+            ``[batch, labels]``.
+        split: the images and their targets.
+        spec: spec of the model; its preprocessing is applied to the images.
+        num_workers: number of processes that load images; 0 loads them in this process.
+    """
     loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
-    device = next(classifier.buffers()).device
-    classifier.eval()
     for images, _, places, messages in loader:
         unreadable += messages
         if len(images):
-            with torch.inference_mode():
-                batch = classifier.probabilities(classifier(images.to(device)))
-            probabilities.append(batch.cpu().numpy())
+            probabilities.append(compute(images.numpy()))
             indices.append(places.numpy())
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,10 @@ from .model_input import model_input
 from .networks import build_classifier, check_name
 from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
+from .parity import choose_images
 from .phases import FitResult, fit
 from .recipe import Recipe
+from .resumption import change_recipe
 from .run import Run
 from .tracking import Tracker
 from .training_errors import training_errors
@@ -85,18 +87,22 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
         return _complete(run, setup, processes, on_progress)
 
 
-def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None) -> Run:
+def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, overrides: Sequence[str] = ()) -> Run:
     """Continue an interrupted run after its last completed epoch; the result is the same as without the interruption.
+
+    A run that diverged is continued with a lower learning rate.
 
     Args:
         run: the run, as `Run.find_unfinished` returns it. A finished run is returned unchanged.
         on_progress: called with one line of text at each step of the run.
+        overrides: ``key=value`` strings that change the recipe of the run, such as ``train.optimizer.lr=0.001``; the
+            keys are `tamiz_train.resumption.CHANGEABLE`.
 
     Returns:
         the finished run.
 
     Raises:
-        RecipeError: the images or the initial weights of the run are missing.
+        RecipeError: the images or the initial weights of the run are missing, or a key cannot be changed.
         RunError: the images or their labels have changed, or training failed.
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
@@ -105,6 +111,8 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None) -> 
         on_progress(f"{run.path} is finished; there is nothing to resume")
         return run
     with connect_processes() as processes:
+        if overrides:
+            run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
         if changed := run.changed_splits(setup.data):
             raise RunError(
@@ -145,9 +153,6 @@ def check(recipe: Recipe) -> Setup:
     if augmentation is not None:
         _check_augmentation(augmentation, data.train, spec)
     _check_input_size(classifier, spec)
-    if settings.compile:
-        # Compiled in place, which leaves the names of the weights unchanged.
-        classifier.compile()
     return Setup(recipe, data, spec, classifier)
 
 
@@ -173,7 +178,9 @@ def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) 
     """Apply the augmentation to the first image that can be read."""
     for image in split.images[:100]:
         with contextlib.suppress(InvalidImageError):
-            check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
+            check_augmentation(
+                augmentation, decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
+            )
             return
 
 
@@ -199,6 +206,9 @@ def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callabl
     if not processes.first:
         on_progress = _ignore
     on_progress(str(setup))
+    if setup.recipe.train.compile:
+        # Compiled in place, which leaves the names of the weights unchanged.
+        setup.classifier.compile()
     with Tracker.start(run, processes) as tracker:
         try:
             result = fit(
@@ -248,7 +258,8 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }
-    run.finish(classifier.network.state_dict(), spec, metrics)
+    parity_images = choose_images(data.validation, spec.preprocessing)
+    run.finish(classifier.network.state_dict(), spec, metrics, parity_images)
     tracker.finish(run, measured)
     if recipe.tracking.log_model and tracker.run_id is not None:
         tracker.log_model(export(run).path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +12,19 @@ import typer
 from ..client import Client
 from ..console import ExitCode, print_json
 from ..errors import UsageError
-from ..options import JsonOption, ModelOption, UrlOption
-from ..transports import DEFAULT_URL, Tls
+from ..image_files import summarise
+from ..options import (
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    ModelOption,
+    UrlOption,
+    make_tls,
+    parse_headers,
+)
+from ..transports import DEFAULT_URL
 from .inputs import find_inputs
 from .job import Job, run_job
 from .journal import journal_path
@@ -39,14 +50,10 @@ def classify(
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Number of requests in flight; default: adapts to the server.")
     ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(help="Header sent with every request, as name=value; repeatable.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) that signed the server's certificate.")
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Certificate of the client (PEM).")] = None,
-    certificate_key: Annotated[Path | None, typer.Option(help="Private key of --certificate (PEM).")] = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Classify images with a served model.
@@ -63,9 +70,9 @@ def classify(
             print(f"{out} is complete: nothing to resume; to write it again, omit --resume", file=sys.stderr)
             return ExitCode.SUCCESS
     job = Job(model, paths, top_k, in_flight, out, resume)
-    inputs = find_inputs(paths)
-    headers = _parse_headers(header or ())
-    tls = Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
+    left_out = Counter[str]()
+    inputs = find_inputs(paths, left_out)
+    headers, tls = parse_headers(header), make_tls(ca, certificate, certificate_key)
     with Client(url, model=model, timeout_s=timeout_s, headers=headers, tls=tls) as client:
         result = run_job(job, client, inputs)
     if as_json:
@@ -73,6 +80,7 @@ def classify(
             "model": model,
             "images": result.images,
             "errors": result.errors,
+            "left_out": left_out,
             "seconds": round(result.seconds, 3),
         }
         print_json(document if out else {**document, "results": result.records})
@@ -82,14 +90,6 @@ def classify(
         images = "1 image" if result.images == 1 else f"{result.images:,} images"
         summary = f"{images}, {result.errors:,} of them unreadable, {result.images_per_s:,.0f} images/s"
         print(f"{summary}; results in {out}" if out else summary)
+        if left_out:
+            print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if result.errors else ExitCode.SUCCESS
-
-
-def _parse_headers(texts: Sequence[str]) -> dict[str, str]:
-    headers = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise UsageError(f"--header {text}: write name=value")
-        headers[name] = value
-    return headers

@@ -7,6 +7,7 @@ one pattern, are held in memory, because they are sorted.
 from __future__ import annotations
 
 import csv
+import fnmatch
 import glob
 import itertools
 import lzma
@@ -14,12 +15,15 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InvalidImageError, UsageError, os_reason
-from ..image_header import IMAGE_SUFFIXES, MAX_FILE_BYTES
+from ..image_files import Found, summarise, walk, why_left_out
+from ..image_header import MAX_FILE_BYTES
+from ..path_text import text_to_path
 from ..preprocessing import ImageSource
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -38,23 +42,27 @@ class Input(NamedTuple):
     source: ImageSource | InvalidImageError
 
 
-def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Input]:
+def find_inputs(paths: Iterable[str | os.PathLike[str]], left_out: Counter[str] | None = None) -> Iterator[Input]:
     """Find the images that some paths stand for.
 
     Args:
-        paths: image files; folders, which are searched for image files; patterns (``scans/**/*.jpg``); tar files,
-            compressed or not, whose image members are read; lists: a ``.csv`` file with a column ``path``, or a
-            ``.txt`` file with one path on each line, relative to the folder of the list.
+        paths: image files; folders, which are searched for image files (see `tamiz.image_files.walk`); patterns
+            (``scans/**/*.jpg``); tar files, compressed or not, whose image members are read; lists: a ``.csv`` file
+            with a column ``path``, or a ``.txt`` file with one path on each line, relative to the folder of the list.
+        left_out: counts the files of folders, patterns and tar files that are left out, by reason, as far as the
+            inputs have been read.
 
     Raises:
         UsageError: a path does not exist, there are no images, or the first input is unreadable. It is raised by the
             call, before any input is yielded.
     """
     names = [os.fspath(path) for path in paths]
-    readers = [_reader(name) for name in names]
+    counts = Counter[str]() if left_out is None else left_out
+    readers = [_reader(name, counts) for name in names]
     inputs = (found for read in readers for found in read())
     if (first := next(inputs, None)) is None:
-        raise UsageError(f"no images in {', '.join(names)}; give image files, or folders that contain image files")
+        hint = summarise(counts) or "give image files, or folders that contain image files"
+        raise UsageError(f"no images in {', '.join(names)}; {hint}")
     if isinstance(first.source, InvalidImageError):
         raise UsageError(str(first.source))
     return itertools.chain([first], inputs)
@@ -66,7 +74,7 @@ def count_inputs(paths: Iterable[str | os.PathLike[str]]) -> int | None:
     return None if any(map(_is_tar, names)) else sum(1 for _ in find_inputs(names))
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find_images(paths: Iterable[str | os.PathLike[str]], left_out: Counter[str] | None = None) -> list[Path]:
     """Find the image files that some paths stand for, in the order of `find_inputs`.
 
     Raises:
@@ -76,67 +84,91 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for name in filter(_is_tar, names):
         raise UsageError(f"{name}: tar files are not supported here; unpack it first, or use `tamiz classify`")
     images = []
-    for name, source in find_inputs(names):
+    for name, source in find_inputs(names, left_out):
         if isinstance(source, InvalidImageError):
             raise UsageError(str(source))
         images.append(Path(name))
     return images
 
 
-def _reader(path: str) -> Callable[[], Iterator[Input]]:
+def _reader(path: str, left_out: Counter[str]) -> Callable[[], Iterator[Input]]:
     """The function that reads the inputs of one path."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as exc:
         if not glob.has_magic(path):
             raise UsageError(f"{path}: no such file or folder") from exc
-        if next(glob.iglob(path, recursive=True), None) is None:
-            raise UsageError(f"{path}: no file matches this pattern") from exc
-        return lambda: _matches(path)
+        ignored = Counter[str]()
+        if next(_matches(path, ignored), None) is None:
+            hint = f"; {summarise(ignored)}" if ignored else ""
+            raise UsageError(f"{path}: no image matches this pattern{hint}") from exc
+        return lambda: _matches(path, left_out)
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: {os_reason(exc)}") from exc
     if stat.S_ISDIR(mode):
-        return lambda: _folder_images(path)
+        return lambda: _folder_images(path, left_out)
     if _is_tar(path):
-        return lambda: _tar_images(path)
+        return lambda: _tar_images(path, left_out)
     if path.lower().endswith((".csv", ".txt")):
         return lambda: _listed_images(path)
     return lambda: iter([Input(path, path)])
 
 
-def _matches(pattern: str) -> Iterator[Input]:
-    """The image files that match a pattern, sorted by path."""
-    for name in sorted(glob.iglob(pattern, recursive=True)):
-        if _is_image(name):
-            yield Input(name, name)
-
-
-def _folder_images(folder: str, parents: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Input]:
-    """All image files below a folder, those of each folder sorted by name."""
-    try:
-        status = os.stat(folder)
-        if (identity := (status.st_dev, status.st_ino)) in parents:
-            # A symbolic link to a folder that contains it.
-            return
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-    except OSError as exc:
-        yield _unreadable(folder, os_reason(exc))
+def _matches(pattern: str, left_out: Counter[str]) -> Iterator[Input]:
+    """The images that match a pattern, and those of the folders that match it; ``**`` is any number of folders."""
+    parts = pattern.split("/")
+    if "**" not in parts:
+        for name in sorted(glob.iglob(pattern)):
+            if os.path.isdir(name):
+                yield from _folder_images(name, left_out)
+            elif reason := why_left_out(os.path.basename(name)):
+                left_out[reason] += 1
+            else:
+                yield Input(name, name)
         return
-    for entry in ordered:
-        if _is_folder(entry):
-            yield from _folder_images(entry.path, parents | {identity})
-        elif _is_image(entry.name):
-            yield Input(entry.path, entry.path)
+    # Not by glob, which would follow a link to a folder that contains it again and again.
+    start = parts.index("**")
+    before = "".join(f"{part}/" for part in parts[:start])
+    for folder in sorted(glob.iglob(before)) if before else [""]:
+        for found in walk(folder or os.curdir):
+            path = found.path if folder else found.path.removeprefix("./")
+            if found.error or _fits(path[len(folder) :].split("/"), parts[start:]):
+                yield from _to_inputs(found._replace(path=path), left_out)
 
 
-def _tar_images(path: str) -> Iterator[Input]:
+def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path match the parts of a pattern."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_fits(path[start:], pattern[1:]) for start in range(len(path) + 1))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _fits(path[1:], pattern[1:])
+
+
+def _folder_images(folder: str, left_out: Counter[str]) -> Iterator[Input]:
+    """All image files below a folder."""
+    for found in walk(folder):
+        yield from _to_inputs(found, left_out)
+
+
+def _to_inputs(found: Found, left_out: Counter[str]) -> Iterator[Input]:
+    if found.left_out:
+        left_out[found.left_out] += 1
+    else:
+        yield _unreadable(found.path, found.error) if found.error else Input(found.path, found.path)
+
+
+def _tar_images(path: str, left_out: Counter[str]) -> Iterator[Input]:
     """The image members of a tar file, in the order of the file."""
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
-                file = archive.extractfile(member) if member.isfile() and _is_image(member.name) else None
-                if file is not None:
+                reason = why_left_out(member.name) or ("" if member.isfile() else "links and devices in tar files")
+                file = None if reason else archive.extractfile(member)
+                if file is None:
+                    # A folder is no file that is missing from the results.
+                    left_out.update([reason] * (not member.isdir()))
+                else:
                     # One byte over the limit, so that the decoder rejects a larger member as too large.
                     yield Input(f"{path}/{member.name}", file.read(MAX_FILE_BYTES + 1))
                 # tarfile keeps a record of every member that it has read, which grows without bound.
@@ -160,7 +192,7 @@ def _listed_images(path: str) -> Iterator[Input]:
                     return
                 names = (row["path"] or "" for row in rows)
             for name in filter(None, names):
-                image = os.path.join(folder, name)
+                image = os.path.join(folder, text_to_path(name))
                 yield Input(image, image)
     except OSError as exc:
         yield _unreadable(path, os_reason(exc))
@@ -174,15 +206,3 @@ def _unreadable(path: str, reason: str) -> Input:
 
 def _is_tar(path: str) -> bool:
     return path.lower().endswith(_TAR_SUFFIXES)
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        # A symbolic link to itself is neither a folder nor a readable image.
-        return False

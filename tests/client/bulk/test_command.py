@@ -42,6 +42,7 @@ def test_a_folder_is_classified_to_a_csv_file(
     assert [row[1] for row in rows[1:]] == [f"grey {index}" for index in range(10)]
     assert {row[3] for row in rows[1:]} == {"1"}
     assert "10 images, 0 of them unreadable" in done.stdout
+    assert done.stdout.endswith("\nleft out: .txt files (1)\n")
 
 
 def test_an_unreadable_image_becomes_an_error_row_and_the_job_continues(
@@ -70,7 +71,7 @@ def test_a_file_name_may_contain_markup_or_not_be_utf_8(
     for out in (folder / "out.csv", folder / "out.jsonl"):
         assert tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out).returncode == 0
         assert out.is_file()
-    assert b"\xff.png" in (folder / "out.csv").read_bytes()
+    assert "/%FF.png" in (folder / "out.csv").read_text(encoding="utf-8")
 
 
 def test_json_output_is_one_document_on_one_line(
@@ -81,6 +82,8 @@ def test_json_output_is_one_document_on_one_line(
     document = json.loads(done.stdout)
     assert document["results"][0]["label"] == "grey 3"
     assert done.stdout.count("\n") == 1
+    document = json.loads(tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--json").stdout)
+    assert document["left_out"] == {".txt files": 1}
 
 
 def test_without_an_output_file_a_table_is_printed(

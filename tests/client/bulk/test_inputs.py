@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,24 @@ def test_a_named_file_is_an_input_whatever_its_suffix(folder: Path) -> None:
     assert names(folder / "notes.md") == [str(folder / "notes.md")]
 
 
-def test_a_link_to_a_parent_folder_is_not_followed(folder: Path) -> None:
-    (folder / "deep" / "again").symlink_to(folder)
-    assert len(names(folder)) == 4
-
-
-def test_a_link_to_itself_is_ignored(folder: Path) -> None:
-    (folder / "loop").symlink_to(folder / "loop")
-    assert len(names(folder)) == 4
+def test_files_that_are_left_out_are_counted_by_reason(folder: Path, tmp_path: Path) -> None:
+    for name in ("._a.JPG", "__MACOSX/b.png", "deep/.ipynb_checkpoints/c.webp"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    counts = {".md files": 1, "hidden files and folders": 2, "folders of operating systems": 1}
+    left_out = Counter[str]()
+    assert len(list(find_inputs([folder], left_out))) == 4
+    assert left_out == counts
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(folder, "./images")
+        (tmp_path / "link.png").symlink_to("a.png")
+        archive.add(tmp_path / "link.png", "link.png")
+    left_out = Counter[str]()
+    assert len(list(find_inputs([tmp_path / "all.tar"], left_out))) == 4
+    assert left_out == counts | {"links and devices in tar files": 1}
+    left_out = Counter[str]()
+    assert len(list(find_inputs([f"{folder}/*.[mp]*"], left_out))) == 1
+    assert left_out == {".md files": 1}
 
 
 def test_the_members_of_a_tar_file_are_not_kept_in_memory(tmp_path: Path) -> None:
@@ -67,9 +78,27 @@ def test_the_members_of_a_tar_file_are_not_kept_in_memory(tmp_path: Path) -> Non
 
 def test_a_pattern_yields_the_image_files_that_match_it(folder: Path) -> None:
     assert names(f"{folder}/*.png") == [str(folder / "b.png")]
-    assert len(names(f"{folder}/**/*")) == 4
+    assert names(f"{folder}/**/*") == names(f"{folder}/**") == names(folder)
+    assert names(f"{folder}/**/er/**/*.webp") == [f"{folder}/deep/er/c.webp"]
+    assert names(f"{folder}/de*/**/*.webp") == [f"{folder}/deep/er/c.webp"]
     (folder / "[x].png").write_bytes(b"")
     assert names(folder / "[x].png") == [str(folder / "[x].png")], "the name of an existing file is not a pattern"
+
+
+def test_a_pattern_yields_the_images_of_the_folders_that_match_it(folder: Path) -> None:
+    assert names(f"{folder}/d*") == [f"{folder}/deep/d.tiff", f"{folder}/deep/er/c.webp"]
+
+
+def test_a_pattern_is_relative_to_the_working_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert names("**/*.webp") == ["deep/er/c.webp"]
+    assert names("*.png") == ["b.png"]
+
+
+def test_a_pattern_does_not_follow_a_link_to_a_folder_that_contains_it(folder: Path) -> None:
+    for number in range(10):
+        (folder / "deep" / f"again{number}").symlink_to(folder)
+    assert names(f"{folder}/**/*.tiff") == [f"{folder}/deep/d.tiff"]
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.xz"])
@@ -93,6 +122,7 @@ def test_a_tar_file_yields_the_bytes_of_its_images(folder: Path, suffix: str, tm
         ("list.csv", "label,path\nx,a.JPG\ny,deep/d.tiff\n"),
         ("list.csv", "\ufeffpath\r\na.JPG\r\ndeep/d.tiff\r\n"),
         ("list.txt", "a.JPG\n\ndeep/d.tiff"),
+        ("list.csv", "path\na.JPG\nfile:deep%2Fd.tiff\n"),
     ],
 )
 def test_the_paths_of_a_list_are_relative_to_its_folder(folder: Path, name: str, text: str) -> None:
@@ -104,7 +134,8 @@ def test_the_paths_of_a_list_are_relative_to_its_folder(folder: Path, name: str,
     ("make", "reason"),
     [
         pytest.param(lambda folder: folder / "none", "no such file or folder", id="missing"),
-        pytest.param(lambda folder: f"{folder}/*.gif", "no file matches this pattern", id="pattern"),
+        pytest.param(lambda folder: f"{folder}/*.gif", "no image matches this pattern", id="pattern"),
+        pytest.param(lambda folder: f"{folder}/*.md", r"matches this pattern; left out: .md files \(1\)", id="other"),
         pytest.param(lambda folder: "a\0b", "null byte", id="null byte"),
         pytest.param(lambda folder: _write(folder / "a.tar", b"not a tar"), "unreadable tar file", id="tar"),
         pytest.param(lambda folder: _write(folder / "a.csv", b"file,label\na,b\n"), "no column 'path'", id="csv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from tamiz.bulk.inputs import find_images
 from tamiz.console import ExitCode, print_json, printable
 from tamiz.errors import InvalidImageError
+from tamiz.image_files import summarise
 from tamiz.options import ImagesArgument, JsonOption
 
 from ..run import Run
@@ -31,7 +33,8 @@ def explain(
 ) -> int:
     """Show where in images the network of a run sees a label: a Grad-CAM heat map over each image."""
     found = Run.find(run)
-    paths = find_images(images)
+    left_out = Counter[str]()
+    paths = find_images(images, left_out)
     from ..explanation import explain as explain_images
 
     records = []
@@ -46,7 +49,10 @@ def explain(
             print(printable(line), flush=True)
     errors = sum(record["error"] is not None for record in records)
     if as_json:
-        print_json({"run": str(found.path), "images": len(paths), "errors": errors, "results": records})
+        counts = {"images": len(paths), "errors": errors, "left_out": left_out}
+        print_json({"run": str(found.path), **counts, "results": records})
+    elif left_out:
+        print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.SUCCESS
 
 

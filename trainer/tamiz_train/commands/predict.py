@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from tamiz.bulk.results import check_output, print_records, to_record, write_rec
 from tamiz.console import ExitCode, print_json
 from tamiz.errors import InvalidImageError
 from tamiz.files import write_whole
+from tamiz.image_files import summarise
 from tamiz.options import ImagesArgument, JsonOption
 
 from ..run import Run
@@ -39,7 +41,8 @@ def predict(
 ) -> int:
     """Classify images with the weights of a run, without a server."""
     found = Run.find(run)
-    paths = find_images(images)
+    left_out = Counter[str]()
+    paths = find_images(images, left_out)
     if out:
         check_output(out)
     from ..inference import predict as predict_images
@@ -54,12 +57,19 @@ def predict(
     if out:
         write_records(out, records, top_k=top_k, multilabel=multilabel)
     if as_json:
-        document: dict[str, Any] = {"run": str(found.path), "images": len(paths), "errors": errors}
+        document: dict[str, Any] = {
+            "run": str(found.path),
+            "images": len(paths),
+            "errors": errors,
+            "left_out": left_out,
+        }
         print_json(document if out else document | {"results": records})
     elif out:
         print(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
         print_records(records)
+    if left_out and not as_json:
+        print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if errors else ExitCode.SUCCESS
 
 

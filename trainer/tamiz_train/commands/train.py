@@ -26,7 +26,11 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run from its last completed epoch.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check the recipe, its data and its network; train nothing.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Check the recipe, its data and its network, and export the untrained network; train nothing.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,19 +38,26 @@ def train(
     if (recipe is None) == (resume is None):
         raise UsageError("give either a recipe to train, or --resume RUN to resume a run")
     if resume is not None:
-        if overrides or check:
-            raise UsageError("--resume uses the recipe that is saved in the run; leave out --set and --check")
+        if check:
+            raise UsageError("--resume continues a run whose recipe was checked when it started; leave out --check")
         unfinished = Run.find_unfinished(resume)
         from .. import training
 
-        run = training.resume(unfinished, progress_line)
+        run = training.resume(unfinished, progress_line, overrides=overrides or [])
     else:
         assert recipe is not None
         resolved = load_recipe(recipe, overrides or [], os.environ)
         from .. import training
 
         if check:
-            print(training.check(resolved))
+            from ..onnx_export import check_export
+            from ..parity import CHECK_IMAGES, choose_images
+
+            setup = training.check(resolved)
+            print(setup, flush=True)
+            images = choose_images(setup.data.validation, setup.spec.preprocessing, CHECK_IMAGES)
+            parity = check_export(setup.classifier, setup.spec, images)
+            print(f"the network can be exported, although it is not trained yet: {parity}")
             print("the recipe is valid; nothing was trained")
             return
         run = training.train(resolved, progress_line)
