@@ -65,7 +65,7 @@ linkcheck: $(STAMP)  ## Check the documentation's links to other sites; needs a 
 hooks: $(STAMP)  ## Have git run ruff before each commit
 	$(BIN)/pre-commit install
 
-soak: $(STAMP)  ## Long proofs under load: versions switched while clients run
+soak: $(STAMP)  ## Long proofs under load: versions switched, servers killed, calls cancelled
 	$(BIN)/pytest -m soak --timeout 3600
 
 acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minutes on 2 cores)

@@ -17,7 +17,6 @@ from .engine.classification import Outcome
 from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
 from .prediction import Prediction
 from .preprocessing import ImageSource
-from .transports import CallFuture
 
 T = TypeVar("T")
 
@@ -106,14 +105,16 @@ class AsyncClient(BaseClient):
             position, images = batch
             return await self._run(self._engine.classification.classify_batch(images, top_k, limits, position))
 
+        source = pipeline.Source(images)
         # Closed together with this generator: requests must not outlive a caller who stops early.
         async with (
-            aclosing(pipeline.batched_async(images, batch_size or self.max_batch_size)) as batches,
+            aclosing(pipeline.batched_async(source, batch_size or self.max_batch_size)) as batches,
             aclosing(pipeline.map_tasks(classify_batch, batches, limits.ahead, ordered=ordered)) as results,
         ):
             async for batch in results:
                 for outcome in pipeline.raise_or_return(batch, on_error):
                     yield outcome
+        source.check()
 
     async def _run(self, flow: Flow[T]) -> T:
         """Carry out the steps of a flow one after another, and return what it returns."""
@@ -134,9 +135,14 @@ class AsyncClient(BaseClient):
 
     async def _carry_out(self, step: Step) -> Any:
         match step:
-            case Send(transport, request, timeout_s, on_sent):
+            case Send(transport, request, timeout_s, on_sent, on_ended):
                 on_sent()
-                return await _reply(transport.begin(request, timeout_s))
+                reply = transport.begin(request, timeout_s, on_ended)
+                timer = asyncio.get_running_loop().call_later(timeout_s, reply.expire)
+                try:
+                    return await asyncio.wrap_future(reply)
+                finally:
+                    timer.cancel()
             case Compute(function, args):
                 return await self._compute(function, *args)
             case Wait(future):
@@ -164,26 +170,3 @@ class AsyncClient(BaseClient):
             if task is not None and not task.cancelling():
                 self._engine.check_open()
             raise
-
-
-async def _reply(call: CallFuture[T]) -> T:
-    """Await a request in flight; when the awaiting task is cancelled, so is the request."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def end() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def wake(_: Any) -> None:
-        # The loop may be closed by the time that a request ends which nobody waits for any more.
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(end)
-
-    call.add_done_callback(wake)
-    try:
-        await ended
-    except asyncio.CancelledError:
-        call.cancel()
-        raise
-    return call.result()

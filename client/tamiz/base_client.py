@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 from .engine.connections import EndpointState
 from .engine.engine import Engine
@@ -33,6 +33,12 @@ class BaseClient:
         on_event: OnEvent | None = None,
     ) -> None:
         self._engine = Engine(Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event))
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"a {type(self).__name__} cannot be pickled or copied: its connections and threads belong to this process; "
+            "create one in each process"
+        )
 
     @property
     def url(self) -> str:

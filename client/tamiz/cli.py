@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from . import __version__
-from .console import ExitCode
+from .console import ExitCode, printable
 from .errors import MissingExtraError, TamizError, UsageError
 from .interruption import interrupted_by
 from .lazy_commands import LazyCommand, LazyGroup
@@ -220,7 +220,7 @@ def _run(command: Any, arguments: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -142,6 +142,7 @@ class Client(BaseClient):
             SpecError: the model has no spec that this client understands.
             UsageError: an argument is wrong.
             ClosedError: the client is closed.
+            Exception: one that ``images`` raises, after the outcomes of the images before it.
         """
         pipeline.check(images, in_flight, batch_size, on_error, top_k)
         return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
@@ -181,11 +182,13 @@ class Client(BaseClient):
             position, images = batch
             return self._run(self._engine.classification.classify_batch(images, top_k, limits, position), stopped)
 
-        batches = pipeline.batched(images, batch_size or self.max_batch_size)
+        source = pipeline.Source(images)
+        batches = pipeline.batched(source, batch_size or self.max_batch_size)
         threads = max(_MAX_THREADS, in_flight or 0)
         try:
             for batch in pipeline.map_threads(classify_batch, batches, limits.ahead, most=threads, ordered=ordered):
                 yield from pipeline.raise_or_return(batch, on_error)
+            source.check()
         finally:
             # Batches that still wait for a slot must not be sent any more.
             stopped.set()
@@ -212,9 +215,9 @@ class Client(BaseClient):
 
 def _carry_out(step: Step) -> Any:
     match step:
-        case Send(transport, request, timeout_s, on_sent):
+        case Send(transport, request, timeout_s, on_sent, on_ended):
             on_sent()
-            return transport.call(request, timeout_s)
+            return transport.call(request, timeout_s, on_ended)
         case Compute(function, args):
             return function(*args)
         case Wait(future):

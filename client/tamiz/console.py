@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +15,9 @@ from rich.text import Text
 
 _WIDTH_WITHOUT_TERMINAL = 160
 """Width in characters of output that goes to a file or a pipe, which have no width."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class ExitCode(enum.IntEnum):
@@ -48,12 +51,12 @@ def print_table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
 
     Args:
         headers: titles of the columns.
-        rows: cells of each row. Square brackets are printed as they are, since cells are not rich markup; a cell that
-            is a `rich.text.Text` keeps its style.
+        rows: cells of each row. Square brackets are printed as they are, since cells are not rich markup, and control
+            characters are escaped; a cell that is a `rich.text.Text` keeps its style.
     """
     table = Table(*headers)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     make_console().print(table)
 
 
@@ -64,9 +67,14 @@ def print_json(document: Any) -> None:
 
 def progress_line(line: str) -> None:
     """Print a line about the progress of the work and flush it."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def printable(text: str) -> str:
-    """Replace the bytes of a file name that are not UTF-8, so that the text can be printed."""
-    return os.fsencode(text).decode(errors="replace")
+    """Make a text printable, such as a label or a file name: nothing in it can change the terminal.
+
+    Bytes of a file name that are not UTF-8 become U+FFFD. Control characters except line ends, and the characters that
+    change the direction of text, are escaped as in Python.
+    """
+    legible = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), legible)

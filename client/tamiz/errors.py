@@ -33,10 +33,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TamizError(Exception):
-    """Base of every error that Tamiz raises on purpose."""
+    """Base of every error that Tamiz raises on purpose. Each survives pickling, with its attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the message alone, which fails for a class with other arguments; and an
+        # error that cannot be unpickled makes a multiprocessing.Pool wait for ever.
+        return _restore, (type(self), self.args, vars(self))
 
 
 class UsageError(TamizError):
@@ -145,8 +151,12 @@ class MissingExtraError(TamizError):
         self.extra = extra
         self.missing = missing
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
-        return MissingExtraError, (self.extra, self.missing)
+
+def _restore(kind: type[TamizError], args: tuple[Any, ...], attributes: dict[str, Any]) -> TamizError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -36,19 +36,22 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
     """Read the live version and its spec from a model configuration; of several live versions, the newest.
 
     Raises:
-        SpecError: the model was not published by Tamiz, or its spec is malformed, too new, or does not fit the input.
+        SpecError: the model was not published by Tamiz, or an operator edited its version policy; or its spec is
+            malformed, too new, or does not fit the input.
     """
     live = live_versions(config)
+    published = any(key.startswith("tamiz.") for key in config.parameters)
+    remedy = "make a version live with `tamiz promote`" if published else "publish the model with `tamiz publish`"
     if not live:
+        policy = config.version_policy.WhichOneof("policy_choice") or "default"
         raise SpecError(
-            f"model {config.name}: its configuration names no live version; publish the model with `tamiz publish`"
+            f"model {config.name}: its configuration names no live version (version_policy: {policy}); {remedy}"
         )
     version = live[-1]
     key = f"{SPEC_PARAMETER}{version}"
     if key not in config.parameters:
         raise SpecError(
-            f"model {config.name}: no spec for version {version} in its configuration (parameter {key}); "
-            "publish the model with `tamiz publish`"
+            f"model {config.name}: no spec for version {version} in its configuration (parameter {key}); {remedy}"
         )
     spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in config.input}

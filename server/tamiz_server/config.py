@@ -7,7 +7,7 @@ versions: the live version, the specs, the shapes and the warm-up. Everything th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,10 @@ LAST_VERSION = "tamiz.last_version"
 
 PROMOTIONS = "tamiz.promotions"
 """Config parameter with the versions in the order in which they went live, separated by spaces; for rollback."""
+
+_THREADS = "intra_op_thread_count"
+_MICRO_BATCH_SIZE = "micro_batch_size"
+_WARMUP_NAME = "batch of {}"
 
 Count = Annotated[int, Field(ge=1)]
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
@@ -62,20 +66,53 @@ class ServingSettings(BaseModel):
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
     """Create the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
-    config = ModelConfig(name=model, backend="onnxruntime", max_batch_size=settings.max_batch_size)
-    # Triton chooses the kind of device (KIND_AUTO): a GPU if the machine has one.
-    config.instance_group.add(count=settings.instances)
+    config = ModelConfig(name=model, backend="onnxruntime")
+    write_settings(config, settings)
+    return config
+
+
+def write_settings(config: ModelConfig, settings: ServingSettings) -> None:
+    """Write serving settings into a configuration, which is changed in place; all other fields stay.
+
+    Of several instance groups, one remains if their sum differs from ``settings.instances``.
+    """
+    config.max_batch_size = settings.max_batch_size
+    if read_settings(config)["instances"] != settings.instances or not config.instance_group:
+        del config.instance_group[1:]
+        # Triton chooses the kind of device (KIND_AUTO): a GPU if the machine has one.
+        group = config.instance_group[0] if config.instance_group else config.instance_group.add()
+        group.count = settings.instances
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = settings.max_queue_delay_us
     queue = batching.default_queue_policy
     queue.max_queue_size = settings.max_queue_size
     queue.default_timeout_microseconds = settings.queue_timeout_ms * 1000
     queue.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
-    if settings.threads:
-        config.parameters["intra_op_thread_count"].string_value = str(settings.threads)
-    if settings.micro_batch_size:
-        config.parameters["micro_batch_size"].string_value = str(settings.micro_batch_size)
-    return config
+    for name, value in ((_THREADS, settings.threads), (_MICRO_BATCH_SIZE, settings.micro_batch_size)):
+        if value:
+            config.parameters[name].string_value = str(value)
+        elif name in config.parameters:
+            del config.parameters[name]
+
+
+def read_settings(config: ModelConfig) -> dict[str, float]:
+    """Read what a configuration says about each of the `ServingSettings`; 0 where it says nothing."""
+    batching = config.dynamic_batching
+    return {
+        "max_batch_size": config.max_batch_size,
+        "max_queue_delay_us": batching.max_queue_delay_microseconds,
+        "max_queue_size": batching.default_queue_policy.max_queue_size,
+        "queue_timeout_ms": batching.default_queue_policy.default_timeout_microseconds / 1000,
+        # A group without a count, and a configuration without a group, have one instance.
+        "instances": sum(max(1, group.count) for group in config.instance_group) or 1,
+        "threads": _read_number(config, _THREADS),
+        "micro_batch_size": _read_number(config, _MICRO_BATCH_SIZE),
+    }
+
+
+def _read_number(config: ModelConfig, name: str) -> int:
+    text = config.parameters[name].string_value if name in config.parameters else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def add_version(config: ModelConfig, version: int, spec: ModelSpec) -> None:
@@ -108,22 +145,74 @@ def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) ->
     config.version_policy.Clear()
     config.version_policy.specific.versions.append(promotions[-1])
     # Triton has one set of dimensions per model, not per version, so they are those of the live version.
-    del config.input[:], config.output[:], config.model_warmup[:]
-    config.input.add(name=INPUT_NAME, data_type=model_config_pb2.TYPE_UINT8, dims=spec.preprocessing.shape)
-    config.output.add(name=OUTPUT_NAME, data_type=model_config_pb2.TYPE_FP32, dims=[len(spec.labels)])
-    # The first execution of an ONNX Runtime session is slow, and so is the first one of the largest batch.
-    for batch_size in sorted({1, config.max_batch_size}):
-        warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
-        warmup.inputs[INPUT_NAME].data_type = model_config_pb2.TYPE_UINT8
-        warmup.inputs[INPUT_NAME].dims.extend(spec.preprocessing.shape)
-        warmup.inputs[INPUT_NAME].zero_data = True
+    _set_dims(config.input, INPUT_NAME, model_config_pb2.TYPE_UINT8, spec.preprocessing.shape)
+    _set_dims(config.output, OUTPUT_NAME, model_config_pb2.TYPE_FP32, [len(spec.labels)])
+    _set_warmup(config, spec)
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
+
+
+def _set_dims(tensors: Any, name: str, data_type: int, dims: Sequence[int]) -> None:
+    tensor = next((tensor for tensor in tensors if tensor.name == name), None)
+    if tensor is None:
+        tensor = tensors.add(name=name, data_type=data_type)
+    tensor.dims[:] = dims
+
+
+def _set_warmup(config: ModelConfig, spec: ModelSpec) -> None:
+    """Warm up the batch sizes 1 and the largest; keep the warm-ups of an operator, with the new dimensions."""
+    # The first execution of an ONNX Runtime session is slow, and so is the first one of the largest batch.
+    own = {_WARMUP_NAME.format(size): size for size in sorted({1, max(1, config.max_batch_size)})}
+    stale = [warmup for warmup in config.model_warmup if warmup.name not in own and _is_own_warmup(warmup.name)]
+    for warmup in stale:
+        config.model_warmup.remove(warmup)
+    present = {warmup.name for warmup in config.model_warmup}
+    for name, batch_size in own.items():
+        if name not in present:
+            warmup = config.model_warmup.add(name=name, batch_size=batch_size)
+            warmup.inputs[INPUT_NAME].data_type = model_config_pb2.TYPE_UINT8
+            warmup.inputs[INPUT_NAME].zero_data = True
+    for warmup in config.model_warmup:
+        if INPUT_NAME in warmup.inputs:
+            warmup.inputs[INPUT_NAME].dims[:] = spec.preprocessing.shape
+
+
+def _is_own_warmup(name: str) -> bool:
+    return name.startswith(_WARMUP_NAME.format(""))
+
+
+def live_on_disk(config: ModelConfig, numbers: Collection[int]) -> list[int]:
+    """The versions that Triton loads by the version policy of a configuration, lowest first.
+
+    Args:
+        config: the configuration.
+        numbers: the versions that are on disk.
+
+    Source of the rules: ``ModelVersionPolicy`` in Triton's model_config.proto. Without a policy, it is the latest one.
+    """
+    policy = config.version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return sorted(numbers)
+        case "specific":
+            return sorted(set(policy.specific.versions) & set(numbers))
+        case _:
+            return sorted(numbers)[-max(1, policy.latest.num_versions) :]
+
+
+def describe_version_policy(config: ModelConfig) -> str:
+    """The version policy as one line of text, as an operator writes it in config.pbtxt."""
+    policy = text_format.MessageToString(config.version_policy, as_one_line=True)
+    return f"version_policy {{ {policy} }}" if policy else "no version_policy"
+
+
+def was_published(config: ModelConfig) -> bool:
+    """Whether Tamiz published the model: only `publish` records promotions."""
+    return PROMOTIONS in config.parameters
 
 
 def last_version(config: ModelConfig) -> int:
     """The highest version number that the model ever had; 0 before the first version."""
-    text = config.parameters[LAST_VERSION].string_value if LAST_VERSION in config.parameters else ""
-    return int(text) if text.isdecimal() else 0
+    return _read_number(config, LAST_VERSION)
 
 
 def read_promotions(config: ModelConfig) -> list[int]:
@@ -142,12 +231,6 @@ def read_promotions(config: ModelConfig) -> list[int]:
             f"model {config.name}: config.pbtxt has no {PROMOTIONS}; the model was not published by Tamiz"
         )
     return promotions
-
-
-def format_config(config: ModelConfig) -> str:
-    """Write a configuration as the text of ``config.pbtxt``; `parse_config` reads it back to an equal message."""
-    text: str = text_format.MessageToString(config, as_utf8=True)
-    return text
 
 
 def parse_config(text: str, source: str) -> ModelConfig:

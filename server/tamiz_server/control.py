@@ -1,4 +1,4 @@
-"""Control of a running server over gRPC: list its models, load a model again after its repository changed."""
+"""Control of a running server: list its models, load a model again after its repository changed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from tritonclient.grpc import model_config_pb2
+
 from tamiz.errors import UsageError
-from tamiz.transports import open_transport, parse_url
-from tamiz.transports.requests import ModelState, RepositoryIndex, RepositoryModelLoad
+from tamiz.transports import Headers, Tls, open_transport, parse_url
+from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad
 
 LOAD_TIMEOUT_S = 300.0
 
@@ -19,22 +21,25 @@ class Control:
     The embedded server (`Triton`, ``tamiz serve``) allows these calls only with its key.
 
     Args:
-        url: ``grpc://host:port`` or ``grpcs://host:port`` of one server.
+        url: URL of one server: ``grpc``, ``grpcs``, ``http`` or ``https``, as `tamiz.Client` takes it.
         key: key of the server; None if the server needs none.
+        tls: certificates, for ``grpcs`` and ``https``.
+        headers: sent with every request, for a proxy in front of the server.
 
     Attributes:
         url: URL of the server.
 
     Raises:
-        UsageError: the URL is malformed, names several servers, or is not a gRPC URL.
+        UsageError: the URL or a header is malformed, the URL names several servers, or a certificate cannot be read.
+        MissingExtraError: the URL is an HTTP one, and the extra ``http`` is not installed.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(self, url: str, key: str | None = None, *, tls: Tls | None = None, headers: Headers = None) -> None:
         self.url = url
-        address = parse_url(url)
-        if address.several or not address.scheme.startswith("grpc"):
-            raise UsageError(f"url: {url!r}: give one server over gRPC, grpc://host:port")
-        self._transport = open_transport(address.urls[0], key=key)
+        address = parse_url(url, tls)
+        if address.several:
+            raise UsageError(f"url: {url!r}: a change goes to one server at a time; give one host:port")
+        self._transport = open_transport(address.urls[0], tls=tls, headers=headers, key=key)
 
     def load(self, model: str) -> None:
         """Load a model, or load it again after its configuration changed; return once the change is in effect.
@@ -53,6 +58,14 @@ class Control:
         """
         return self._transport.call(RepositoryIndex(), LOAD_TIMEOUT_S)
 
+    def config(self, model: str) -> model_config_pb2.ModelConfig:
+        """Read the configuration with which the server serves a model.
+
+        Raises:
+            ServerError: the server cannot be reached, or it does not serve the model.
+        """
+        return self._transport.call(ModelConfig(model), LOAD_TIMEOUT_S)
+
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
@@ -67,22 +80,28 @@ class Control:
 
 
 @contextmanager
-def open_control(url: str | None, key: str | None) -> Iterator[Control | None]:
+def open_control(
+    url: str | None, key: str | None = None, *, tls: Tls | None = None, headers: Headers = None
+) -> Iterator[Control | None]:
     """Connect to the server that follows a change of the repository, if a URL is given.
 
     The server is asked once, so that a missing server or a wrong key is found before anything is changed on disk.
 
     Args:
-        url: ``grpc://host:port`` of one server; None yields None, and only the disk is changed.
+        url: URL of one server; None yields None, and only the disk is changed.
         key: key of the server; None if the server needs none.
+        tls: certificates, for ``grpcs`` and ``https``.
+        headers: sent with every request.
 
     Raises:
-        UsageError: the URL is malformed, names several servers, or is not a gRPC URL.
+        UsageError: what `Control` raises; or certificates or headers are given without a URL.
         ServerError: the server cannot be reached or rejects the key.
     """
     if url is None:
+        if tls is not None or headers:
+            raise UsageError("--url is missing: certificates and headers are for the connection to a running server")
         yield None
         return
-    with Control(url, key) as control:
+    with Control(url, key, tls=tls, headers=headers) as control:
         control.models()
         yield control

@@ -9,16 +9,23 @@ from __future__ import annotations
 import contextlib
 
 from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError
-from tamiz.served_version import live_versions
 
-from .config import ModelConfig, drop_versions, read_promotions, set_live
+from .config import (
+    PROMOTIONS,
+    ModelConfig,
+    describe_version_policy,
+    drop_versions,
+    live_on_disk,
+    read_promotions,
+    set_live,
+)
 from .control import Control
 from .repository import ConfigChange, Repository
 from .version import read_spec
 
 
 def promote(repository: Repository, model: str, version: int, *, control: Control | None = None) -> None:
-    """Make a version the live one.
+    """Make a version the only live one, whatever version policy an operator wrote into the configuration.
 
     With a control, the change happens on disk and in the running server, or in neither. The one exception is a server
     that does not answer in time: it may still load the version whose promotion was undone on disk.
@@ -42,8 +49,7 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
                 f"model {model} has no version {version}; its versions are {', '.join(map(str, numbers))}"
             )
         promotions = read_promotions(config)
-        if promotions[-1] != version:
-            _set_promotions(repository, model, config, [*promotions, version])
+        _set_promotions(repository, model, config, [*promotions, version] if promotions[-1] != version else promotions)
 
     _follow(repository, model, repository.update_config(model, update), control)
 
@@ -59,8 +65,9 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
         control: the control of a running server, which loads the version; None changes the disk only.
 
     Raises:
-        RepositoryError: there is no such model, no earlier promotion, or the repository cannot be changed. Or the
-            server cannot load the version, or serves another repository; the repository is then as it was before.
+        RepositoryError: there is no such model, no earlier promotion, the last promoted version is not live because
+            an operator edited the version policy, or the repository cannot be changed. Or the server cannot load the
+            version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
     """
 
@@ -69,6 +76,12 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
         if len(promotions) < 2:
             raise RepositoryError(
                 f"model {model}: version {promotions[0]} was the first live version; there is nothing to roll back to"
+            )
+        live = live_on_disk(config, repository.version_numbers(model))
+        if promotions[-1] not in live:
+            raise RepositoryError(
+                f"model {model}: version {promotions[-1]}, which was promoted last, is not live: config.pbtxt was "
+                f"edited and has {describe_version_policy(config)}; name the live version with `tamiz promote`"
             )
         _set_promotions(repository, model, config, promotions[:-1])
 
@@ -85,27 +98,38 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
 
 
 def _follow(repository: Repository, model: str, change: ConfigChange, control: Control | None) -> None:
-    """Have the server load a changed model; undo the change on disk if it does not."""
+    """Have the server load a changed model and verify that it did; undo the change on disk if it did not."""
     if control is None:
         return
     try:
         control.load(model)
-        ready = {state.version for state in control.models() if (state.model, state.state) == (model, "READY")}
-        if not ready.issuperset(live_versions(change.after)):
-            raise RepositoryError(
-                f"{control.url} does not serve {repository.path}: after the change, the server's live version of "
-                f"{model} is {', '.join(map(str, sorted(ready))) or 'none'}; the change was undone"
-            )
+        _require_followed(repository, model, change.after, control)
     except BaseException as exc:
         _undo(repository, model, change)
         if isinstance(exc, InvalidRequestError | InferenceError):
-            raise RepositoryError(f"the server could not load the change; the change was undone: {exc}") from exc
+            # A server in another control mode refuses to load models.
+            hint = "; start Triton with --model-control-mode=explicit" if "explicit model load" in str(exc) else ""
+            raise RepositoryError(f"the server could not load the change; the change was undone: {exc}{hint}") from exc
         if not isinstance(exc, TamizError):
             # Interrupted, for example by Ctrl-C: the server may have loaded the change already, and must load the old
             # configuration again.
             with contextlib.suppress(TamizError):
                 control.load(model)
         raise
+
+
+def _require_followed(repository: Repository, model: str, config: ModelConfig, control: Control) -> None:
+    """Ask the server what it serves, because its answer to a load says only that loading did not fail."""
+    served = control.config(model)
+    expected = live_on_disk(config, repository.version_numbers(model))
+    ready = sorted(state.version for state in control.models() if (state.model, state.state) == (model, "READY"))
+    same_file = served.parameters[PROMOTIONS].string_value == config.parameters[PROMOTIONS].string_value
+    if not same_file or ready != expected:
+        has, wants = (", ".join(map(str, numbers)) or "none" for numbers in (ready, expected))
+        raise RepositoryError(
+            f"{control.url} does not serve {repository.path}: after the change, the server has version {has} of "
+            f"{model}, on disk it is {wants}; the change was undone"
+        )
 
 
 def _undo(repository: Repository, model: str, change: ConfigChange) -> None:

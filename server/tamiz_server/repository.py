@@ -5,9 +5,14 @@
     model_repository/<model>/config.pbtxt    Triton's configuration of the model; names the live version
     model_repository/<model>/<version>/      one published version; see `tamiz_server.version`
 
-A new version is written to a staging folder beside the repository, because Triton treats every folder in the repository
-as a model, and then renamed into place. So a version appears complete or not at all, and is never overwritten. A
-process that changes a repository locks the repository's folder, so that others wait.
+A new version is staged inside the repository, so that it is on the same file system, and renamed into place. So a
+version appears complete or not at all, and is never overwritten. Triton ignores files beside the models, and folders
+inside a model whose name is not a number: the graph is copied to such a file, the version is put together in such a
+folder. Only the first version of a model needs a folder that Triton could take for a model; it exists for the moment
+in which a few small files are written.
+
+A process that changes a repository locks the repository's folder, so that others wait, and removes what killed ones
+left behind.
 """
 
 from __future__ import annotations
@@ -15,7 +20,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,24 +27,29 @@ from typing import Any, NamedTuple
 
 from tamiz.errors import RepositoryError, os_reason, suggest
 from tamiz.locks import open_locked
-from tamiz.served_version import live_versions
 from tamiz.spec import ModelSpec
 
 from .config import (
     ModelConfig,
     ServingSettings,
     add_version,
-    format_config,
+    describe_version_policy,
     last_version,
+    live_on_disk,
     new_config,
     parse_config,
-    read_promotions,
     set_live,
+    was_published,
 )
+from .config_text import edit_text
 from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
+
+_STAGED_FOLDER = ".tamiz-staging"
+_STAGED_GRAPH = ".tamiz-staging.onnx"
+_STAGED_CONFIG = ".tamiz-staging.pbtxt"
 
 
 class ConfigChange(NamedTuple):
@@ -80,7 +89,7 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or one of its versions is damaged.
         """
-        live = live_versions(self.config(model))
+        live = self.live_numbers(model)
         return [read_version(self.path / model, number, live=number in live) for number in self.version_numbers(model)]
 
     def version_numbers(self, model: str) -> list[int]:
@@ -93,10 +102,21 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, it has no live version, or that version is missing or damaged.
         """
-        numbers = live_versions(self.config(model))
+        numbers = self.live_numbers(model)
         if not numbers:
-            raise RepositoryError(f"model {model} in {self.path}: {CONFIG_FILE} names no live version")
+            raise RepositoryError(
+                f"model {model} in {self.path}: {describe_version_policy(self.config(model))} in {CONFIG_FILE} selects "
+                "no version that is on disk; make one live with `tamiz promote`"
+            )
         return read_version(self.path / model, numbers[-1], live=True)
+
+    def live_numbers(self, model: str) -> list[int]:
+        """Numbers of the versions that servers load by the model's version policy, lowest first.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return live_on_disk(self.config(model), self.version_numbers(model))
 
     def config(self, model: str) -> ModelConfig:
         """A copy of Triton's configuration of a model (``inference.ModelConfig``).
@@ -106,14 +126,16 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
         """
+        return parse_config(self._config_text(model), str(self.path / model / CONFIG_FILE))
+
+    def _config_text(self, model: str) -> str:
         path = self.path / model / CONFIG_FILE
         if not path.is_file():
             raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
-        return parse_config(text, str(path))
 
     def publish(
         self,
@@ -151,28 +173,46 @@ class Repository:
         graph = Path(onnx)
         if not graph.is_file():
             raise RepositoryError(f"cannot publish {graph}: no such file")
-        with self._locked(create=True), self._staging_folder() as staging:
-            is_new = not (self.path / model / CONFIG_FILE).is_file()
-            config = new_config(model, settings) if is_new else self.config(model)
+        with self._locked(create=True):
+            is_new = self._is_new(model)
+            before = ModelConfig() if is_new else self.config(model)
+            config = new_config(model, settings)
             if not is_new:
-                _require_published_by_tamiz(config)
+                config.CopyFrom(before)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
             add_version(config, version, spec)
             if is_new:
                 set_live(config, [version], spec)
-            model_folder = staging / model
-            model_folder.mkdir()
+            staged_graph = self.path / _STAGED_GRAPH
+            shutil.copyfile(graph, staged_graph)
+            # The first version and its configuration appear together.
+            staged = self.path / _STAGED_FOLDER if is_new else self.path / model / _STAGED_FOLDER
             write_version(
-                model_folder / str(version),
+                staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
-                graph=graph,
+                graph=staged_graph,
                 spec=spec,
                 manifest=manifest or {},
             )
-            (model_folder / CONFIG_FILE).write_text(format_config(config), encoding="utf-8")
-            self._move_into_place(model_folder, version, is_new=is_new)
+            if is_new:
+                self._write_config(staged, before, config)
+                staged.rename(self.path / model)
+            else:
+                staged.rename(self.path / model / str(version))
+                # The configuration is replaced last: a version that it does not mention is not served.
+                self._write_config(self.path / model, before, config)
         return version
+
+    def _is_new(self, model: str) -> bool:
+        folder = self.path / model
+        if not folder.exists():
+            return True
+        if not (folder / CONFIG_FILE).is_file() or not was_published(self.config(model)):
+            raise RepositoryError(
+                f"model {model}: {folder} was not published by Tamiz; publish under another name, or move it away"
+            )
+        return False
 
     def update_config(self, model: str, update: Callable[[ModelConfig], None]) -> ConfigChange:
         """Read a model's configuration, change it and write it back, while no other process changes the repository.
@@ -190,20 +230,21 @@ class Repository:
             after.CopyFrom(before)
             update(after)
             if after != before:
-                with self._staging_folder() as staging:
-                    (staging / CONFIG_FILE).write_text(format_config(after), encoding="utf-8")
-                    (staging / CONFIG_FILE).replace(self.path / model / CONFIG_FILE)
+                self._write_config(self.path / model, before, after)
             return ConfigChange(before, after)
 
-    def _move_into_place(self, staged: Path, version: int, *, is_new: bool) -> None:
-        target = self.path / staged.name
-        if is_new:
-            # The first version and its configuration appear together.
-            staged.rename(target)
-        else:
-            (staged / str(version)).rename(target / str(version))
-            # The configuration is replaced last: a version that it does not mention is not served.
-            (staged / CONFIG_FILE).replace(target / CONFIG_FILE)
+    def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
+        """Write a configuration over the one from before, and keep its comments and layout; the caller has the lock."""
+        path, staged = folder / CONFIG_FILE, folder / _STAGED_CONFIG
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        staged.write_text(edit_text(text, before, after), encoding="utf-8")
+        written = parse_config(staged.read_text(encoding="utf-8"), str(path))
+        if written != after:
+            staged.unlink()
+            raise RepositoryError(
+                f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again"
+            )
+        staged.replace(path)
 
     @contextmanager
     def _locked(self, *, create: bool = False) -> Iterator[None]:
@@ -216,8 +257,10 @@ class Repository:
             descriptor = open_locked(self.path, wait=True)
             assert descriptor is not None, "open_locked returns None only with wait=False"
             try:
+                self._remove_staged()
                 yield
             finally:
+                self._remove_staged()
                 os.close(descriptor)
         except OSError as exc:
             path = exc.filename or self.path
@@ -227,27 +270,11 @@ class Repository:
         if not self.path.is_dir():
             raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
 
-    @contextmanager
-    def _staging_folder(self) -> Iterator[Path]:
-        """A temporary folder beside the repository, on the same file system so that renames are atomic.
-
-        It is removed when the block ends. The caller must hold the lock.
-        """
-        path = self.path.resolve()
-        # Checked first, because the renames at the end need it.
-        if not os.access(path, os.W_OK):
-            raise RepositoryError(f"model repository {self.path} cannot be changed: permission denied")
-        prefix = f".{path.name}.staging-"
-        for abandoned in path.parent.glob(f"{prefix}*"):
-            # We hold the lock, so the process that created this folder was killed.
-            shutil.rmtree(abandoned, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _require_published_by_tamiz(config: ModelConfig) -> None:
-    # Only `publish` records promotions; without them, this raises.
-    read_promotions(config)
+    def _remove_staged(self) -> None:
+        """Remove what a failed change, or a killed process, left behind; the caller has the lock."""
+        for name in (_STAGED_FOLDER, _STAGED_GRAPH, _STAGED_CONFIG):
+            for path in (self.path / name, *self.path.glob(f"*/{name}")):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,25 +53,26 @@ def write_version(
         folder: the folder to create; it must not exist.
         model: name of the model.
         version: number of the version.
-        graph: the ONNX file, which is copied.
+        graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
         manifest: entries of the manifest, beside the hashes and the time, which are added here.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or is on another file system than the graph.
     """
-    folder.mkdir()
-    shutil.copyfile(graph, folder / GRAPH_FILE)
+    onnx_sha256 = sha256(graph)
+    folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     document = {
         "model": model,
         "version": version,
         "published": datetime.now(UTC).isoformat(timespec="seconds"),
-        "onnx_sha256": sha256(folder / GRAPH_FILE),
+        "onnx_sha256": onnx_sha256,
         "spec_sha256": sha256(folder / SPEC_FILE),
         **manifest,
     }
     (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
+    graph.rename(folder / GRAPH_FILE)
 
 
 def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
@@ -113,4 +113,9 @@ def version_numbers(model_folder: Path) -> list[int]:
     """Numbers of the versions in a model's folder, lowest first; none if there is no such folder."""
     if not model_folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in model_folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+    # Triton ignores a number with leading zeros.
+    return sorted(
+        int(entry.name)
+        for entry in model_folder.iterdir()
+        if entry.name.isdecimal() and entry.name == str(int(entry.name)) and entry.is_dir()
+    )

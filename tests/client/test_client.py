@@ -88,6 +88,49 @@ def test_classify_many_takes_images_from_the_source_only_as_needed(served: Serve
     assert taken <= 100 + 4 * (2 * (2 + CORES) + 1)
 
 
+def failing_after(count: int) -> Iterator[np.ndarray]:
+    yield from (even(index % 10) for index in range(count))
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_source_that_fails_raises_its_error_after_the_outcomes_of_all_images_before(
+    served: Served, ordered: bool
+) -> None:
+    with served.client("grey") as client:
+        outcomes = client.classify_many(failing_after(1000), ordered=ordered)
+        assert len([next(outcomes) for _ in range(1000)]) == 1000
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(outcomes)
+
+
+async def test_a_source_that_fails_in_an_async_client_raises_its_error_after_the_outcomes(served: Served) -> None:
+    async with AsyncClient(served.triton.url, model="grey") as client:
+        outcomes = client.classify_many(failing_after(1000))
+        assert [(await anext(outcomes)).index for _ in range(1000)] == [index % 10 for index in range(1000)]
+        with pytest.raises(OSError, match="the disk is gone"):
+            await anext(outcomes)
+
+
+@pytest.mark.parametrize(
+    "images", [even(1), np.zeros((40, 30, 3), np.uint8), np.zeros((40, 30, 4), np.uint8), even(1).ravel()]
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_one_array_is_not_taken_for_many_images(kind: type[Client] | type[AsyncClient], images: np.ndarray) -> None:
+    with pytest.raises(
+        errors.UsageError, match=r"images: a single image \(an array of uint8 .*; give a list of images"
+    ):
+        kind("grpc://127.0.0.1:9", model="grey").classify_many(images)
+
+
+def test_an_array_of_several_images_is_many_images(served: Served) -> None:
+    stack = np.stack([even(index) for index in range(10)])
+    with served.client("grey") as client:
+        assert [outcome.index for outcome in client.classify_many(stack)] == list(range(10))
+        coloured = np.repeat(stack[..., None], 3, axis=3)
+        assert [outcome.index for outcome in client.classify_many(coloured)] == list(range(10))
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_each_outcome_has_the_position_of_its_image(served: Served, ordered: bool) -> None:
     images = [even(index % 10) if index % 7 else b"broken" for index in range(200)]
@@ -308,7 +351,7 @@ def test_invalid_settings_are_rejected_before_anything_is_sent(settings: dict[st
     client = Client("grpc://127.0.0.1:9", model="grey")
     with pytest.raises(errors.UsageError, match=next(iter(settings))):
         client.classify_many([], **settings)
-    for one in ("a.png", b"content", Path("a.png")):
+    for one in ("a.png", b"content", Path("a.png"), io.BytesIO(b"content")):
         with pytest.raises(errors.UsageError, match="images: a single image"):
             client.classify_many(one)
     for timeout_s in (0, -1, float("inf"), float("nan"), None, "5", np.float32(0)):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tamiz.console import make_console, print_json, print_table, printable
+from tamiz.console import make_console, print_json, print_table, printable, progress_line
 
 
 def test_a_table_prints_square_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,3 +29,13 @@ def test_a_json_document_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_bytes_of_a_file_name_that_are_not_utf_8_are_replaced() -> None:
     assert printable(os.fsdecode(b"\xff.png")) == "\ufffd.png"
+
+
+def test_control_characters_cannot_change_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("\x1b[31m\x00\x9b\u202e\u2028é中\n") == r"\x1b[31m\x00\x9b\u202e\u2028é中" + "\n"
+    assert printable("\ud800") == "\ufffd"
+    print_table(("label",), [("\x1b[31mred",)])
+    progress_line("\x1b[31m\udcff")
+    printed = capsys.readouterr().out
+    assert r"\x1b[31mred" in printed
+    assert "\x1b" not in printed

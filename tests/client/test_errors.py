@@ -1,32 +1,87 @@
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
 from tamiz import errors
-from tamiz.errors import MissingExtraError, ServerError, TamizError, first_line, one_line, suggest
+from tamiz.errors import (
+    InvalidImageError,
+    MissingExtraError,
+    ServerError,
+    TamizError,
+    UsageError,
+    first_line,
+    one_line,
+    suggest,
+)
+
+PACKAGES = ("tamiz", "tamiz_server", "tamiz_train", "tamiz_bench")
 
 
 def every_error() -> list[TamizError]:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TamizError)]
+    """One error of every class of the whole tree, wherever it is defined, with a value in every attribute."""
+    for package in PACKAGES:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        for path in folder.rglob("*.py"):
+            if re.search(r"^class \w+Error\(", path.read_text(), re.MULTILINE):
+                importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
     made: list[TamizError] = []
-    for kind in kinds:
+    for kind in sorted(subclasses(TamizError), key=lambda kind: kind.__name__):
         if kind is MissingExtraError:
             made.append(MissingExtraError("train", "torch"))
+        elif kind is AwkwardError:
+            made.append(AwkwardError("size", limit=3))
         elif issubclass(kind, ServerError):
             made.append(kind("failed", model="pets", version=7, url="grpc://here"))
         else:
             made.append(kind("failed"))
+        if isinstance(made[-1], InvalidImageError):
+            made[-1].position = 12
+        made[-1].add_note("a note")
     return made
 
 
-@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
-def test_an_error_survives_pickling(error: TamizError) -> None:
-    copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
+def subclasses(kind: type[TamizError]) -> set[type[TamizError]]:
+    return {kind}.union(*map(subclasses, kind.__subclasses__()))
+
+
+def fail_with(error: TamizError) -> None:
+    raise error
+
+
+class AwkwardError(UsageError):
+    """An error whose arguments are not its message."""
+
+    def __init__(self, name: str, *, limit: int) -> None:
+        super().__init__(f"{name} exceeds {limit}")
+        self.name = name
+        self.limit = limit
+
+
+def test_every_error_survives_pickling_with_its_attributes() -> None:
+    errors_of_packages = every_error()
+    assert len(errors_of_packages) > 25
+    for error in errors_of_packages:
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            copy = pickle.loads(pickle.dumps(error, protocol))
+            assert type(copy) is type(error)
+            assert str(copy) == str(error)
+            assert vars(copy) == vars(error)
+
+
+def test_every_error_reaches_the_parent_of_a_pool() -> None:
+    # A forked worker knows this module, which pytest imports under a name of its own.
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        for error in every_error():
+            with pytest.raises(type(error)) as caught:
+                pool.apply_async(fail_with, (error,)).get(timeout=60)
+            assert str(caught.value) == str(error)
+            assert vars(caught.value) == vars(error)
 
 
 def test_some_errors_are_also_built_in_exceptions() -> None:

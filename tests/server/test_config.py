@@ -10,12 +10,12 @@ from tamiz_server.config import (
     ServingSettings,
     add_version,
     drop_versions,
-    format_config,
     new_config,
     parse_config,
     read_promotions,
     set_live,
 )
+from tamiz_server.config_text import format_config
 
 SMALL, LARGE = make_spec(["a", "b"], 28, 28), make_spec(["a", "b", "ñ"], 32, 48, "RGB")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,48 @@ def test_promoting_the_live_version_again_changes_nothing(repository: Repository
     assert (repository.path / "pets" / "config.pbtxt").read_text() == before
 
 
+POLICIES = ["", "version_policy { latest { num_versions: 1 } }", "version_policy { all {} }"]
+POLICIES += ["version_policy { specific { versions: [1, 2] } }", "version_policy { specific { versions: 9 } }"]
+
+
+def edit_policy(repository: Repository, policy: str, model: str = "pets") -> None:
+    path = repository.path / model / "config.pbtxt"
+    written = re.sub(r"^version_policy \{(\n(.*\n)*?\}|.*)\n", "", path.read_text(), flags=re.MULTILINE)
+    path.write_text(f"{policy}\n{written}")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_promotion_makes_one_version_live_whatever_policy_an_operator_wrote(
+    policy: str, repository: Repository
+) -> None:
+    edit_policy(repository, policy)
+    promote(repository, "pets", 1)
+    assert [version.version for version in repository.versions("pets") if version.live] == [1]
+    assert list(repository.config("pets").version_policy.specific.versions) == [1]
+
+
+@pytest.mark.parametrize("policy", [POLICIES[0], POLICIES[1], POLICIES[4]])
+def test_a_rollback_is_refused_with_the_reason_if_the_promoted_version_is_not_live(
+    policy: str, repository: Repository
+) -> None:
+    promote(repository, "pets", 2)
+    edit_policy(repository, policy)
+    before = (repository.path / "pets" / "config.pbtxt").read_text()
+    with pytest.raises(
+        RepositoryError, match="version 2, which was promoted last, is not live: config.pbtxt was edited"
+    ):
+        rollback(repository, "pets")
+    assert (repository.path / "pets" / "config.pbtxt").read_text() == before
+
+
+def test_the_live_versions_are_those_of_the_version_policy(repository: Repository) -> None:
+    live = []
+    for policy in POLICIES:
+        edit_policy(repository, policy)
+        live.append(repository.live_numbers("pets"))
+    assert live == [[3], [3], [1, 2, 3], [1, 2], []]
+
+
 def test_an_unknown_version_cannot_be_promoted(repository: Repository) -> None:
     with pytest.raises(RepositoryError, match="pets has no version 9; its versions are 1, 2, 3"):
         promote(repository, "pets", 9)
@@ -93,6 +136,25 @@ def test_a_configuration_that_changed_since_the_promotion_is_not_restored(reposi
     assert repository.live_version("pets").version == 2
 
 
+def test_a_promotion_reaches_a_server_that_followed_an_operators_policy(served: Served) -> None:
+    name = served.new_name()
+    for labels in (["a", "b"], ["c", "d"]):
+        served.publish(name, make_spec(labels))
+    edit_policy(served.repository, "# the newest\n" + POLICIES[1], name)
+    served.control.load(name)
+    with (
+        pytest.raises(errors.SpecError, match="make a version live with `tamiz promote`"),
+        served.client(name) as client,
+    ):
+        client.refresh()
+    promote(served.repository, name, 1, control=served.control)
+    ready = [state.version for state in served.control.models() if (state.model, state.state) == (name, "READY")]
+    assert ready == [1]
+    assert "# the newest" in (served.repository.path / name / "config.pbtxt").read_text()
+    with served.client(name) as client:
+        assert client.classify(np.zeros((28, 28), np.uint8)).label == "a"
+
+
 def test_a_promotion_that_the_server_cannot_load_is_undone_and_the_old_version_stays_live(served: Served) -> None:
     name = served.new_name()
     served.publish(name, make_spec(["a", "b"]))
@@ -122,7 +184,7 @@ def test_a_promotion_in_a_repository_that_the_server_does_not_serve_is_undone(se
         other.publish(name, served.folder / f"{name}.onnx", spec)
     with pytest.raises(
         RepositoryError,
-        match=f"does not serve {other.path}: after the change, the server's live version of {name} is 1",
+        match=f"does not serve {other.path}: after the change, the server has version 1 of {name}, on disk it is 2",
     ):
         promote(other, name, 2, control=served.control)
     assert other.live_version(name).version == 1

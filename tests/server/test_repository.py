@@ -12,7 +12,7 @@ from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError
 from tamiz.served_version import live_versions
-from tamiz_server.promotion import promote
+from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 
 SPEC = make_spec(["a", "b"])
@@ -99,6 +99,61 @@ def test_a_repository_holds_only_models_and_nothing_is_left_beside_it(repository
     promote(repository, "pets", 2)
     assert [entry.name for entry in repository.path.iterdir()] == ["pets"]
     assert {entry.name for entry in repository.path.parent.iterdir()} == {"models", "graph.onnx"}
+
+
+def test_publishing_writes_nothing_beside_the_repository(repository: Repository, graph: Path) -> None:
+    repository.path.mkdir()
+    os.utime(repository.path.parent, ns=(0, 0))
+    for _ in range(2):
+        repository.publish("pets", graph, SPEC)
+    promote(repository, "pets", 2)
+    assert repository.path.parent.stat().st_mtime_ns == 0
+
+
+def test_what_a_killed_publication_left_behind_is_removed_by_the_next_change(
+    repository: Repository, graph: Path
+) -> None:
+    repository.publish("pets", graph, SPEC)
+    for folder in (repository.path / ".tamiz-staging" / "1", repository.path / "pets" / ".tamiz-staging"):
+        folder.mkdir(parents=True)
+    for file in (repository.path / ".tamiz-staging.onnx", repository.path / "pets" / ".tamiz-staging.pbtxt"):
+        file.write_text("half")
+    assert repository.models() == ["pets"]
+    assert repository.publish("pets", graph, SPEC) == 2
+    assert not list(repository.path.rglob(".tamiz*"))
+
+
+def test_a_folder_that_tamiz_did_not_publish_is_not_overwritten(repository: Repository, graph: Path) -> None:
+    (repository.path / "theirs" / "1").mkdir(parents=True)
+    with pytest.raises(RepositoryError, match="theirs was not published by Tamiz; publish under another name"):
+        repository.publish("theirs", graph, SPEC)
+    (repository.path / "theirs" / "config.pbtxt").write_text('backend: "onnxruntime"')
+    with pytest.raises(RepositoryError, match="theirs was not published by Tamiz; publish under another name"):
+        repository.publish("theirs", graph, SPEC)
+
+
+def test_what_an_operator_wrote_survives_publications_and_promotions(repository: Repository, graph: Path) -> None:
+    written = (
+        "# Ana: measured on the edge boxes\n"
+        'instance_group [ { count: 2 kind: KIND_CPU }, { name: "late" count: 1 rate_limiter { priority: 2 } } ]\n'
+        "response_cache { enable: true } # hits are rare\n"
+        "optimization { priority: PRIORITY_MAX }\n"
+        'parameters { key: "execution_mode" value { string_value: "1" } }\n'
+        "model_warmup { name: 'theirs' batch_size: 3 inputs { key: 'image' value { data_type: TYPE_UINT8 "
+        "dims: [28, 28, 1] random_data: true } } }\n"
+    )
+    repository.publish("pets", graph, SPEC)
+    path = repository.path / "pets" / "config.pbtxt"
+    path.write_text(written + path.read_text().replace("instance_group {\n  count: 2\n}\n", ""))
+    repository.publish("pets", graph, SPEC)
+    promote(repository, "pets", 2)
+    rollback(repository, "pets")
+    assert path.read_text().startswith(written)
+    repository.publish("pets", graph, OTHER)
+    promote(repository, "pets", 3)
+    theirs = next(warmup for warmup in repository.config("pets").model_warmup if warmup.name == "theirs")
+    assert list(theirs.inputs["image"].dims) == [32, 32, 3]
+    assert path.read_text().startswith(written.partition("model_warmup")[0])
 
 
 def test_versions_that_are_published_concurrently_get_different_numbers(repository: Repository, graph: Path) -> None:

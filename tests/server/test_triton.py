@@ -18,7 +18,8 @@ from tritonclient.utils import InferenceServerException
 
 from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UsageError
 from tamiz_server import triton as module
-from tamiz_server.config import ServingSettings, format_config, new_config
+from tamiz_server.config import ServingSettings, new_config
+from tamiz_server.config_text import format_config
 from tamiz_server.control import Control
 from tamiz_server.installation import Installation
 from tamiz_server.ports import Ports, choose_ports

@@ -184,7 +184,8 @@ def test_calls_to_a_stalled_server_end_at_their_deadline(served: Served) -> None
         with stalled(served.triton):
             for _ in range(20):
                 began = time.perf_counter()
-                with pytest.raises(errors.DeadlineError):
+                # After a timeout the client tries another connection, which the server does not establish either.
+                with pytest.raises((errors.DeadlineError, errors.UnavailableError)):
                     client.classify(IMAGES[0])
                 overrun.append(time.perf_counter() - began - 0.5)
         client.timeout_s = 10

@@ -27,6 +27,7 @@ def test_the_commands_check_data_before_training_and_report_after_it(
     assert tamiz("data", "show", "digits", *sets, cwd=tmp_path).returncode == 0
     assert cv2.imread(str(tmp_path / "samples.png")).shape[1] > 1000
     tried = tamiz("train", "digits", "--check", *sets, cwd=tmp_path)
+    assert "the network can be exported" in tried.stdout
     assert "nothing was trained" in tried.stdout
     assert not (tmp_path / "runs").exists()
 

@@ -103,7 +103,10 @@ def test_the_mistake_of_a_multilabel_image_is_its_most_confident_wrong_label() -
     probabilities = np.array([[0.9, 0.1], [0.25, 0.625], [0.25, 0.125]], np.float32)
     split = Split("test", np.zeros((3, 28, 28), np.uint8), targets)
     evaluation = Evaluation(split, spec, probabilities, np.arange(3), ())
-    assert evaluation.mistakes == [Mistake(2, "no b", "yes", 0.875), Mistake(1, "no a", "yes", 0.75)]
+    assert evaluation.mistakes == [
+        Mistake(2, "test[2]", "no b", "yes", 0.875),
+        Mistake(1, "test[1]", "no a", "yes", 0.75),
+    ]
     document = evaluation.to_dict()
     assert document["confusion_matrix"] == [[[1, 0], [1, 1]], [[1, 1], [1, 0]]]
     assert (document["unreadable"], document["classes"][0]["label"]) == (0, "a")

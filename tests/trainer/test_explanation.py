@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from graphs import make_spec
+from labels import HOSTILE_LABELS
 
 from tamiz import InvalidImageError, ModelSpec, OutputError, RunError
 from tamiz.errors import UsageError
@@ -40,7 +42,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         if change:
             change(classifier.network)
         run = Run.create(recipe)
-        run.finish(classifier.network.state_dict(), spec, {})
+        run.finish(classifier.network.state_dict(), spec, {}, np.empty((0, *spec.preprocessing.shape), np.uint8))
         return run
 
     return make
@@ -184,6 +186,21 @@ def test_overlays_of_images_with_the_same_stem_are_numbered(light_run: Callable[
     assert means == sorted(set(means))
     ((_, explanation),) = explain(run, images[:1], out, label="../out")
     assert explanation.path.resolve().parent == out.resolve()
+
+
+def test_an_image_and_a_label_of_any_name_have_an_overlay(light_run: Callable[..., Run], tmp_path: Path) -> None:
+    labels = list(HOSTILE_LABELS.values())
+    run = light_run(make_spec(labels, 32, 64))
+    image = write_image(tmp_path / ("中" * 80 + ".png"), np.zeros((32, 64), np.uint8))
+    short = Path(shutil.copy(image, tmp_path / "x.png"))
+    for label in labels:
+        for _, explanation in explain(run, [image, short], tmp_path / "out", label=label):
+            assert explanation.label == label
+            assert explanation.path.parent == tmp_path / "out"
+            assert explanation.path.is_file()
+    # As a file name of macOS has it.
+    ((_, explanation),) = explain(run, [short], tmp_path / "out", label="cafe\u0301")
+    assert explanation.label == "café"
 
 
 def test_an_unknown_label_is_an_error_that_suggests_the_closest_one(

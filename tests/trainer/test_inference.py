@@ -21,7 +21,7 @@ def test_features_are_the_input_of_the_head(trained: Run, digits: Path, tmp_path
     features: list[np.ndarray | None] = []
     outcomes = predict(trained, images, features=features)
     assert [None if row is None else row.shape for row in features] == [(84,), (84,), (84,), None]
-    head = load_classifier(trained).head
+    head = load_classifier(trained).heads[0]
     logits = np.stack(features[:3]) @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     assert [outcome.index for outcome in outcomes[:3]] == logits.argmax(1).tolist()
 

@@ -7,13 +7,18 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from conftest import Served
+from graphs import even, make_spec, write_grey_graph
+from labels import HOSTILE_LABELS
 
-from tamiz import UsageError
+from tamiz import ExportError, UsageError
 from tamiz.files import sha256
+from tamiz.spec import SPEC_METADATA
 from tamiz_server.repository import Repository
 from tamiz_train.inference import predict
+from tamiz_train.onnx_export import export
 from tamiz_train.publication import PublishedVersion, publish_graph, publish_run
 from tamiz_train.run import Run
 
@@ -49,6 +54,19 @@ def test_a_missing_graph_is_a_usage_error(tmp_path: Path) -> None:
         publish_graph(tmp_path / "none.onnx", Repository(tmp_path / "repository"), "digits")
 
 
+def test_a_graph_with_logits_is_not_published(run: Run, tmp_path: Path) -> None:
+    """The softmax of an exported graph, taken out as another tool might leave it out."""
+    model = onnx.load(export(run).path)
+    (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.op_type = "Identity"
+    del softmax.attribute[:]
+    onnx.save(model, tmp_path / "logits.onnx")
+    repository = Repository(tmp_path / "repository")
+    with pytest.raises(ExportError, match=r"logits.onnx: its outputs are not probabilities: .* with a softmax"):
+        publish_graph(tmp_path / "logits.onnx", repository, "digits")
+    assert not repository.path.exists()
+
+
 def test_the_served_model_predicts_what_the_run_predicts(run: Run, digits: Path, served: Served) -> None:
     name = served.new_name()
     publish_run(run, served.repository, model=name, control=served.control)
@@ -60,6 +78,21 @@ def test_the_served_model_predicts_what_the_run_predicts(run: Run, digits: Path,
         assert answer.version == 1
         scores = {scored.label: scored.score for scored in answer.top}
         assert scores == pytest.approx({scored.label: scored.score for scored in expected.top}, abs=1e-4)
+
+
+def test_a_model_with_labels_of_every_kind_is_published_and_served(served: Served, tmp_path: Path) -> None:
+    labels = list(HOSTILE_LABELS.values())
+    spec = make_spec(labels)
+    graph = write_grey_graph(tmp_path / "model.onnx", spec)
+    model = onnx.load(graph)
+    model.metadata_props.add(key=SPEC_METADATA, value=spec.to_json())
+    onnx.save(model, graph)
+    name = served.new_name()
+    publish_graph(graph, served.repository, name, control=served.control)
+    assert served.repository.live_version(name).spec.labels == tuple(labels)
+    with served.client(name) as client:
+        answers = client.classify_many([even(index, len(labels)) for index in range(len(labels))])
+        assert [answer.label for answer in answers] == labels
 
 
 def test_the_commands_export_and_publish_to_a_running_server(

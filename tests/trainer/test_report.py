@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
+import os
 import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import cv2
+import markupsafe
 import numpy as np
 import pytest
+from graphs import make_spec
+from labels import HOSTILE_LABELS
 
 from tamiz import OutputError, RunError
+from tamiz.console import printable
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, evaluate, load_run_data
-from tamiz_train.report import write_report
+from tamiz_train.metrics import compute_metrics
+from tamiz_train.report import MEANINGS, write_report
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
 
@@ -25,13 +33,13 @@ def measured(trained: Run) -> Evaluation:
     return evaluate(load_classifier(trained), load_run_data(trained).test, trained.spec)
 
 
-def test_the_report_is_one_page_that_contains_its_plots(measured: Evaluation, tmp_path: Path) -> None:
-    page = write_report(measured, tmp_path / "report", "<b>digits</b> & more")
+def test_the_report_is_one_page_that_contains_its_plots(measured: Evaluation, trained: Run, tmp_path: Path) -> None:
+    page = write_report(measured, tmp_path / "report", "<b>digits</b> & more", trained)
     text = page.read_text()
     assert "&lt;b&gt;digits&lt;/b&gt; &amp; more" in text
-    assert "http" not in text
+    assert not re.search(r"https?://|src=(?!.data:)|href=|@import|url\(", text)
     plots = re.findall(r"data:image/png;base64,([^\"]+)", text)
-    assert len(plots) == 3
+    assert len(plots) == 4
     for plot in plots:
         assert cv2.imdecode(np.frombuffer(base64.b64decode(plot), np.uint8), cv2.IMREAD_COLOR).shape[0] > 100
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["metrics"] == measured.metrics
@@ -41,7 +49,74 @@ def test_the_report_is_one_page_that_contains_its_plots(measured: Evaluation, tm
         "confusion_matrix.png",
         "reliability.png",
         "mistakes.png",
+        "training.png",
+        "predictions.csv",
     }
+
+
+def test_mistakes_have_the_paths_of_their_images(measured: Evaluation, tmp_path: Path) -> None:
+    text = write_report(measured, tmp_path, "x").read_text()
+    document = json.loads((tmp_path / "metrics.json").read_text())
+    assert document["mistakes"] == len(measured.mistakes) > 1
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        wrong = {row["path"]: row for row in csv.DictReader(file) if row["correct"] == "0"}
+    assert len(wrong) == len(measured.mistakes)
+    for mistake, listed in zip(measured.mistakes[:20], document["most_confident_mistakes"][:20], strict=True):
+        assert Path(listed["image"]).is_file()
+        assert f"<bdi>{listed['image']}</bdi>" in text
+        assert wrong[mistake.image]["predicted"] == mistake.predicted
+
+
+def test_the_page_of_a_run_has_its_date_its_recipe_and_the_plot_of_its_training(
+    measured: Evaluation, trained: Run, tmp_path: Path
+) -> None:
+    text = write_report(measured, tmp_path, "x", trained).read_text()
+    assert f"trained {trained.finished_at:%Y-%m-%d}" in text
+    assert "batch_size: 64" in text
+    assert "<h2>Training</h2>" in text
+    document = json.loads((tmp_path / "metrics.json").read_text())
+    assert (document["run"], document["recipe"]) == (str(trained.path), "digits")
+    assert datetime.fromisoformat(document["evaluated"]).tzinfo is not None
+
+
+def test_every_metric_is_explained() -> None:
+    several = make_spec(["a", "b"], task="multilabel", thresholds=(0.5, 0.5))
+    probabilities = np.array([[0.9, 0.2], [0.1, 0.7]], np.float32)
+    single = compute_metrics(probabilities, np.array([0, 1]), make_spec(["a", "b"]))
+    assert {*single, *compute_metrics(probabilities, np.eye(2, dtype=np.float32), several)} == set(MEANINGS)
+
+
+def test_every_kind_of_label_is_reported_and_stays_as_it_is(tmp_path: Path) -> None:
+    labels = list(HOSTILE_LABELS.values())
+    images = [tmp_path / os.fsdecode(b"image-\xff-%d.png" % index) for index in range(len(labels))]
+    for image in images:
+        image.write_bytes(cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes())
+    random = np.random.default_rng(0).random((len(labels), len(labels))).astype(np.float32)
+    split = Split("test", images, np.arange(len(labels)))
+    evaluation = Evaluation(split, make_spec(labels), random, np.arange(len(labels)), ())
+    text = write_report(evaluation, tmp_path / "report", "<$x$> \x1b").read_text(encoding="utf-8")
+    for label in labels:
+        assert str(markupsafe.escape(printable(label))) in text
+    assert "<script>" not in text
+    assert printable(text) == text
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert [figures["label"] for figures in document["classes"]] == labels
+    assert {mistake["image"] for mistake in document["most_confident_mistakes"]} <= set(map(str, images))
+    with (tmp_path / "report" / "predictions.csv").open(newline="", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["true"]) for row in rows] == list(zip(map(str, images), labels, strict=True))
+
+
+def test_every_kind_of_label_is_reported_for_several_labels_per_image(tmp_path: Path) -> None:
+    labels = list(HOSTILE_LABELS.values())
+    spec = make_spec(labels, task="multilabel", thresholds=(0.5,) * len(labels))
+    targets = np.eye(len(labels), dtype=np.float32)
+    pixels = np.zeros((len(labels), 8, 8), np.uint8)
+    split = Split("test", pixels, targets)
+    evaluation = Evaluation(split, spec, 1 - targets, np.arange(len(labels)), ())
+    write_report(evaluation, tmp_path / "report", "x")
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert document["most_confident_mistakes"][0]["image"] == "test[0]"
 
 
 def test_the_page_lists_unreadable_images_up_to_a_limit(measured: Evaluation, tmp_path: Path) -> None:

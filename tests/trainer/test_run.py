@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from tamiz import OutputError, RunError
@@ -20,7 +22,8 @@ MakeRecipe = Callable[..., Recipe]
 
 def finish(run: Run, trained: Run) -> None:
     # Transposed: a tensor that is not contiguous.
-    run.finish({"weight": torch.arange(6.0).reshape(2, 3).T}, trained.spec, {"test": {"accuracy": 1}})
+    weights = {"weight": torch.arange(6.0).reshape(2, 3).T}
+    run.finish(weights, trained.spec, {"test": {"accuracy": 1}}, np.ones((2, 28, 28, 1), np.uint8))
 
 
 def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path) -> None:
@@ -46,6 +49,7 @@ def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     found = Run.find(run.path)
     assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, {"test": {"accuracy": 1}})
     assert load_file(run.path / "model.safetensors")["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert np.array_equal(found.parity_images, np.ones((2, 28, 28, 1), np.uint8))
 
 
 def test_an_incomplete_run_names_the_missing_file(run: Run) -> None:
@@ -76,6 +80,12 @@ def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: 
     (run.path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(RunError, match="model.safetensors cannot be loaded"):
         load_classifier(run)
+    save_file({"images": np.zeros((2, 32, 32, 3), np.uint8)}, run.path / "parity.safetensors")
+    with pytest.raises(RunError, match=r"parity.safetensors does not fit the run: it has uint8 \[2, 32, 32, 3\]"):
+        _ = run.parity_images
+    (run.path / "parity.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunError, match="parity.safetensors cannot be read"):
+        _ = run.parity_images
     (run.path / "metrics.json").unlink()
     with pytest.raises(RunError, match="no finished run"):
         Run.find(run.path)

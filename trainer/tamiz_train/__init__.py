@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .explanation import Explanation, explain
     from .inference import predict
     from .metrics import CalibrationBin, ClassMetrics
-    from .onnx_export import Exported, Parity, export
+    from .onnx_export import Exported, export
+    from .parity import Parity
     from .publication import PublishedVersion, publish_graph, publish_run
     from .recipe import Recipe, load_recipe
     from .run import Run
@@ -70,7 +71,7 @@ _MODULES = {
     "Explanation": "explanation",
     "Exported": "onnx_export",
     "Mistake": "evaluation",
-    "Parity": "onnx_export",
+    "Parity": "parity",
     "PublishedVersion": "publication",
     "Recipe": "recipe",
     "Run": "run",

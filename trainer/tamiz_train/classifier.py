@@ -6,7 +6,7 @@ Training, evaluation and export all use it, so that normalisation is implemented
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import timm
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tamiz.spec import ModelSpec
 
-from .heads import head_name
+from .heads import head_names, is_head_weight
 
 
 class Classifier(nn.Module):
@@ -25,7 +25,7 @@ class Classifier(nn.Module):
         spec: the spec of the model. Its normalisation is applied to the pixels; its task defines what the logits mean.
 
     Attributes:
-        network: the network with its head.
+        network: the network with its heads.
         task: ``multiclass`` or ``multilabel``.
         scale: the factor of the normalisation, float32 ``[1, channels, 1, 1]``.
         shift: the summand of the normalisation, float32 ``[1, channels, 1, 1]``.
@@ -55,16 +55,15 @@ class Classifier(nn.Module):
         return logits.softmax(1) if self.task == "multiclass" else logits.sigmoid()
 
     @property
-    def head(self) -> nn.Module:
-        """The last layers of the network, from the pooled features to the logits."""
-        return self.network.get_submodule(head_name(self.network))
+    def heads(self) -> list[nn.Module]:
+        """The last layers of the network, from the pooled features to the logits; most networks have one head."""
+        return [self.network.get_submodule(name) for name in head_names(self.network)]
 
     def blocks(self) -> list[list[str]]:
-        """The names of the weights of the backbone, grouped by block, from the input to the head.
+        """The names of the weights of the backbone, grouped by block, from the input to the heads.
 
         A block of a timm model is a stage, as timm groups the layers; a block of `networks` is a layer.
         """
-        head = head_name(self.network) + "."
         if (group_matcher := getattr(self.network, "group_matcher", None)) is not None:
             groups = timm.models.group_parameters(self.network, group_matcher(coarse=True))
             named = [groups[index] for index in sorted(groups)]
@@ -73,7 +72,7 @@ class Classifier(nn.Module):
                 [f"{name}.{weight}" for weight, _ in layer.named_parameters()]
                 for name, layer in self.network.named_children()
             ]
-        blocks = [[name for name in names if not name.startswith(head)] for names in named]
+        blocks = [[name for name in names if not is_head_weight(name, self.network)] for names in named]
         return [names for names in blocks if names]
 
     def parameter_summary(self) -> str:
@@ -84,10 +83,25 @@ class Classifier(nn.Module):
 
     @contextmanager
     def pooled_features(self) -> Iterator[list[Tensor]]:
-        """Collect the input of the head, float32 ``[batch, features]``, of each forward pass in the context."""
+        """Collect the input of the heads, float32 ``[batch, features]``, of each forward pass in the context.
+
+        If several heads have different inputs, these are concatenated. An input with several positions,
+        ``[batch, positions, features]``, is averaged over them.
+        """
         collected: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0].flatten(1)))
-        try:
+        inputs: list[Tensor] = []
+
+        def collect(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            if not any(arguments[0] is known for known in inputs):
+                inputs.append(arguments[0])
+
+        def combine(*_: object) -> None:
+            pooled = [each.mean(1) if each.ndim == 3 else each.flatten(1) for each in inputs]
+            collected.append(torch.cat(pooled, 1))
+            inputs.clear()
+
+        with ExitStack() as hooks:
+            for head in self.heads:
+                hooks.enter_context(head.register_forward_pre_hook(collect))
+            hooks.enter_context(self.network.register_forward_hook(combine))
             yield collected
-        finally:
-            handle.remove()

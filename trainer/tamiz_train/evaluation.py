@@ -38,6 +38,9 @@ from .run import Run
 
 BATCH_SIZE = 64
 
+MAX_MISTAKES = 1000
+"""Largest number of mistakes in a JSON document; predictions.csv has all of them."""
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -45,6 +48,7 @@ class Mistake:
 
     Attributes:
         index: index of the image in the split.
+        image: name of the image; see `Evaluation.name`.
         predicted: the predicted label; multilabel: of the labels predicted wrongly, the most confident one, with
             ``no`` before it when it was not predicted.
         true: the true label; multilabel: ``yes`` when the image has that label, otherwise ``no``.
@@ -52,6 +56,7 @@ class Mistake:
     """
 
     index: int
+    image: str
     predicted: str
     true: str
     confidence: float
@@ -66,7 +71,7 @@ class Evaluation:
         spec: spec of the model.
         probabilities: float32 ``[images, labels]``, of the images that could be read.
         indices: int64 ``[images]``, the index of each of these images in the split.
-        unreadable: one message for each image that could not be read.
+        unreadable: one message for each image that could not be read, in the order of the split.
     """
 
     split: Split
@@ -78,6 +83,11 @@ class Evaluation:
     def with_spec(self, spec: ModelSpec) -> Evaluation:
         """The same probabilities evaluated with the thresholds of another spec."""
         return replace(self, spec=spec)
+
+    def name(self, index: int) -> str:
+        """Name of an image of the split: its path, or ``test[17]`` if the data set has no files."""
+        image = self.split.images[index]
+        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else str(image)
 
     @property
     def images(self) -> int:
@@ -142,7 +152,7 @@ class Evaluation:
         return len(mine.keys() ^ others.keys()) + sum(not np.array_equal(mine[i], others[i]) for i in both)
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as ``tamiz evaluate --json`` prints them."""
+        """The metrics as ``tamiz evaluate --json`` prints them, with the most confident `MAX_MISTAKES` mistakes."""
         return {
             "split": self.split.name,
             "images": self.images,
@@ -151,6 +161,8 @@ class Evaluation:
             "classes": [asdict(figures) for figures in self.classes],
             "confusion_matrix": self.confusion_matrix.tolist(),
             "calibration": [asdict(bin) for bin in self.calibration],
+            "mistakes": len(self.mistakes),
+            "most_confident_mistakes": [asdict(mistake) for mistake in self.mistakes[:MAX_MISTAKES]],
         }
 
     def _multiclass_mistakes(self) -> list[Mistake]:
@@ -158,6 +170,7 @@ class Evaluation:
         return [
             Mistake(
                 index=int(self.indices[row]),
+                image=self.name(int(self.indices[row])),
                 predicted=labels[predicted[row]],
                 true=labels[int(self.targets[row])],
                 confidence=float(self.probabilities[row, predicted[row]]),
@@ -176,6 +189,7 @@ class Evaluation:
             mistakes.append(
                 Mistake(
                     index=int(self.indices[row]),
+                    image=self.name(int(self.indices[row])),
                     predicted=labels[worst] if positive else f"no {labels[worst]}",
                     true="no" if positive else "yes",
                     confidence=float(confidence[row, worst]),

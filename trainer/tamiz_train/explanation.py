@@ -7,7 +7,9 @@ mean gradient of the label's logit. Its resolution is that of the feature map: 7
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +38,9 @@ from .weights import load_classifier
 
 MIN_SIDE = 224
 """Least length of an overlay's shorter side, in pixels; an image of 28×28 would be too small to look at."""
+
+MAX_STEM_BYTES = 200
+"""Largest length of an overlay's name before its suffix: a file name has at most 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,9 @@ def explain(
         RunError: the network has no feature map, or the weights cannot be loaded.
         OutputError: the folder or an overlay cannot be written.
     """
+    if label is not None and label not in run.spec.labels:
+        # Training stores labels in this form; a terminal of macOS may give another.
+        label = unicodedata.normalize("NFC", label)
     if label is not None and label not in run.spec.labels:
         raise UsageError(f"{run.path} has no label {label!r}{suggest(label, run.spec.labels)}")
     classifier = load_classifier(run)
@@ -188,6 +196,8 @@ def _overlay_path(out: Path, image: Path, label: str, taken: set[Path]) -> Path:
     """A unique path for each image of a call; the suffix distinguishes it from images in the same folder."""
     # A label may contain characters that a file name may not.
     stem = image.stem + "-" + re.sub(r"[^\w.-]+", "_", label)
+    if len(encoded := os.fsencode(stem)) > MAX_STEM_BYTES:
+        stem = encoded[:MAX_STEM_BYTES].decode(errors="ignore")
     path, number = out / f"{stem}.cam.png", 1
     while path in taken:
         number += 1

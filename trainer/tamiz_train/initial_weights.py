@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tamiz.errors import RecipeError, os_reason
 
-from .heads import head_name
+from .heads import is_head_weight
 
 
 def load_initial_weights(network: nn.Module, path: Path, name: str) -> bool:
@@ -23,27 +23,25 @@ def load_initial_weights(network: nn.Module, path: Path, name: str) -> bool:
         name: the name of the network, for messages.
 
     Returns:
-        whether the head was loaded too; it is not if the state dict lacks it or has it for other labels.
+        whether the heads were loaded too; they are not if the state dict lacks one of them or has it for other labels.
 
     Raises:
         RecipeError: the file cannot be read, or its tensors do not fit the network.
     """
     own = network.state_dict()
-    prefix = head_name(network) + "."
-    weights = {
-        key: value
-        for key, value in _read(path).items()
-        if not key.startswith(prefix) or (key in own and value.shape == own[key].shape)
-    }
-    head = {key for key in own if key.startswith(prefix)}
-    missing = [key for key in own if key not in weights and key not in head]
+    weights = _read(path)
+    heads = {key for key in own if is_head_weight(key, network)}
+    if not all(key in weights and weights[key].shape == own[key].shape for key in heads):
+        # All heads or none: a network that combines a loaded head with a random one predicts noise.
+        weights = {key: value for key, value in weights.items() if not is_head_weight(key, network)}
+    missing = [key for key in own if key not in weights and key not in heads]
     unknown = [key for key in weights if key not in own]
     unfit = [key for key in weights if key in own and weights[key].shape != own[key].shape]
     for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes for", unfit)):
         if keys:
             raise RecipeError(f"model.weights: {path} {problem} {len(keys)} tensors of {name}; the first is {keys[0]}")
     network.load_state_dict(weights, strict=False)
-    return head <= weights.keys()
+    return heads <= weights.keys()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from tamiz.errors import RecipeError, one_line, suggest
 from tamiz.spec import ModelSpec, Preprocessing
 
 from .classifier import Classifier
-from .heads import replace_head, reset_linear_head
+from .heads import replace_heads, reset_linear_heads
 from .initial_weights import load_initial_weights
 from .recipe import ModelSettings
 
@@ -32,12 +32,12 @@ def build_classifier(settings: ModelSettings, spec: ModelSpec, *, initial_weight
     """
     network = _create_network(settings, spec, pretrained=settings.pretrained and initial_weights)
     if settings.head is not None:
-        replace_head(network, settings.head, len(spec.labels))
+        replace_heads(network, settings.head, len(spec.labels))
     if initial_weights and settings.weights:
         if not load_initial_weights(network, settings.weights, settings.name):
-            reset_linear_head(network)
+            reset_linear_heads(network)
     elif initial_weights and settings.pretrained and _pretrained_classes(network) != len(spec.labels):
-        reset_linear_head(network)
+        reset_linear_heads(network)
     # Pixels arrive in channels-last order, in which convolutions on CPUs and tensor cores are faster.
     return Classifier(network, spec).to(memory_format=torch.channels_last)
 

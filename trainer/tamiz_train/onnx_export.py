@@ -5,67 +5,32 @@ See `tamiz_train.graph` for the input and the output of the graph.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import tempfile
+import textwrap
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
+import timm.layers
 import torch
+from rich.text import Text
 from torch import Tensor, nn
 
 from tamiz.errors import ExportError, first_line
 from tamiz.files import staged, write_whole
+from tamiz.preprocessing import Pixels
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec
 
 from .classifier import Classifier
-from .data import Split, load_data
-from .data.loader import create_loader
-from .graph import Graph
-from .metrics import predict_labels
+from .parity import Parity, compare, parity_images
 from .run import Run
 from .weights import load_classifier
-
-TOLERANCE = 1e-4
-"""Largest allowed difference of two probabilities; float32 sums in another order differ by less."""
-
-PARITY_IMAGES = 256
-"""Largest number of validation images on which the graph is compared with the network."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far an exported graph is from the trained network, on validation images.
-
-    Attributes:
-        images: number of compared images.
-        largest_difference: largest difference of two probabilities.
-        agreeing: number of images with the same predicted label; multilabel: with the same predicted labels.
-        tolerance: largest allowed difference of two probabilities.
-    """
-
-    images: int
-    largest_difference: float
-    agreeing: int
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the graph computes what the network computes."""
-        return self.largest_difference <= self.tolerance and self.agreeing == self.images
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of parity.json."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return (
-            f"the predicted labels agree on {self.agreeing} of {self.images} validation images; the largest difference "
-            f"of two probabilities is {self.largest_difference:.1e} (allowed: {self.tolerance:.0e})"
-        )
 
 
 @dataclass(frozen=True)
@@ -86,19 +51,41 @@ def export(run: Run) -> Exported:
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else; then no graph is written.
-        RecipeError: the images of the run cannot be found.
-        RunError: the weights cannot be loaded.
+        RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
     """
     classifier = load_classifier(run)
     path = run.path / "model.onnx"
     with staged(path) as part:
         write_graph(classifier, run.spec, part)
-        parity = compare(classifier, part, run.spec, _parity_images(run))
+        parity = compare(classifier, part, run.spec, parity_images(run))
         if not parity.holds:
             raise ExportError(f"{run.path}: the exported graph does not compute what the network computes: {parity}")
     write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
     return Exported(path, parity)
+
+
+def check_export(classifier: Classifier, spec: ModelSpec, images: Pixels) -> Parity:
+    """Export a network to a temporary file, to find out before training whether it can be published.
+
+    Args:
+        classifier: the network, which need not be trained; it is set to evaluation mode.
+        spec: spec of the network.
+        images: the images on which the graph is compared with the network, uint8 ``[images, height, width, channels]``.
+
+    Returns:
+        the comparison. The predicted labels of an untrained network are close to ties, so they may differ.
+
+    Raises:
+        ExportError: the network cannot be exported, or the graph computes something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        path = Path(folder) / "model.onnx"
+        write_graph(classifier, spec, path)
+        parity = compare(classifier, path, spec, images)
+    if parity.largest_difference > parity.tolerance:
+        raise ExportError(f"model: the exported graph does not compute what the network computes: {parity}")
+    return parity
 
 
 def write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
@@ -116,8 +103,8 @@ def write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     example = torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            # The exporter warns of deprecated functions that it calls itself.
+        # The exporter prints the graph when it fails, and warns of deprecated functions that it calls itself.
+        with _without_fused_attention(classifier), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _WithProbabilities(classifier).eval(),
@@ -131,11 +118,40 @@ def write_graph(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
             )
     except Exception as exc:
         # The exporter has no common error class: each operator raises its own exceptions.
-        raise ExportError(f"the network cannot be exported to ONNX: {first_line(exc)}") from exc
+        raise ExportError(
+            f"the network cannot be exported to ONNX: {_reason(exc)}; set model.name to another network"
+        ) from exc
     assert program is not None
     model = program.model_proto
     model.metadata_props.add(key=SPEC_METADATA, value=spec.to_json())
     onnx.save(model, path)
+
+
+@contextmanager
+def _without_fused_attention(network: nn.Module) -> Iterator[None]:
+    """Compute attention from plain operators, because the exporter converts fused attention only for four dimensions.
+
+    Most of timm's layers read timm's setting when they are built, others each time they run. The results differ in the
+    last bits.
+    """
+    fused = [module for module in network.modules() if getattr(module, "fused_attn", False) is True]
+    setting = timm.layers.use_fused_attn()
+    timm.layers.set_fused_attn(False)
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        timm.layers.set_fused_attn(setting)
+        for module in fused:
+            module.fused_attn = True  # type: ignore[assignment]
+
+
+def _reason(exc: BaseException) -> str:
+    """The first line of the innermost error; those around it tell in colour how to report a fault of the exporter."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    return textwrap.shorten(Text.from_ansi(first_line(exc)).plain, 300)
 
 
 class _WithProbabilities(nn.Module):
@@ -145,43 +161,3 @@ class _WithProbabilities(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classifier.probabilities(self.classifier(image))
-
-
-def compare(classifier: Classifier, graph: Path, spec: ModelSpec, images: Split) -> Parity:
-    """Run the same images through a network and through a graph.
-
-    Args:
-        classifier: the network, in evaluation mode.
-        graph: path of the ONNX file.
-        spec: spec of both.
-        images: the images; the first one is a batch of one, the others are batches of 7, which shows a batch dimension
-            that became a constant.
-
-    Raises:
-        ExportError: no image can be read.
-    """
-    runtime = Graph(graph)
-    largest, agreeing, count = 0.0, 0, 0
-    for part, batch_size in ((slice(0, 1), 1), (slice(1, None), 7)):
-        split = Split(images.name, images.images[part], images.targets[part])
-        for pixels, *_ in create_loader(split, spec.preprocessing, batch_size=batch_size):
-            if not len(pixels):
-                continue
-            with torch.inference_mode():
-                expected = classifier.probabilities(classifier(pixels)).numpy()
-            actual = runtime.probabilities(pixels.numpy())
-            difference = np.abs(actual - expected).max()
-            # NaN counts as infinitely far.
-            largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
-            agreeing += sum(map(np.array_equal, predict_labels(actual, spec), predict_labels(expected, spec)))
-            count += len(pixels)
-    if count == 0:
-        raise ExportError("the exported graph cannot be checked: no validation image could be read")
-    return Parity(count, largest, agreeing, TOLERANCE)
-
-
-def _parity_images(run: Run) -> Split:
-    split = load_data(run.recipe.data, run.recipe.train.seed).validation
-    # Spread over the split, because images in folders are ordered by class.
-    chosen = np.linspace(0, len(split) - 1, min(len(split), PARITY_IMAGES)).astype(int)
-    return split.take(chosen)

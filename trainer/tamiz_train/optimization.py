@@ -34,7 +34,8 @@ def freeze(classifier: Classifier, trainable: Literal["all", "head"] | int) -> N
     classifier.requires_grad_(trainable == "all")
     if trainable == "all":
         return
-    classifier.head.requires_grad_(True)
+    for head in classifier.heads:
+        head.requires_grad_(True)
     if trainable == "head":
         return
     blocks = classifier.blocks()

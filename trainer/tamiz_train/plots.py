@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from tamiz.spec import Preprocessing
 from .augmentation import check_augmentation, create_augmentation
 from .data import Split
 from .evaluation import Evaluation
+from .lettering import drawable, set_lettering
 from .recipe import Recipe
 
 THUMBNAIL_SIDE = 144
@@ -48,8 +50,8 @@ def _draw_multiclass(axes: Axes, evaluation: Evaluation) -> None:
             if count:
                 colour = "white" if fractions[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(labels)), _shorten(labels), rotation=90)
-    axes.set_yticks(range(len(labels)), _shorten(labels))
+    axes.set_xticks(range(len(labels)), drawable(labels), rotation=90)
+    axes.set_yticks(range(len(labels)), drawable(labels))
     axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
 
@@ -61,7 +63,7 @@ def _draw_multilabel(axes: Axes, evaluation: Evaluation) -> None:
     axes.barh(places, true_positives, color="tab:blue", label="true positives")
     axes.barh(places, false_negatives, left=true_positives, color="lightgrey", label="false negatives")
     axes.barh(places, -false_positives, color="tab:red", label="false positives")
-    axes.set_yticks(places, _shorten(evaluation.spec.labels))
+    axes.set_yticks(places, drawable(evaluation.spec.labels))
     axes.invert_yaxis()
     axes.set_xlabel("images")
     axes.legend()
@@ -85,6 +87,32 @@ def plot_reliability(evaluation: Evaluation) -> bytes:
     return _png(figure)
 
 
+def plot_history(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> bytes:
+    """Plot the losses and the learning rate of each epoch of a run.
+
+    Args:
+        epochs: the metrics of each epoch, as metrics.json has them; a value that is missing or None is left out.
+        best_epoch: number of the epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    losses, rate = figure.subplots(1, 2)
+    numbers = [epoch["epoch"] for epoch in epochs]
+    for axes, name, text in (
+        (losses, "train_loss", "training"),
+        (losses, "validation_loss", "validation"),
+        (rate, "lr", "learning rate"),
+    ):
+        values = [math.nan if epoch.get(name) is None else float(epoch[name]) for epoch in epochs]
+        axes.plot(numbers, values, marker="." if len(numbers) < 100 else "", label=text)
+    for axes, title in ((losses, "loss"), (rate, "learning rate")):
+        axes.axvline(best_epoch, color="grey", linewidth=1, linestyle="--", label=f"best epoch: {best_epoch}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+    losses.legend()
+    return _png(figure)
+
+
 def plot_mistakes(evaluation: Evaluation, limit: int = 40) -> bytes:
     """Plot a contact sheet of the most confident mistakes, each with its predicted and its true label.
 
@@ -92,14 +120,16 @@ def plot_mistakes(evaluation: Evaluation, limit: int = 40) -> bytes:
         evaluation: the evaluation.
         limit: the largest number of images shown.
     """
-    images, titles = [], []
+    images: list[Pixels] = []
+    titles: list[tuple[str, str]] = []
     for mistake in evaluation.mistakes[:limit]:
         try:
             images.append(decode(evaluation.split.images[mistake.index], evaluation.spec.preprocessing.colour))
         except InvalidImageError:
             # The file was deleted or changed after the evaluation.
             images.append(_blank())
-        titles.append(f"{mistake.predicted} {mistake.confidence:.2f}\ntrue: {mistake.true}")
+        (predicted,) = drawable([mistake.predicted], length=18)
+        titles.append((f"{predicted} {mistake.confidence:.2f}", f"true: {mistake.true}"))
     return contact_sheet(images, titles)
 
 
@@ -113,7 +143,8 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         count: number of images.
     """
     augmentation = create_augmentation(recipe.augmentation, recipe.train.seed)
-    images, titles = [], []
+    images: list[Pixels] = []
+    titles: list[tuple[str, str]] = []
     for index in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int).tolist():
         target = split.targets[index]
         title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
@@ -125,19 +156,19 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
                 augmented = resize(augmentation(image=pixels)["image"], recipe.preprocessing)
         except InvalidImageError:
             images += [_blank()] * 2
-            titles += [f"{title}\nunreadable"] * 2
+            titles += [(title, "unreadable")] * 2
             continue
         images += [plain, augmented]
-        titles += [f"{title}\noriginal", f"{title}\naugmented"]
+        titles += [(title, "original"), (title, "augmented")]
     return contact_sheet(images, titles)
 
 
-def contact_sheet(images: Sequence[Pixels], titles: Sequence[str], columns: int = 8) -> bytes:
+def contact_sheet(images: Sequence[Pixels], titles: Sequence[Sequence[str]], columns: int = 8) -> bytes:
     """Plot images in rows, with a title above each.
 
     Args:
         images: uint8 ``[height, width]``, ``[height, width, 1]`` or ``[height, width, 3]``, of any sizes.
-        titles: the title of each image, one or two lines.
+        titles: the lines of each image's title.
         columns: number of images in a row.
     """
     rows = max(1, math.ceil(len(images) / columns))
@@ -150,8 +181,7 @@ def contact_sheet(images: Sequence[Pixels], titles: Sequence[str], columns: int 
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         pixels = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
         axes.imshow(prepare(pixels, thumbnail))
-        # Escaped, because matplotlib reads text between dollar signs as a formula.
-        axes.set_title("\n".join(_shorten(title.replace("$", r"\$").split("\n"))), fontsize=7)
+        axes.set_title("\n".join(drawable(title)), fontsize=7)
     return _png(figure)
 
 
@@ -159,11 +189,8 @@ def _blank() -> Pixels:
     return np.zeros((1, 1), np.uint8)
 
 
-def _shorten(texts: Sequence[str], length: int = 24) -> list[str]:
-    return [text if len(text) <= length else text[: length - 1] + "…" for text in texts]
-
-
 def _png(figure: Figure) -> bytes:
+    set_lettering(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()

@@ -17,7 +17,7 @@ from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 
 from .graph import read_spec
-from .run import Run
+from .run import PARITY_FILE, Run
 
 if TYPE_CHECKING:
     from .onnx_export import Exported
@@ -73,8 +73,7 @@ def publish_run(
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else.
-        RecipeError: the images of the run cannot be found.
-        RunError: the weights cannot be loaded.
+        RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
@@ -150,6 +149,7 @@ def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
         "weights_sha256": sha256(run.path / "model.safetensors"),
         "recipe_sha256": sha256(run.path / "recipe.yaml"),
         "parity": exported.parity.to_dict(),
+        "parity_images_sha256": sha256(kept) if (kept := run.path / PARITY_FILE).is_file() else None,
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
         "mlflow_run_id": run.metrics["mlflow_run_id"],
         "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},

@@ -7,6 +7,7 @@
         data.json           the labels, and a fingerprint of the images of each split
         model.safetensors   the weights of the best epoch
         spec.json           the ModelSpec that travels with the model
+        parity.safetensors  prepared validation images, on which the exported graph is compared with the network
         metrics.json        metrics of each epoch, and of the best epoch on validation and test; written last
         mlflow_run_id       the id of the run in MLflow, when it is tracked there
         checkpoints/        what `tamiz train --resume` continues from
@@ -27,8 +28,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamiz.errors import OutputError, RunError, os_reason
+import numpy as np
+
+from tamiz.errors import OutputError, RunError, one_line, os_reason
 from tamiz.files import staged, write_whole
+from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
 from .recipe import Recipe, load_recipe
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .data import Data
+
+PARITY_FILE = "parity.safetensors"
 
 
 @dataclass(frozen=True)
@@ -145,21 +151,27 @@ class Run:
         splits = [split for split in data.splits if split.name in fingerprints]
         return {split.name for split in splits if split.fingerprint(root) != fingerprints[split.name]}
 
-    def finish(self, weights: Mapping[str, Tensor], spec: ModelSpec, metrics: Mapping[str, Any]) -> None:
+    def finish(
+        self, weights: Mapping[str, Tensor], spec: ModelSpec, metrics: Mapping[str, Any], parity_images: Pixels
+    ) -> None:
         """Save the results of training.
 
         Args:
             weights: the state dict of the trained network.
             spec: the spec of the model.
             metrics: the content of metrics.json, which is written last and marks the run as finished.
+            parity_images: prepared validation images, uint8 ``[images, height, width, channels]``; see
+                `tamiz_train.parity.choose_images`.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        from safetensors.torch import save_file
+        from safetensors import numpy, torch
 
         with staged(self.path / "model.safetensors") as part:
-            save_file({name: weight.contiguous() for name, weight in weights.items()}, part)
+            torch.save_file({name: weight.contiguous() for name, weight in weights.items()}, part)
+        with staged(self.path / PARITY_FILE) as part:
+            numpy.save_file({"images": np.ascontiguousarray(parity_images)}, part)
         write_whole(self.path / "spec.json", spec.to_json())
         write_whole(self.path / "metrics.json", json.dumps(metrics, indent=2))
 
@@ -167,6 +179,19 @@ class Run:
     def finished(self) -> bool:
         """Whether training completed."""
         return (self.path / "metrics.json").is_file()
+
+    @property
+    def finished_at(self) -> datetime:
+        """When training completed.
+
+        Raises:
+            RunError: the run is not complete.
+        """
+        path = self.path / "metrics.json"
+        try:
+            return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        except OSError as exc:
+            raise RunError(f"{path}: {os_reason(exc)}; the run is not complete") from exc
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -192,6 +217,27 @@ class Run:
         """
         metrics: dict[str, Any] = json.loads(self._read("metrics.json"))
         return metrics
+
+    @property
+    def parity_images(self) -> Pixels | None:
+        """The prepared validation images, uint8 ``[images, height, width, channels]``; None if the run keeps none.
+
+        Raises:
+            RunError: the file cannot be read, or its images do not fit the spec.
+        """
+        from safetensors.numpy import load_file
+
+        path = self.path / PARITY_FILE
+        if not path.is_file():
+            return None
+        try:
+            images: Pixels = load_file(path)["images"]
+        except Exception as exc:
+            # safetensors has its own exceptions.
+            raise RunError(f"{path} cannot be read: {one_line(exc)}") from exc
+        if images.dtype != np.uint8 or images.shape[1:] != self.spec.preprocessing.shape:
+            raise RunError(f"{path} does not fit the run: it has {images.dtype} {list(images.shape)}")
+        return images
 
     def _read(self, name: str) -> str:
         try:

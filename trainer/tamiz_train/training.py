@@ -24,6 +24,7 @@ from .loss import create_loss
 from .networks import build_classifier, check_name
 from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
+from .parity import choose_images
 from .phases import FitResult, fit
 from .recipe import Recipe
 from .run import Run
@@ -142,9 +143,6 @@ def check(recipe: Recipe) -> Setup:
     if augmentation is not None:
         _check_augmentation(augmentation, data.train, spec)
     _check_input_size(classifier, spec)
-    if settings.compile:
-        # Compiled in place, which leaves the names of the weights unchanged.
-        classifier.compile()
     return Setup(recipe, data, spec, classifier)
 
 
@@ -196,6 +194,9 @@ def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callabl
     if not processes.first:
         on_progress = _ignore
     on_progress(str(setup))
+    if setup.recipe.train.compile:
+        # Compiled in place, which leaves the names of the weights unchanged.
+        setup.classifier.compile()
     with Tracker.start(run, processes) as tracker:
         try:
             result = fit(
@@ -245,7 +246,8 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }
-    run.finish(classifier.network.state_dict(), spec, metrics)
+    parity_images = choose_images(data.validation, spec.preprocessing)
+    run.finish(classifier.network.state_dict(), spec, metrics, parity_images)
     tracker.finish(run, measured)
     if recipe.tracking.log_model and tracker.run_id is not None:
         tracker.log_model(export(run).path)

@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import UsageError
 from tamiz.spec import INPUT_NAME
-from tamiz_server.config import format_config
+from tamiz_server.config_text import format_config
 from tamiz_server.repository import Repository
 
 _PREPARING_NODES = {"Transpose", "Cast", "Mul", "Add"}

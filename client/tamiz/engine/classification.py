@@ -22,6 +22,7 @@ from .connections import Connections, Endpoint
 from .events import CallRetried, OnEvent, notify
 from .exchange import Exchange, read_predictions
 from .recovery import Decision, Situation, decide
+from .reservation import Reservation
 from .retries import RetryBudget, backoff
 from .stats import Counter
 from .steps import Compute, Flow, Sleep
@@ -142,33 +143,35 @@ class Classification:
             while True:
                 endpoint = self._connections.pick(call.avoid)
                 served: ServedVersion | None = None
-                admitted = False
-                try:
-                    served = endpoint.served or (yield from self._read_version(endpoint, call))
-                    if prepared_for != served.spec.preprocessing:
-                        # From the sources again: an image that was prepared for one version does not fit another.
-                        prepared_for = served.spec.preprocessing
-                        prepared = yield Compute(self._prepare, (images, prepared_for, position, call))
-                    waiting_since = self._clock()
-                    yield from limits.in_flight.wait()
-                    admitted = True
-                    if call.bulk:
-                        # The timeout of a batch starts when it is first sent, and is paused while it waits for a slot.
-                        left = self._timeout_s() if preparing else call.deadline - waiting_since
-                        call.deadline = self._clock() + left
-                        endpoint, served = self._pick_again(endpoint, served, call)
-                    if preparing:
-                        limits.preparing.release()
-                        preparing = False
-                    return (yield from self._infer(endpoint, served, prepared, top_k, call, limits, position))
-                except ServerError as exc:
-                    if isinstance(exc, OverloadedError):
-                        limits.in_flight.record_overload()
-                    # The slot is kept meanwhile: others would take it, and fail in the same way.
-                    yield from self._recover(exc, endpoint, call, served)
-                finally:
-                    if admitted:
-                        limits.in_flight.release()
+                with Reservation() as attempt:
+                    try:
+                        served = endpoint.served or (yield from self._read_version(endpoint, call))
+                        if prepared_for != served.spec.preprocessing:
+                            # From the sources again: an image prepared for one version does not fit another.
+                            prepared_for = served.spec.preprocessing
+                            prepared = yield Compute(self._prepare, (images, prepared_for, position, call))
+                        waiting_since = self._clock()
+                        yield from limits.in_flight.wait()
+                        attempt.resources.callback(limits.in_flight.release)
+                        if call.bulk:
+                            # The timeout of a batch starts when it is first sent, and is paused while it waits.
+                            left = self._timeout_s() if preparing else call.deadline - waiting_since
+                            call.deadline = self._clock() + left
+                            endpoint, served = self._pick_again(endpoint, served, call)
+                        if preparing:
+                            limits.preparing.release()
+                            preparing = False
+                        return (
+                            yield from self._infer(endpoint, served, prepared, top_k, call, limits, position, attempt)
+                        )
+                    except ServerError as exc:
+                        if isinstance(exc, OverloadedError):
+                            limits.in_flight.record_overload()
+                        # The slot is kept meanwhile: others would take it, and fail in the same way.
+                        yield from self._recover(exc, endpoint, call, served)
+                        # The next attempt takes a slot of its own. Requests that hang on one server must not occupy
+                        # the slots that the other servers need.
+                        attempt.resources.close()
         finally:
             if preparing:
                 limits.preparing.release()
@@ -212,6 +215,7 @@ class Classification:
         call: Call,
         limits: Limits,
         position: int,
+        attempt: Reservation,
     ) -> Flow[list[Outcome]]:
         """Send the prepared images in requests of at most ``max_batch_size``; unreadable images keep their error."""
         readable = [(place, image) for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
@@ -220,7 +224,7 @@ class Classification:
         }
         for start in range(0, len(readable), served.max_batch_size):
             part = readable[start : start + served.max_batch_size]
-            reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call)
+            reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call, attempt)
             positions = [position + place for place, _ in part]
             predictions = read_predictions(reply, served, positions, top_k=top_k, url=endpoint.url)
             outcomes.update((place, prediction) for (place, _), prediction in zip(part, predictions, strict=True))

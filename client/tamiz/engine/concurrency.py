@@ -75,6 +75,12 @@ class ConcurrencyLimit:
             self._held -= 1
             self._admit()
 
+    def admit_all(self) -> None:
+        """Admit everybody from now on, because the client was closed: whoever waits must find that out."""
+        with self._lock:
+            self._limit = sys.maxsize
+            self._admit()
+
     def wait(self) -> Flow[None]:
         """A step that waits for a slot."""
         slot = self.acquire()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..served_version import ServedVersion
-from ..transports import Address, CallFuture, Transport
+from ..transports import Address, Reply, Transport
 from ..transports.requests import ModelReady
 
 PROBE_INTERVAL_S = 0.5
@@ -47,6 +48,7 @@ class Endpoint:
             the server, not to the client: during a rollout one server has the new version and another has not.
         ready: whether it answered the last time.
         answered: whether it has ever answered.
+        clock_agrees: false when the clock of the server was found to be ahead; it is told no deadlines then.
         in_flight: number of inference requests in flight.
     """
 
@@ -56,6 +58,7 @@ class Endpoint:
         self.served: ServedVersion | None = None
         self.ready = True
         self.answered = False
+        self.clock_agrees = True
         self.in_flight = 0
 
     @property
@@ -131,15 +134,16 @@ class Connections:
 
 def _probe(endpoints: Sequence[Endpoint], closed: threading.Event, model: str) -> None:
     while not closed.wait(PROBE_INTERVAL_S):
-        begun: list[tuple[Endpoint, CallFuture[bool]]] = []
+        until = time.monotonic() + PROBE_TIMEOUT_S
+        begun: list[tuple[Endpoint, Reply[bool]]] = []
         for endpoint in endpoints:
             # No failure may end this thread, not even one of the user's function for headers.
             try:
                 begun.append((endpoint, endpoint.transport.begin(ModelReady(model), PROBE_TIMEOUT_S)))
             except Exception:
                 endpoint.ready = False
-        for endpoint, future in begun:
+        for endpoint, reply in begun:
             try:
-                endpoint.ready = future.result()
+                endpoint.ready = reply.wait(max(until - time.monotonic(), 0.0))
             except Exception:
                 endpoint.ready = False

@@ -34,6 +34,7 @@ class Engine:
         settings: the settings of the client.
         connect: opens a transport to the server of a URL; None opens real ones.
         clock: a monotonic clock; returns seconds.
+        wall_clock: returns the time in seconds since 1970.
 
     Attributes:
         settings: the settings of the client.
@@ -56,6 +57,7 @@ class Engine:
         *,
         connect: Callable[[str], Transport] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         # Nothing below may refer to the engine, not even by a bound method: a client that is dropped without `close`
@@ -63,6 +65,7 @@ class Engine:
         self._closed = threading.Event()
         self._connect = connect or partial(_open_transport, settings)
         self._clock = clock
+        self._wall_clock = wall_clock
         self._open()
         _engines.add(self)
         if settings.shared_memory:
@@ -77,6 +80,7 @@ class Engine:
         settings = self.settings
         self.counter = Counter()
         self.limits = Limits()
+        self._used_limits: weakref.WeakSet[Limits] = weakref.WeakSet()
         self.workers = ThreadPoolExecutor(CORES, thread_name_prefix="tamiz")
         self.connections = Connections(
             settings.address, settings.model, self._connect or partial(_open_transport, settings)
@@ -88,6 +92,7 @@ class Engine:
             self.memory,
             self.counter,
             clock=self._clock,
+            wall_clock=self._wall_clock,
             closed=self._closed.is_set,
             on_event=settings.on_event,
         )
@@ -110,9 +115,9 @@ class Engine:
 
     def limits_for(self, in_flight: int | None) -> Limits:
         """The concurrency limits of one `classify_many`; None adapts the limit of the requests in flight."""
-        if in_flight is None:
-            return self.limits
-        return Limits(in_flight=AdaptiveLimit(in_flight))
+        limits = self.limits if in_flight is None else Limits(in_flight=AdaptiveLimit(in_flight))
+        self._used_limits.add(limits)
+        return limits
 
     def check_open(self) -> None:
         """Refuse to go on after `close`.
@@ -132,6 +137,9 @@ class Engine:
         """Refuse new calls from now on; the part of `close` that does not touch the network."""
         self._closed.set()
         _engines.discard(self)
+        for limits in list(self._used_limits):
+            limits.preparing.admit_all()
+            limits.in_flight.admit_all()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def disconnect(self) -> None:
@@ -160,14 +168,13 @@ def _disconnect(connections: Connections, memory: SharedMemory | None, process: 
         return
     if memory is not None:
         until = time.monotonic() + _UNREGISTER_TIMEOUT_S
-        for endpoint in connections.endpoints:
-            for region in memory.regions:
+        for region in memory.close():
+            for endpoint in connections.endpoints:
                 if endpoint.url in region.registered_with:
                     # Whatever goes wrong here, the rest must be closed.
                     with contextlib.suppress(Exception):
                         left = max(until - time.monotonic(), 0.01)
                         endpoint.transport.call(SystemSharedMemoryUnregister(region.name), left)
-        memory.close()
     connections.close()
 
 

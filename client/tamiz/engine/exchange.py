@@ -25,10 +25,11 @@ from ..transports.requests import (
     SystemSharedMemoryUnregister,
 )
 from ..transports.shared_memory import PREFIX, Region, SharedMemory, is_abandoned
-from ..transports.status import RegionRegisteredError
+from ..transports.status import ExpiredError, RegionRegisteredError
 from .call import Call
 from .connections import PROBE_TIMEOUT_S, Connections, Endpoint
 from .events import OnEvent, RequestAnswered, RequestFailed, RequestSent, notify
+from .reservation import Reservation
 from .stats import Counter
 from .steps import Flow, Send
 
@@ -44,6 +45,7 @@ class Exchange:
         memory: shared memory for the images; None sends them through the connection.
         counter: counts the requests that are sent.
         clock: a monotonic clock; returns seconds.
+        wall_clock: returns the time in seconds since 1970.
         closed: returns whether the client has been closed.
         on_event: called with each event of a request; None disables events.
     """
@@ -56,6 +58,7 @@ class Exchange:
         counter: Counter,
         *,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         closed: Callable[[], bool],
         on_event: OnEvent | None,
     ) -> None:
@@ -64,6 +67,7 @@ class Exchange:
         self._memory = memory
         self._counter = counter
         self._clock = clock
+        self._wall_clock = wall_clock
         self._closed = closed
         self._on_event = on_event
 
@@ -87,25 +91,38 @@ class Exchange:
             return False
 
     def infer(
-        self, endpoint: Endpoint, served: ServedVersion, images: Sequence[Pixels], call: Call
+        self, endpoint: Endpoint, served: ServedVersion, images: Sequence[Pixels], call: Call, attempt: Reservation
     ) -> Flow[InferReply]:
-        """Ask a server for the probabilities of prepared images."""
-        with self._connections.count_in_flight(endpoint):
+        """Ask a server for the probabilities of prepared images.
+
+        Args:
+            endpoint: the server.
+            served: the version that the images were prepared for.
+            images: the images.
+            call: the state of the call.
+            attempt: what the call occupies; the request holds it until it has ended.
+        """
+        with Reservation() as occupied:
+            attempt.hold()
+            occupied.resources.callback(attempt.let_go)
+            occupied.resources.enter_context(self._connections.count_in_flight(endpoint))
             if self._memory is None:
-                return (yield from self.send(endpoint, ModelInfer(served, images), call))
+                return (yield from self.send(endpoint, ModelInfer(served, images), call, occupied))
             # Large enough for a full batch, so that later requests can reuse the region.
             region = self._memory.lease(max(len(images), served.max_batch_size) * images[0].nbytes)
-            try:
-                region.write(images)
-                yield from self._register(endpoint, region, call)
-                return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call))
-            finally:
-                # Give it back even if the request was cancelled. The server may still read the region while another
-                # request overwrites it, but the result of the cancelled request is discarded.
-                self._memory.give_back(region)
+            occupied.resources.callback(self._memory.give_back, region)
+            region.write(images)
+            yield from self._register(endpoint, region, call, occupied)
+            return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call, occupied))
 
-    def send(self, endpoint: Endpoint, request: Request[R], call: Call) -> Flow[R]:
+    def send(self, endpoint: Endpoint, request: Request[R], call: Call, occupied: Reservation | None = None) -> Flow[R]:
         """Send a request within the deadline of its call.
+
+        Args:
+            endpoint: the server.
+            request: the request.
+            call: the state of the call.
+            occupied: what the request occupies until it has ended; None where it occupies nothing.
 
         Raises:
             ServerError: the request failed.
@@ -117,9 +134,17 @@ class Exchange:
         def on_sent() -> None:
             nonlocal sent_at
             sent_at = self._clock()
+            if isinstance(request, ModelInfer) and endpoint.clock_agrees:
+                request.deadline_us = round((self._wall_clock() + timeout_s) * 1e6)
+            if occupied is not None:
+                occupied.hold()
             self._counter.count(requests=1)
             if self._on_event is not None:
                 notify(self._on_event, RequestSent(*_event_fields(endpoint, request, call), timeout_s))
+
+        def on_ended() -> None:
+            if occupied is not None:
+                occupied.let_go()
 
         def on_failed(error: Exception) -> None:
             if self._on_event is not None and sent_at is not None:
@@ -127,7 +152,7 @@ class Exchange:
                 notify(self._on_event, RequestFailed(*_event_fields(endpoint, request, call), seconds, error))
 
         try:
-            reply: R = yield Send(endpoint.transport, request, timeout_s, on_sent)
+            reply: R = yield Send(endpoint.transport, request, timeout_s, on_sent, on_ended)
         except GeneratorExit:
             on_failed(CancelledError("the caller stopped waiting"))
             raise
@@ -136,6 +161,8 @@ class Exchange:
             if self._closed():
                 # Another thread closed the client; which exception that causes depends on the transport.
                 raise ClosedError(f"the client of model {self._model} is closed") from exc
+            if isinstance(exc, ExpiredError):
+                self._compare_clocks(endpoint, request, exc)
             if isinstance(exc, ServerError):
                 # A request about shared memory, or about the server, names no model; the call does.
                 exc.model = exc.model or self._model
@@ -170,7 +197,21 @@ class Exchange:
         # PROBE_TIMEOUT_S.
         return left / 2 if endpoint.answered else min(left / 2, PROBE_TIMEOUT_S)
 
-    def _register(self, endpoint: Endpoint, region: Region, call: Call) -> Flow[None]:
+    def _compare_clocks(self, endpoint: Endpoint, request: Request[Any], error: ExpiredError) -> None:
+        """Return if the server's clock is ahead of the client's, so that it took the request for late too early.
+
+        Raises:
+            DeadlineError: the deadline has really passed.
+        """
+        if not isinstance(request, ModelInfer) or request.deadline_us is None:
+            ahead = False
+        else:
+            ahead = self._wall_clock() * 1e6 < request.deadline_us
+        if not ahead:
+            raise DeadlineError(str(error), model=error.model, version=error.version, url=error.url) from error
+        endpoint.clock_agrees = False
+
+    def _register(self, endpoint: Endpoint, region: Region, call: Call, occupied: Reservation) -> Flow[None]:
         if endpoint.url in region.registered_with:
             return
         assert self._memory is not None
@@ -180,7 +221,7 @@ class Exchange:
         # The server already has the region if the reply to an earlier registration was lost. Names are random, so it
         # cannot be another client's region.
         with contextlib.suppress(RegionRegisteredError):
-            yield from self.send(endpoint, SystemSharedMemoryRegister(region.name, region.size), call)
+            yield from self.send(endpoint, SystemSharedMemoryRegister(region.name, region.size), call, occupied)
         region.registered_with.add(endpoint.url)
 
     def _unregister_abandoned(self, endpoint: Endpoint, call: Call) -> Flow[None]:

@@ -7,15 +7,20 @@ enough batches waiting for them, and takes no more from the source than that.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import os
 import queue
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
 
 from ..errors import UsageError
+from ..threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,8 +32,8 @@ def check(images: object, in_flight: int | None, batch_size: int | None, on_erro
     Raises:
         UsageError: an argument is wrong.
     """
-    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike):
-        raise UsageError("images: a single image; give a list of images, or call classify")
+    if single := _single_image(images):
+        raise UsageError(f"images: a single image ({single}); give a list of images, or call classify")
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in_flight: {in_flight}; give 1 or more")
     if batch_size is not None and batch_size < 1:
@@ -39,6 +44,73 @@ def check(images: object, in_flight: int | None, batch_size: int | None, on_erro
         raise UsageError(f"on_error: {on_error!r}; give 'raise' or 'return'")
 
 
+def _single_image(images: object) -> str | None:
+    """What an object is that holds one image although it can be iterated; None for any other object."""
+    if isinstance(images, str | os.PathLike):
+        return "a path"
+    if isinstance(images, bytes | bytearray | memoryview | io.IOBase):
+        return "the content of a file"
+    if isinstance(images, np.ndarray) and images.dtype.kind in "biufc":
+        # Iterated, the rows of one picture would be taken for many images. [images, height, width] is a stack.
+        rows = images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 4)
+        return f"an array of {images.dtype} {list(images.shape)}" if rows else None
+    return None
+
+
+class Source(Generic[T]):
+    """The items of a caller, one after another: an exception of theirs ends them, and is kept for `check`.
+
+    So what came before a failure is classified and yielded before the failure is raised.
+
+    Args:
+        items: an iterable or an asynchronous iterable; the latter can only be iterated asynchronously.
+    """
+
+    def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
+        self._items = items
+        self._iterator: Any = None
+        self._failure: Exception | None = None
+
+    def check(self) -> None:
+        """Raise the exception that ended the items, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if self._failure is not None:
+            raise StopIteration
+        try:
+            self._iterator = self._iterator or iter(self._items)  # type: ignore[arg-type]
+            return next(self._iterator)  # type: ignore[no-any-return]
+        except StopIteration:
+            raise
+        except Exception as exc:
+            self._failure = exc
+            raise StopIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if not isinstance(self._items, AsyncIterable):
+            for item in self:
+                return item
+            raise StopAsyncIteration
+        if self._failure is not None:
+            raise StopAsyncIteration
+        try:
+            self._iterator = self._iterator or aiter(self._items)
+            return await anext(self._iterator)
+        except StopAsyncIteration:
+            raise
+        except Exception as exc:
+            self._failure = exc
+            raise StopAsyncIteration from None
+
+
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
     """Lists of ``size`` items, the last one possibly shorter, each with the position of its first item."""
     iterator, position = iter(items), 0
@@ -47,12 +119,8 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[int, list[T]]]:
         position += len(batch)
 
 
-async def batched_async(items: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[tuple[int, list[T]]]:
-    """`batched` over an iterable or an asynchronous iterable."""
-    if not isinstance(items, AsyncIterable):
-        for numbered in batched(items, size):
-            yield numbered
-        return
+async def batched_async(items: AsyncIterable[T], size: int) -> AsyncGenerator[tuple[int, list[T]]]:
+    """`batched` over an asynchronous iterable."""
     position, batch = 0, []
     async for item in items:
         batch.append(item)
@@ -69,7 +137,8 @@ def map_threads(
     """``map`` in threads; items are taken as they are needed.
 
     An error of the function is raised instead of its result. Then, and when the caller stops early, items that no
-    thread has begun are dropped, and the threads end after their current item; nothing waits for them.
+    thread has begun are dropped, and the threads end after their current item; nothing waits for them, not even the end
+    of the process.
 
     Args:
         function: applied to each item.
@@ -80,7 +149,7 @@ def map_threads(
     """
     waiting: deque[Future[R]] = deque()
     done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
-    pool = ThreadPoolExecutor(most, thread_name_prefix="tamiz")
+    threads = Threads(most)
 
     def first() -> R:
         if ordered:
@@ -91,7 +160,8 @@ def map_threads(
 
     try:
         for item in items:
-            future = pool.submit(function, item)
+            future: Future[R] = Future()
+            threads.run(partial(_fulfil, future, function, item))
             waiting.append(future)
             if not ordered:
                 future.add_done_callback(done.put)
@@ -100,7 +170,17 @@ def map_threads(
         while waiting:
             yield first()
     finally:
-        pool.shutdown(wait=not waiting, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        threads.close()
+
+
+def _fulfil(future: Future[R], function: Callable[[T], R], item: T) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(function(item))
+        except BaseException as exc:
+            future.set_exception(exc)
 
 
 async def map_tasks(

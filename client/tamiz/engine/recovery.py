@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from ..errors import DeadlineError, ModelNotFoundError, OverloadedError, ServerError, UnavailableError
-from ..transports.status import RegionNotRegisteredError
+from ..transports.status import ExpiredError, RegionNotRegisteredError
 
 
 class Cause(enum.StrEnum):
@@ -109,6 +109,9 @@ def _decide(error: ServerError, situation: Situation) -> Decision:
             return _after_overload(situation)
         case UnavailableError():
             return _after_loss(situation)
+        case ExpiredError():
+            # The clock of the server is ahead; from now on it is told no deadlines.
+            return Decision(retry=True, cause=Cause.UNAVAILABLE, avoid_server=False)
         case DeadlineError() if situation.another_ready:
             # The server hangs, or is slow under its load.
             return _after_hang(situation)

@@ -26,12 +26,14 @@ class Send:
         request: the request.
         timeout_s: seconds until the request fails with a DeadlineError.
         on_sent: called immediately before the request is sent.
+        on_ended: called once after ``on_sent``, when the request has ended, which may be after its timeout.
     """
 
     transport: Transport
     request: Request[Any]
     timeout_s: float
     on_sent: Callable[[], None]
+    on_ended: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

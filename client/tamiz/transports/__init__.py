@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .address import DEFAULT_URL, Address, parse_url
-from .base import CallFuture, Transport
-from .grpc import GrpcTransport, open_channel
+from .base import Transport
+from .grpc import GrpcConnection, open_channel
 from .headers import Headers, read_headers, with_key
+from .reply import Reply
 from .tls import Tls
 
 __all__ = [
     "DEFAULT_URL",
     "Address",
-    "CallFuture",
     "Headers",
+    "Reply",
     "Tls",
     "Transport",
     "open_channel",
@@ -41,13 +44,14 @@ def open_transport(url: str, *, tls: Tls | None = None, headers: Headers = None,
     if not callable(headers):
         read_headers(headers)
     if address.scheme.startswith("http"):
-        from .http import HttpTransport
+        from .http import HttpConnection
 
         if key is not None:
             headers = with_key(headers, "triton-key", key)
-        return HttpTransport(url, target, (tls or Tls()).make_context() if encrypted else None, headers)
+        context = (tls or Tls()).make_context() if encrypted else None
+        return Transport(url, partial(HttpConnection, url, target, context, headers))
     if key is not None:
         headers = with_key(headers, "triton-grpc-protocol-triton-key", key)
     if tls is not None:
         tls.make_context()
-    return GrpcTransport(url, target, tls or Tls() if encrypted else None, headers)
+    return Transport(url, partial(GrpcConnection, url, target, tls or Tls() if encrypted else None, headers))

@@ -1,52 +1,121 @@
-"""What every transport provides: one connection to one server that carries the requests of `tamiz.transports.requests`.
+"""Transport: how the requests of `tamiz.transports.requests` reach one server, over one connection after another.
 
-A transport sends a request in two ways, because each client is fastest with one of them: `Transport.call` waits in the
-calling thread, `Transport.begin` returns a future. `AsyncClient` uses these futures, not ``grpc.aio``: all event loops
-of a process share the poller of ``grpc.aio``, which wakes every loop for each reply (grpc/grpc issue 25364).
+Each client waits in the way that is fastest for it: `Transport.call` in the calling thread, `Transport.begin` with a
+future. `AsyncClient` uses these futures, not ``grpc.aio``: all event loops of a process share the poller of
+``grpc.aio``, which wakes every loop for each reply (grpc/grpc issue 25364).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
+from ..errors import ClosedError
+from .connection import Connection
+from .reply import Reply
 from .requests import Request
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 
-class CallFuture(Protocol[R_co]):
-    """A request in flight: what `concurrent.futures.Future` and gRPC's futures have in common."""
+class Transport:
+    """Sends requests to one server. All methods may be called from any thread.
 
-    def add_done_callback(self, function: Callable[[Any], None], /) -> object:
-        """Call a function, in any thread, when the request has ended."""
+    When a request times out and nothing has come back on the connection since it was sent, a load balancer or firewall
+    may have dropped the connection silently. The next request opens another one; the old one is closed when its last
+    request has ended.
 
-    def cancel(self) -> bool:
-        """Cancel the request; the server is notified."""
-
-    def result(self) -> R_co:
-        """Wait for the reply and return it, or raise the error of the request."""
-
-
-class Transport(Protocol):
-    """A connection to one server. All methods may be called from any thread.
+    Args:
+        url: URL of the server.
+        connect: opens a connection, which connects with the first request.
 
     Attributes:
         url: URL of the server.
     """
 
-    url: str
+    def __init__(self, url: str, connect: Callable[[], Connection]) -> None:
+        self.url = url
+        self._connect = connect
+        # Reentrant, because the garbage collector may close the transport at any point of a thread.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._current: Connection | None = connect()
+        self._open = [self._current]
 
-    def call(self, request: Request[R], timeout_s: float) -> R:
+    def call(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None] = lambda: None) -> R:
         """Send a request and wait for the reply.
+
+        Args:
+            request: the request.
+            timeout_s: seconds to wait for the reply.
+            on_ended: called once, in any thread, when the request has ended. That may be after this method raised an
+                error, because a request that timed out may still be processed by the server.
 
         Raises:
             ServerError: the request failed; see the subclasses.
+            ClosedError: the transport was closed before.
         """
+        return self._send(request, timeout_s, on_ended, for_thread=True).wait(timeout_s)
 
-    def begin(self, request: Request[R], timeout_s: float) -> CallFuture[R]:
-        """Send a request; the future's ``result`` raises what `call` raises."""
+    def begin(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None] = lambda: None) -> Reply[R]:
+        """Send a request and return the future of its reply, which raises what `call` raises.
+
+        The caller calls `Reply.expire` when the timeout has passed.
+        """
+        return self._send(request, timeout_s, on_ended, for_thread=False)
 
     def close(self) -> None:
-        """Close the connection; requests in flight fail."""
+        """Close the connection. Calls in flight fail at once; a server that may not be disturbed finishes them."""
+        with self._lock:
+            self._closed = True
+            connections = self._open
+            self._current, self._open = None, []
+        for connection in connections:
+            connection.retire(fail=True)
+
+    def _send(
+        self,
+        request: Request[R],
+        timeout_s: float,
+        on_ended: Callable[[], None],
+        *,
+        for_thread: bool,
+    ) -> Reply[R]:
+        try:
+            with self._lock:
+                if self._closed:
+                    raise ClosedError(f"the connection to {self.url} is closed")
+                if self._current is None:
+                    self._current = self._connect()
+                    self._open = [each for each in self._open if not each.closed]
+                    self._open.append(self._current)
+                connection = self._current
+
+                def end(reply: Reply[R], answered: bool) -> None:
+                    connection.ended(reply, answered=answered)
+                    on_ended()
+
+                expired = partial(self._replace_if_silent, connection)
+                reply = Reply(request, timeout_s, self.url, on_ended=end, on_expired=expired)
+                connection.add(reply)
+        except BaseException:
+            on_ended()
+            raise
+        try:
+            if for_thread:
+                connection.send_for_thread(reply)
+            else:
+                connection.send(reply)
+        except BaseException as exc:
+            reply.end(error=exc)
+            raise
+        return reply
+
+    def _replace_if_silent(self, connection: Connection, reply: Reply[R]) -> None:
+        with self._lock:
+            if connection is not self._current or not connection.is_silent(reply.sent_at):
+                return
+            self._current = None
+        connection.retire()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -18,14 +21,15 @@ from ..errors import (
     ServerError,
     UnavailableError,
 )
+from ..threads import Threads
+from .connection import LEFTOVER_S, Connection
 from .forks import fork_guard
 from .grpc_messages import InferMessage, decode, encode
 from .headers import Headers, read_headers
-from .requests import Request
+from .reply import Reply
+from .requests import Metadata, Request, ServerMetadata
 from .status import make_error
 from .tls import Tls
-
-R = TypeVar("R")
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """The largest accepted reply: probabilities of 16,384 images with 1,000 labels."""
@@ -39,8 +43,11 @@ CONNECT_TIMEOUT_S = 5
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-class GrpcTransport:
-    """A gRPC connection; see `tamiz.transports.base.Transport`.
+class GrpcConnection(Connection):
+    """A gRPC channel.
+
+    The version of the server is asked for once, without waiting, after the first reply on an established connection.
+    Until it is known, the server is treated as one that may crash when a request is cancelled.
 
     Args:
         url: URL of the server, for messages.
@@ -50,7 +57,7 @@ class GrpcTransport:
     """
 
     def __init__(self, url: str, target: str, tls: Tls | None = None, headers: Headers = None) -> None:
-        self.url = url
+        super().__init__(url)
         self._channel = open_channel(target, tls=tls)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # The stub's own method would need the pixels as a field of the message.
@@ -60,58 +67,102 @@ class GrpcTransport:
             response_deserializer=service_pb2.ModelInferResponse.FromString,
         )
         self._headers = headers
+        self._threads = Threads()
+        self._cancels = False
+        # The servers behind one name may be of different versions.
+        self._one_server = not target.startswith("dns:")
+        self._asked_version = False
 
-    def call(self, request: Request[R], timeout_s: float) -> R:
-        """Send a request and wait for the reply; see `Transport`."""
-        message, metadata = encode(request), self._metadata()
-        try:
-            with fork_guard:
-                reply = getattr(self._stub, request.method)(message, timeout=timeout_s, metadata=metadata)
-        except grpc.RpcError as exc:
-            raise _error(exc, request, self.url) from exc
-        return decode(request, reply)  # type: ignore[no-any-return]
+    @property
+    def cancels(self) -> bool:
+        """See `Connection.cancels`."""
+        return self._cancels
 
-    def begin(self, request: Request[R], timeout_s: float) -> _GrpcFuture[R]:
-        """Send a request; see `Transport`."""
-        message, metadata = encode(request), self._metadata()
+    def send(self, reply: Reply[Any]) -> None:
+        """See `Connection.send`."""
+        request = reply.request
+        method, message, metadata = getattr(self._stub, request.method), encode(request), self._metadata()
         fork_guard.begin()
         try:
-            future = getattr(self._stub, request.method).future(message, timeout=timeout_s, metadata=metadata)
+            rpc = method.future(message, timeout=self._rpc_timeout(reply), metadata=metadata)
         except BaseException:
             fork_guard.end()
             raise
-        future.add_done_callback(fork_guard.end)
-        return _GrpcFuture(future, request, self.url)
+        reply.abandon = partial(self._cancel, rpc)
+        rpc.add_done_callback(fork_guard.end)
+        rpc.add_done_callback(lambda rpc: self._end(reply, rpc.result))
+
+    def send_for_thread(self, reply: Reply[Any]) -> None:
+        """See `Connection.send_for_thread`."""
+        # A future costs gRPC a new thread when no other request is in flight; a blocking call cannot be left early.
+        request = reply.request
+        method, message, metadata = getattr(self._stub, request.method), encode(request), self._metadata()
+
+        def call() -> Any:
+            with fork_guard:
+                return method(message, timeout=self._rpc_timeout(reply), metadata=metadata)
+
+        self._threads.run(partial(self._end, reply, call))
 
     def close(self) -> None:
-        """Close the connection; see `Transport`."""
+        """See `Connection.close`."""
+        self._threads.close()
         self._channel.close()
+
+    def _rpc_timeout(self, reply: Reply[Any]) -> float:
+        return reply.timeout_s if self._cancels else reply.timeout_s + LEFTOVER_S
+
+    def _cancel(self, rpc: grpc.Future) -> None:
+        if self._cancels:
+            rpc.cancel()
+
+    def _end(self, reply: Reply[Any], get_message: Callable[[], Any]) -> None:
+        """End a reply with the message that a finished RPC returns, or with its error."""
+        try:
+            result = decode(reply.request, get_message())
+        except grpc.RpcError as exc:
+            error: Exception = _error(exc, reply.request, self.url)
+            error.__cause__ = exc
+        except grpc.FutureCancelledError as exc:
+            error = UnavailableError(f"the request to {self.url} was cancelled", url=self.url)
+            error.__cause__ = exc
+        except Exception as exc:
+            error = exc
+        else:
+            self._ask_version()
+            reply.end(result)
+            return
+        if isinstance(error, UnavailableError):
+            # The channel may have lost its server, and another version may answer after the next connect.
+            self._cancels = self._asked_version = False
+        reply.end(error=error)
+
+    def _ask_version(self) -> None:
+        if self._asked_version or not self._one_server:
+            return
+        self._asked_version = True
+        with contextlib.suppress(Exception):
+            message, metadata = encode(ServerMetadata()), self._metadata()
+            fork_guard.begin()
+            rpc = self._stub.ServerMetadata.future(message, timeout=LEFTOVER_S, metadata=metadata)
+            rpc.add_done_callback(fork_guard.end)
+            rpc.add_done_callback(self._read_version)
+
+    def _read_version(self, rpc: grpc.Future) -> None:
+        with contextlib.suppress(Exception):
+            self._cancels = cancels_requests(decode(ServerMetadata(), rpc.result()))
 
     def _metadata(self) -> list[tuple[str, str]] | None:
         # gRPC accepts only lower-case names.
         return [(name.lower(), value) for name, value in read_headers(self._headers).items()] or None
 
 
-class _GrpcFuture(Generic[R]):
-    """A request in flight; see `tamiz.transports.base.CallFuture`."""
-
-    def __init__(self, future: grpc.Future, request: Request[R], url: str) -> None:
-        self._future = future
-        self._request = request
-        self._url = url
-
-    def add_done_callback(self, function: Callable[[Any], None], /) -> None:
-        self._future.add_done_callback(function)
-
-    def cancel(self) -> bool:
-        return bool(self._future.cancel())
-
-    def result(self) -> R:
-        try:
-            reply = self._future.result()
-        except grpc.RpcError as exc:
-            raise _error(exc, self._request, self._url) from exc
-        return decode(self._request, reply)  # type: ignore[no-any-return]
+def cancels_requests(server: Metadata) -> bool:
+    """Whether a server is a Triton that survives cancelled gRPC requests: 2.53 or newer (server#7368)."""
+    # `tamiz serve` gives its Triton a name of its own.
+    triton = server.name == "triton" or server.name.startswith("tamiz-triton-")
+    version = re.match(r"(\d+)\.(\d+)", server.version)
+    return triton and version is not None and (int(version[1]), int(version[2])) >= (2, 53)
 
 
 _KINDS: dict[grpc.StatusCode, type[ServerError]] = {

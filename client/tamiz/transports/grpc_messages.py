@@ -87,6 +87,8 @@ class InferMessage:
 def encode_infer(request: requests.ModelInfer) -> InferMessage:
     """The message of an inference request."""
     header = service_pb2.ModelInferRequest(model_name=request.model, model_version=str(request.version))
+    if request.deadline_us is not None:
+        header.parameters[requests.DEADLINE_PARAMETER].int64_param = request.deadline_us
     tensor = header.inputs.add(name=INPUT_NAME, datatype="UINT8")
     tensor.shape.extend((len(request.images), *request.served.spec.preprocessing.shape))
     header.outputs.add(name=OUTPUT_NAME)

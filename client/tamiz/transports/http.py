@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
@@ -27,7 +27,9 @@ from ..errors import (
 )
 from ..spec import INPUT_NAME, OUTPUT_NAME
 from . import requests
+from .connection import Connection
 from .headers import Headers, read_headers
+from .reply import Reply
 from .requests import InferReply, Metadata, ModelState, OutputTensor, Request
 from .status import make_error
 
@@ -38,15 +40,14 @@ try:
 except (ImportError, RuntimeError) as exc:
     raise MissingExtraError("http", "tritonclient[http]") from exc
 
-R = TypeVar("R")
-
 _NEVER_S = 86_400.0
 
+_CLOSE_S = 1.0
+"""Time for closing the connections of a pool."""
 
-class HttpTransport:
-    """An HTTP connection; see `tamiz.transports.base.Transport`.
 
-    The asyncio client of tritonclient runs on an event loop in a dedicated thread.
+class HttpConnection(Connection):
+    """A pool of HTTP connections: the asyncio client of tritonclient on an event loop in a dedicated thread.
 
     Args:
         url: URL of the server, for messages.
@@ -56,40 +57,62 @@ class HttpTransport:
     """
 
     def __init__(self, url: str, target: str, context: ssl.SSLContext | None = None, headers: Headers = None) -> None:
-        self.url = url
+        super().__init__(url)
         self._headers = headers
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tamiz-http", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="tamiz-http", daemon=True)
         self._thread.start()
         self._client: Any = asyncio.run_coroutine_threadsafe(_open(target, context), self._loop).result()
-        self._closing = threading.Lock()
+        # Held so that `close` cannot stop the loop before it runs a request, which would then wait for ever.
+        self._stopping = threading.RLock()
 
-    def call(self, request: Request[R], timeout_s: float) -> R:
-        """Send a request and wait for the reply; see `Transport`."""
-        return self.begin(request, timeout_s).result()
+    @property
+    def cancels(self) -> bool:
+        """See `Connection.cancels`."""
+        # Triton does not notice that the connection of an HTTP request was closed, so no version crashes.
+        return True
 
-    def begin(self, request: Request[R], timeout_s: float) -> Future[R]:
-        """Send a request; see `Transport`."""
+    def send(self, reply: Reply[Any]) -> None:
+        """See `Connection.send`."""
         headers = dict(read_headers(self._headers))
-        # Held so that `close` cannot stop the loop before it runs the request, which would then wait for ever.
-        with self._closing:
-            reply = _send(self._client, request, headers)
-            return asyncio.run_coroutine_threadsafe(
-                _raise_tamiz_errors(reply, request, self.url, timeout_s), self._loop
-            )
+        with self._stopping:
+            if self.closed:
+                raise UnavailableError(f"the connection to {self.url} was closed", url=self.url)
+            self._loop.call_soon_threadsafe(self._start, reply, headers)
 
     def close(self) -> None:
-        """Close the connection; see `Transport`."""
-        if threading.current_thread() is self._thread:
-            # The client was garbage-collected while this thread happened to run: a thread cannot wait for itself.
-            threading.Thread(target=self.close, name="tamiz-http-close", daemon=True).start()
-            return
-        with self._closing:
-            if self._loop.is_closed():
-                return
-            asyncio.run_coroutine_threadsafe(self._cancel_and_close(), self._loop).result()
+        """See `Connection.close`."""
+        with self._stopping:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CLOSE_S)
+
+    def _start(self, reply: Reply[Any], headers: dict[str, str]) -> None:
+        task = self._loop.create_task(_reply(self._client, reply.request, headers, self.url))
+        task.add_done_callback(partial(self._end, reply))
+        reply.abandon = partial(self._cancel, task)
+        if reply.done():
+            # The caller stopped waiting before this line.
+            task.cancel()
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        # Nothing is left to cancel when the loop is closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(task.cancel)
+
+    def _end(self, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            reply.end(error=UnavailableError(f"the request to {self.url} was cancelled", url=self.url))
+        elif (error := task.exception()) is not None:
+            reply.end(error=error)
+        else:
+            reply.end(task.result())
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._cancel_and_close())
+        finally:
             self._loop.close()
 
     async def _cancel_and_close(self) -> None:
@@ -151,7 +174,10 @@ async def _infer(client: Any, request: requests.ModelInfer, headers: dict[str, s
     else:
         image.set_shared_memory(request.region, sum(pixels.nbytes for pixels in request.images))
     outputs = [InferRequestedOutput(OUTPUT_NAME)]
-    result = await client.infer(request.model, [image], str(request.version), outputs, headers=headers)
+    parameters = None if request.deadline_us is None else {requests.DEADLINE_PARAMETER: request.deadline_us}
+    result = await client.infer(
+        request.model, [image], str(request.version), outputs, headers=headers, parameters=parameters
+    )
     reply = result.get_response()
     return InferReply(
         reply.get("model_version", ""),
@@ -177,15 +203,14 @@ _KINDS: dict[str, type[ServerError]] = {
 }
 
 
-async def _raise_tamiz_errors(reply: Coroutine[Any, Any, R], request: Request[R], url: str, timeout_s: float) -> R:
-    """Await a reply, and raise what goes wrong as an error of `tamiz.errors`."""
+async def _reply(client: Any, request: Request[Any], headers: dict[str, str], url: str) -> Any:
+    """Send a request and await the reply; what goes wrong is raised as an error of `tamiz.errors`."""
 
     def error(kind: type[ServerError], text: str, status: str = "HTTP") -> ServerError:
         return make_error(kind, text, status=status, request=request, url=url)
 
     try:
-        async with asyncio.timeout(timeout_s):
-            return await reply
+        return await _send(client, request, headers)
     except InferenceServerException as exc:
         status = exc.status() or ""
         raise error(_KINDS.get(status, InferenceError), exc.message() or "", f"HTTP {status}".strip()) from exc

@@ -95,6 +95,13 @@ class ModelState:
     reason: str
 
 
+DEADLINE_PARAMETER = "tamiz_deadline_us"
+"""The parameter of an inference request that holds `ModelInfer.deadline_us`.
+
+Triton passes it to the backend: the one of the embedded server answers a late request with an error, others ignore it.
+"""
+
+
 class ModelInfer(Request[InferReply]):
     """Asks for the probabilities of a batch of images.
 
@@ -103,7 +110,12 @@ class ModelInfer(Request[InferReply]):
         images: at least one image, uint8 ``[height, width, channels]``, contiguous, all of the version's shape.
         region: name of the shared-memory region that holds the images from its beginning, one after another; None
             sends the pixels with the request.
+
+    Attributes:
+        deadline_us: time at which the caller stops waiting, in microseconds since 1970; None does not tell the server.
     """
+
+    deadline_us: int | None = None
 
     def __init__(self, served: ServedVersion, images: Sequence[Pixels], *, region: str | None = None) -> None:
         self.served = served

@@ -82,9 +82,11 @@ class SharedMemory:
 
     def __init__(self) -> None:
         remove_abandoned()
-        self._lock = threading.Lock()
+        # Reentrant, because the garbage collector may close the client at any point of a thread.
+        self._lock = threading.RLock()
         self._regions: list[Region] = []
         self._free: list[Region] = []
+        self._closed = False
 
     @property
     def regions(self) -> Sequence[Region]:
@@ -109,7 +111,11 @@ class SharedMemory:
     def give_back(self, region: Region) -> None:
         """End a lease."""
         with self._lock:
-            self._free.append(region)
+            if self._closed:
+                self._regions.remove(region)
+                region.remove()
+            else:
+                self._free.append(region)
 
     def forget_server(self, url: str) -> None:
         """Mark every region as not registered with a server, because it may have restarted."""
@@ -121,10 +127,19 @@ class SharedMemory:
         for region in self.regions:
             region.disown()
 
-    def close(self) -> None:
-        """Delete all regions."""
-        while self._regions:
-            self._regions.pop().remove()
+    def close(self) -> Sequence[Region]:
+        """Delete all regions, and return those that can be unregistered from the servers.
+
+        A region that is leased is deleted when its lease ends. It stays registered until another client starts on this
+        machine, because a server crashes that reads from a region while it is unregistered.
+        """
+        with self._lock:
+            self._closed = True
+            for region in self._free:
+                self._regions.remove(region)
+                region.remove()
+            deleted, self._free = self._free, []
+            return deleted
 
 
 def remove_abandoned() -> None:

@@ -29,6 +29,10 @@ class RegionRegisteredError(InvalidRequestError):
     """The server has a shared-memory region of that name already."""
 
 
+class ExpiredError(DeadlineError):
+    """The server found by its own clock that the deadline of a request had passed, and did not compute it."""
+
+
 def make_error(kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str) -> ServerError:
     """The error that a failed request means.
 
@@ -46,6 +50,8 @@ def make_error(kind: type[ServerError], text: str, *, status: str, request: Requ
         what = request.method
     if kind is DeadlineError:
         message = f"{what}: {url} did not answer in time"
+    elif "deadline of the request has passed" in text:
+        kind, message = ExpiredError, f"{what}: {url} did not answer in time: {text}"
     elif "already in manager" in text:
         kind, message = RegionRegisteredError, f"{what}: {url}: {text}"
     elif "shared memory region" in text:

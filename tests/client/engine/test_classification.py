@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,8 @@ from tamiz.transports.requests import (
     SystemSharedMemoryRegister,
     SystemSharedMemoryStatus,
 )
-from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError
+from tamiz.transports.shared_memory import FOLDER
+from tamiz.transports.status import ExpiredError, RegionNotRegisteredError, RegionRegisteredError
 
 MODEL = "grey"
 
@@ -131,10 +131,12 @@ class Harness:
         self.clock = Clock()
         self.slept: list[float] = []
         self.timeouts: list[float] = []
+        self.leftovers: list[Callable[[], None]] = []
         self.events: list[CallEvent] = []
         url = "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in servers)
         settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, on_event or self.events.append)
-        self.engine = Engine(settings, connect=self.connect, clock=self.clock)
+        self.wall_clock = Clock()
+        self.engine = Engine(settings, connect=self.connect, clock=self.clock, wall_clock=self.wall_clock)
 
     def connect(self, url: str) -> Connection:
         return Connection(self, self.servers[url])
@@ -163,10 +165,10 @@ class Harness:
 
     def carry_out(self, step: Any) -> Any:
         match step:
-            case Send(transport, request, timeout_s, on_sent):
+            case Send(transport, request, timeout_s, on_sent, on_ended):
                 on_sent()
                 self.timeouts.append(timeout_s)
-                return transport.call(request, timeout_s)
+                return transport.call(request, timeout_s, on_ended)
             case Compute(function, args):
                 return function(*args)
             case Sleep(seconds):
@@ -183,6 +185,16 @@ class Harness:
 
 
 @dataclass
+class Probe:
+    """The reply to the readiness probe, which does not use the script."""
+
+    server: Server
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.server.ready
+
+
+@dataclass
 class Connection:
     """A transport to a scripted server."""
 
@@ -193,18 +205,20 @@ class Connection:
     def url(self) -> str:
         return self.server.url
 
-    def call(self, request: Request[Any], timeout_s: float) -> Any:
+    def call(self, request: Request[Any], timeout_s: float, on_ended: Callable[[], None]) -> Any:
         if self.server.takes_s > timeout_s:
+            # The server goes on with the request.
+            self.harness.leftovers.append(on_ended)
             self.harness.clock.now += timeout_s
             raise errors.DeadlineError("late", model=MODEL, url=self.url)
         self.harness.clock.now += self.server.takes_s
-        return self.server.answer(request)
+        try:
+            return self.server.answer(request)
+        finally:
+            on_ended()
 
-    def begin(self, request: Request[Any], timeout_s: float) -> Future[Any]:
-        # Called only by the readiness probe; does not use the script.
-        future: Future[Any] = Future()
-        future.set_result(self.server.ready)
-        return future
+    def begin(self, request: Request[Any], timeout_s: float) -> Probe:
+        return Probe(self.server)
 
     def close(self) -> None:
         pass
@@ -446,6 +460,122 @@ def test_a_batch_that_fails_gives_its_slots_back(make_harness: Callable[..., Har
             harness.classify_batch([even(3)])
     (outcome,) = harness.classify_batch([even(3)])
     assert outcome.index == 3
+
+
+def test_a_request_that_timed_out_occupies_its_slot_until_the_server_has_ended_it(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=1)
+    harness.classify()
+    one.takes_s = 60
+    limits = harness.engine.limits_for(2)
+    with pytest.raises(errors.DeadlineError):
+        harness.run(harness.engine.classification.classify_batch([even(3)], 1, limits, 0))
+    (endpoint,) = harness.engine.connections.endpoints
+    assert endpoint.in_flight == 1
+    assert limits.in_flight.acquire() is None
+    waiting = limits.in_flight.acquire()
+    assert waiting is not None, "two slots are taken: by the request that timed out, and by the line before"
+    (end,) = harness.leftovers
+    end()
+    assert waiting.done()
+    assert endpoint.in_flight == 0
+
+
+def test_requests_that_hang_on_one_server_do_not_occupy_slots_that_the_other_server_needs(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    harness = make_harness(one, two, timeout_s=8)
+    for _ in range(2):
+        harness.classify()
+    one.takes_s = 60
+    limits = harness.engine.limits_for(1)
+    # A batch picks twice, so that the hanging server is the first choice after an odd number of picks.
+    harness.engine.connections.pick()
+    for _ in range(2):
+        (outcome,) = harness.run(harness.engine.classification.classify_batch([even(3)], 1, limits, 0))
+        assert outcome.index == 3
+    assert len(harness.leftovers) == 1
+    assert [endpoint.in_flight for endpoint in harness.engine.connections.endpoints] == [1, 0]
+
+
+def test_a_request_that_timed_out_keeps_its_shared_memory_until_the_server_has_ended_it(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=1, shared_memory=True)
+    harness.classify()
+    first = one.requests[-1].region
+    one.takes_s = 60
+    with pytest.raises(errors.DeadlineError):
+        harness.classify()
+    one.takes_s = 0.0
+    harness.classify()
+    assert one.requests[-1].region != first
+    (end,) = harness.leftovers
+    end()
+    memory = harness.engine.memory
+    assert memory is not None
+    assert len(memory.regions) == 2
+    leased = [memory.lease(1), memory.lease(1)]
+    assert first in {region.name for region in leased}, "it is used again"
+    for region in leased:
+        memory.give_back(region)
+
+
+def test_closing_leaves_shared_memory_to_the_requests_that_the_server_has_not_ended(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=1, shared_memory=True)
+    harness.classify()
+    name = one.requests[-1].region
+    one.takes_s = 60
+    with pytest.raises(errors.DeadlineError):
+        harness.classify()
+    one.takes_s = 0.0
+    harness.engine.close()
+    assert (FOLDER / name).exists()
+    assert "SystemSharedMemoryUnregister" not in one.methods
+    (end,) = harness.leftovers
+    end()
+    assert not (FOLDER / name).exists()
+
+
+def test_a_request_tells_the_server_when_its_caller_stops_waiting(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=4)
+    harness.classify()
+    assert one.requests[-1].deadline_us == 1_004_000_000
+
+
+def test_a_server_whose_clock_is_ahead_is_told_no_deadlines(make_harness: Callable[..., Harness], one: Server) -> None:
+    harness = make_harness(one, timeout_s=4)
+    one.script.append(ExpiredError("the deadline of the request has passed"))
+    assert harness.classify().index == 3
+    assert harness.classify().index == 3
+    assert harness.stats == (0, 1, 0)
+    assert harness.slept == []
+    assert [request.deadline_us for request in one.requests[1:]] == [1_004_000_000, None, None]
+
+
+def test_a_deadline_that_has_passed_by_both_clocks_is_a_deadline_error(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    harness = make_harness(one, timeout_s=4)
+    harness.classify()
+    answer = one.answer
+
+    def answer_late(request: Request[Any]) -> Any:
+        harness.wall_clock.now += 5
+        harness.clock.now += 5
+        one.script.append(ExpiredError("the deadline of the request has passed"))
+        return answer(request)
+
+    one.answer = answer_late  # type: ignore[method-assign]
+    with pytest.raises(errors.DeadlineError) as caught:
+        harness.classify()
+    assert type(caught.value) is errors.DeadlineError
+    assert harness.engine.connections.endpoints[0].clock_agrees
 
 
 def test_the_timeout_of_a_batch_is_paused_while_it_waits_for_a_slot(

@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tamiz.engine.pipeline import batched, batched_async, map_tasks, map_threads
+from tamiz.engine.pipeline import Source, batched, batched_async, map_tasks, map_threads
 
 
 def test_batches_hold_the_items_in_order_with_their_positions_and_the_last_is_shorter() -> None:
@@ -21,8 +21,46 @@ async def test_batches_of_an_async_source_are_the_same() -> None:
         for item in range(7):
             yield item
 
-    assert [batch async for batch in batched_async(source(), 3)] == [(0, [0, 1, 2]), (3, [3, 4, 5]), (6, [6])]
-    assert [batch async for batch in batched_async(range(4), 3)] == [(0, [0, 1, 2]), (3, [3])]
+    assert [batch async for batch in batched_async(Source(source()), 3)] == [(0, [0, 1, 2]), (3, [3, 4, 5]), (6, [6])]
+    assert [batch async for batch in batched_async(Source(range(4)), 3)] == [(0, [0, 1, 2]), (3, [3])]
+
+
+def failing() -> Iterator[int]:
+    yield from range(7)
+    raise OSError("the disk is gone")
+
+
+async def failing_later() -> AsyncIterator[int]:
+    for item in failing():
+        yield item
+
+
+def test_the_items_before_a_failure_of_the_source_come_first_then_the_failure_is_raised() -> None:
+    source = Source(failing())
+    assert [batch for _, batch in batched(source, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(source) == []
+    with pytest.raises(OSError, match="the disk is gone"):
+        source.check()
+
+
+@pytest.mark.parametrize("items", [failing, failing_later])
+async def test_the_items_before_a_failure_of_an_async_source_come_first(
+    items: Callable[[], Iterator[int] | AsyncIterator[int]],
+) -> None:
+    source = Source(items())
+    assert [batch async for _, batch in batched_async(source, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    with pytest.raises(OSError, match="the disk is gone"):
+        source.check()
+
+
+def test_a_source_that_cannot_be_iterated_or_is_interrupted_raises_that() -> None:
+    class Interrupted:
+        def __iter__(self) -> Iterator[int]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(batched(Source(Interrupted()), 3))
+    Source(range(3)).check()
 
 
 def test_results_are_in_order_even_if_later_ones_finish_first() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tritonclient.grpc import (
 from tritonclient.utils import InferenceServerException
 
 from tamiz import ServerError
-from tamiz_server.config import format_config
+from tamiz_server.config_text import format_config
 
 TYPES = {
     "BOOL": np.bool_,
@@ -164,6 +166,67 @@ def test_an_invalid_request_does_not_fail_the_other_requests_of_its_batch(
     # The requests did share an execution of the model.
     statistics = triton.get_inference_statistics(model).model_stats[0]
     assert statistics.execution_count < len(indices)
+
+
+def in_us(seconds: float) -> dict[str, int]:
+    """The parameters of a request whose caller waits so many seconds more."""
+    return {"tamiz_deadline_us": round((time.time() + seconds) * 1e6)}
+
+
+@pytest.mark.parametrize("max_batch_size", [0, 4], ids=["not batched", "batched"])
+def test_a_request_whose_deadline_has_passed_is_not_computed(
+    max_batch_size: int, served: Served, model: str, triton: InferenceServerClient
+) -> None:
+    write_echo(served, model, ["FP32"])
+    load(served, model, echo_config(["FP32"], max_batch_size))
+    inputs = [tensor("FP32_in", np.ones((1, 3), np.float32), "FP32")]
+    for waited_for in ({}, in_us(60), {"tamiz_deadline_us": "tomorrow"}):
+        assert triton.infer(model, inputs, parameters=waited_for).as_numpy("FP32_out").tolist() == [[1, 1, 1]]
+    with pytest.raises(InferenceServerException, match="the deadline of the request has passed"):
+        triton.infer(model, inputs, parameters=in_us(-0.001))
+
+
+def test_late_requests_do_not_fail_the_other_requests_of_their_batch(
+    served: Served, model: str, triton: InferenceServerClient
+) -> None:
+    write_lookup(served, model)
+    answers: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
+    for index, seconds in enumerate([60, -1, 60, -1]):
+        triton.async_infer(
+            model,
+            [tensor("index", np.array([[index]]), "INT64")],
+            lambda result, error, index=index: answers.put((index, error or result)),
+            parameters=in_us(seconds),
+        )
+    received = dict(answers.get(timeout=30) for _ in range(4))
+    assert [received[index].as_numpy("value").item() for index in (0, 2)] == [0, 20]
+    assert all(isinstance(received[index], InferenceServerException) for index in (1, 3))
+    # The requests did share an execution of the model.
+    assert triton.get_inference_statistics(model).model_stats[0].execution_count < 4
+
+
+def test_no_further_micro_batch_is_computed_when_the_deadline_has_passed(
+    served: Served, model: str, triton: InferenceServerClient
+) -> None:
+    from graphs import write_grey_graph
+
+    write_grey_graph(graph_path(served, model), make_spec(["a", "b"]), busy_loops=60)
+    config = make_config(16)
+    config.input.add(name="image", data_type=model_config_pb2.TYPE_UINT8, dims=[28, 28, 1])
+    config.output.add(name="probabilities", data_type=model_config_pb2.TYPE_FP32, dims=[2])
+    config.parameters["micro_batch_size"].string_value = "1"
+    load(served, model, config)
+
+    def seconds(parameters: dict[str, int], images: int) -> float:
+        began = time.monotonic()
+        triton.infer(model, [tensor("image", np.zeros((images, 28, 28, 1), np.uint8), "UINT8")], parameters=parameters)
+        return time.monotonic() - began
+
+    one = min(seconds({}, 1) for _ in range(3))
+    began = time.monotonic()
+    with pytest.raises(InferenceServerException, match="the deadline of the request has passed"):
+        seconds(in_us(one * 1.5), 16)
+    assert time.monotonic() - began < 8 * one
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,11 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run from its last completed epoch.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check the recipe, its data and its network; train nothing.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Check the recipe, its data and its network, and export the untrained network; train nothing.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,7 +50,14 @@ def train(
         from .. import training
 
         if check:
-            print(training.check(resolved))
+            from ..onnx_export import check_export
+            from ..parity import CHECK_IMAGES, choose_images
+
+            setup = training.check(resolved)
+            print(setup, flush=True)
+            images = choose_images(setup.data.validation, setup.spec.preprocessing, CHECK_IMAGES)
+            parity = check_export(setup.classifier, setup.spec, images)
+            print(f"the network can be exported, although it is not trained yet: {parity}")
             print("the recipe is valid; nothing was trained")
             return
         run = training.train(resolved, progress_line)

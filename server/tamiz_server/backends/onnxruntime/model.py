@@ -13,11 +13,17 @@ README and src/onnxruntime.cc):
 One parameter is its own, and the native backend ignores it: ``micro_batch_size``, the number of rows that a CPU
 computes together. A large batch is faster in parts, because their activations stay in the core's cache. 0 computes the
 batch in one part, as a GPU always does.
+
+A request may carry the parameter ``tamiz_deadline_us``: the time, in microseconds since 1970, at which its caller stops
+waiting. When it has passed, the request is answered with an error instead of being computed. (Triton's own timeout of
+requests belongs to a queue policy, and with any of these Triton 2.51 leaves instances idle.)
 """
 
 import json
+import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +56,9 @@ _GRAPH_LEVELS = {
 }
 
 
+_DEADLINE = "tamiz_deadline_us"
+
+
 class TritonPythonModel:
     """One instance of a model, with its own ONNX Runtime session."""
 
@@ -76,39 +85,60 @@ class TritonPythonModel:
         _check("output", self.config["output"], self.session.get_outputs(), self.batched, every=False)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Compute the requests as one batch, or one by one if that fails; return one response per request."""
+        """Compute the requests as one batch, or one by one if that fails; return one response per request.
+
+        Requests whose deadline has passed are answered with an error.
+        """
+        now, deadlines = time.time(), [_deadline(request) for request in requests]
+        waited_for = [request for request, deadline in zip(requests, deadlines, strict=True) if deadline > now]
+        responses = iter(self._respond(waited_for, [deadline for deadline in deadlines if deadline > now]))
+        return [next(responses) if deadline > now else _expired() for deadline in deadlines]
+
+    def _respond(self, requests: list[Any], deadlines: list[float]) -> list[Any]:
         feeds = [self._feed(request) for request in requests]
-        if len(feeds) == 1 or not self.batched:
-            return [self._respond_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
+        if len(feeds) < 2 or not self.batched:
+            return list(map(self._respond_alone, requests, feeds, deadlines))
+        ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])
         try:
             joint = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-            results = self._run(joint)
+            results = self._run(joint, list(zip(ends, deadlines, strict=True)))
         except Exception:
             # One invalid request must not fail the other requests of its batch.
-            return [self._respond_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
-        responses, start = [], 0
-        for request, feed in zip(requests, feeds, strict=True):
-            end = start + len(next(iter(feed.values())))
-            responses.append(self._response(request, [result[start:end] for result in results]))
-            start = end
-        return responses
+            return list(map(self._respond_alone, requests, feeds, deadlines))
+        return [
+            self._response(request, [result[start:end] for result in results]) if end <= len(results[0]) else _expired()
+            for request, start, end in zip(requests, [0, *ends], ends, strict=False)
+        ]
 
-    def _run(self, feed: dict[str, Any]) -> list[Any]:
+    def _run(self, feed: dict[str, Any], deadlines: list[tuple[int, float]]) -> list[Any]:
+        """Compute a batch, but no further micro-batch when all deadlines of the rest have passed.
+
+        Args:
+            feed: the input tensors.
+            deadlines: of each request in the batch, the number of the row after its last one, and its deadline.
+
+        Returns:
+            the outputs, of the rows that were computed.
+        """
         rows, step = len(next(iter(feed.values()))), self.micro_batch_size
         if not 0 < step < rows:
             return self.session.run(self.outputs, feed)  # type: ignore[no-any-return]
-        parts = (
-            self.session.run(self.outputs, {name: tensor[start : start + step] for name, tensor in feed.items()})
-            for start in range(0, rows, step)
-        )
+        parts = []
+        for start in range(0, rows, step):
+            if start and max(deadline for end, deadline in deadlines if end > start) < time.time():
+                break
+            part = {name: tensor[start : start + step] for name, tensor in feed.items()}
+            parts.append(self.session.run(self.outputs, part))
         return [np.concatenate(results) for results in zip(*parts, strict=True)]
 
     def _feed(self, request: Any) -> dict[str, Any]:
         return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
-    def _respond_alone(self, request: Any, feed: dict[str, Any]) -> Any:
+    def _respond_alone(self, request: Any, feed: dict[str, Any], deadline: float) -> Any:
         try:
-            return self._response(request, self._run(feed))
+            rows = len(next(iter(feed.values())))
+            results = self._run(feed, [(rows, deadline)])
+            return self._response(request, results) if deadline > time.time() else _expired()
         except Exception as exc:
             error = pb_utils.TritonError(f"onnx runtime error: {exc}", pb_utils.TritonError.INTERNAL)
             return pb_utils.InferenceResponse([], error)
@@ -126,6 +156,22 @@ class TritonPythonModel:
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
         """Return the configuration unchanged: Tamiz writes all of it, and `initialize` checks it."""
         return auto_complete_model_config
+
+
+def _deadline(request: Any) -> float:
+    """The time at which the caller of a request stops waiting, in seconds since 1970."""
+    parameters = request.parameters()
+    # Parsed only where it matters: most requests of other clients have no such parameter.
+    if _DEADLINE not in parameters:
+        return math.inf
+    deadline_us = json.loads(parameters).get(_DEADLINE)
+    return deadline_us / 1e6 if isinstance(deadline_us, int) else math.inf
+
+
+def _expired() -> Any:
+    # The client recognises the text.
+    error = pb_utils.TritonError("the deadline of the request has passed", pb_utils.TritonError.UNAVAILABLE)
+    return pb_utils.InferenceResponse([], error)
 
 
 def _model_path(args: dict[str, str], config: dict[str, Any]) -> Path:
