@@ -12,7 +12,7 @@ from tamiz.errors import RecipeError
 from tamiz.image_files import Found, walk, why_folder_left_out
 
 from ..recipe.data import FolderData
-from .labels import in_label_order, to_label
+from .labels import in_label_order, list_some, to_label
 from .split import SPLIT_NAMES, SPLITS, Source, Split, split_name
 
 OUTSIDE = "images outside the class folders"
@@ -21,7 +21,7 @@ OUTSIDE = "images outside the class folders"
 LIKE_SPLITS = frozenset(SPLIT_NAMES) | {"training", "testing", "dev", "eval", "evaluation", "holdout"}
 """Names, in lower case, of folders that hold a part of the images rather than those of a label."""
 
-USE_A_MANIFEST = "if they are labels, list the images in a manifest instead (kind: csv)"
+USE_A_MANIFEST = "if these are labels, list the images in a manifest instead (kind: csv)"
 
 
 def read_folders(settings: FolderData) -> Source:
@@ -41,14 +41,14 @@ def read_folders(settings: FolderData) -> Source:
         raise RecipeError(f"data.root: {splits['train']} has {len(labels)} class folders; two or more are needed")
     for split, folder in splits.items():
         if unknown := [label for label in in_label_order(classes[split].values()) if label not in labels]:
-            problems.append(f"{folder} has class folders that train does not have: {', '.join(unknown)}")
+            problems.append(f"{folder} has class folders that train does not have: {list_some(unknown)}")
     if problems:
         raise RecipeError(f"data.root: {'; '.join(problems)}")
     images, left_out = _find_images(root, splits, classes, problems)
     for split, folder in splits.items():
         empty = [label for label in labels if not images[split, label]]
         if split == "train" and empty:
-            problems.append(f"class folders of {folder} without images: {', '.join(empty)}")
+            problems.append(f"class folders of {folder} without images: {list_some(empty)}")
         elif len(empty) == len(labels):
             problems.append(f"{folder} contains no images in class folders")
     if problems:
@@ -73,9 +73,8 @@ def _split_folders(root: Path, problems: list[str]) -> Mapping[str, Path]:
             problems.append(f"{root} has several folders for {split}: {', '.join(same)}; keep one of them")
     if others := [name for name in names if split_name(name) is None]:
         problems.append(
-            f"{root} has folders beside {folders['train'][0]} that are no split: {', '.join(others)}; splits are the "
-            "folders train, validation (or valid, val) and test: rename or move the others away; "
-            + USE_A_MANIFEST.replace("they are", "train and the others are")
+            f"{root} has folders beside {folders['train'][0]} that are no split: {list_some(others)}; the splits are "
+            f"train, validation (or valid, val) and test: rename the folders, or move them away; {USE_A_MANIFEST}"
         )
     return {split: root / same[0] for split, same in folders.items() if same}
 
@@ -102,7 +101,7 @@ def _like_splits(folder: Path, names: Iterable[str], remedy: str) -> list[str]:
     found = [name for name in names if name.lower() in LIKE_SPLITS]
     if not found:
         return []
-    return [f"{folder} has class folders that are named like splits: {', '.join(found)}; {remedy}; {USE_A_MANIFEST}"]
+    return [f"{folder} has class folders that are named like splits: {list_some(found)}; {remedy}; {USE_A_MANIFEST}"]
 
 
 def _find_images(

@@ -17,13 +17,10 @@ import numpy.typing as npt
 from tamiz.errors import RecipeError, os_reason, suggest
 
 from ..recipe.data import CsvData
-from .labels import in_label_order, to_label
+from .labels import in_label_order, list_some, to_label
 from .split import SPLITS, Source, Split, split_name
 
 COLUMNS = ("path", "label", "labels", "split")
-
-MAX_PROBLEMS = 5
-"""The number of problems that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ def read_manifest(settings: CsvData) -> Source:
     if not problems:
         problems += _check_labels(labels, rows, multilabel)
     if problems:
-        more = f"; and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
-        raise RecipeError(f"data.manifest: {path}: {'; '.join(problems[:MAX_PROBLEMS])}{more}")
+        raise RecipeError(f"data.manifest: {path}: {list_some(problems, '; ')}")
     splits = {}
     for name in SPLITS:
         chosen = [row for row in rows if row.split == name]

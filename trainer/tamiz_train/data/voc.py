@@ -11,14 +11,11 @@ import numpy as np
 from tamiz.errors import RecipeError
 
 from ..recipe.data import VocData
-from .labels import in_label_order, to_label
+from .labels import in_label_order, list_some, to_label
 from .split import Source, Split
 
 SET_FILES = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
 """The files of ``ImageSets/Main`` that list the images of each split; the first one that exists is read."""
-
-MAX_PROBLEMS = 5
-"""The number of problems that an error message lists."""
 
 
 def read_voc(settings: VocData) -> Source:
@@ -45,8 +42,7 @@ def read_voc(settings: VocData) -> Source:
         for name in split
     }
     if problems:
-        more = f"; and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
-        raise RecipeError(f"data.root: {'; '.join(problems[:MAX_PROBLEMS])}{more}")
+        raise RecipeError(f"data.root: {list_some(problems, '; ')}")
     labels = in_label_order(label for found in objects.values() for label in found)
     if not labels:
         raise RecipeError(f"data.root: no object is annotated in {settings.root / 'Annotations'}")
