@@ -52,6 +52,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         summary="Evaluate a run or a served model.",
     ),
     LazyCommand(
+        "compare",
+        "tamiz_train.commands.compare:compare",
+        extra="train,cpu",
+        summary="Say which of two models is better on the same images.",
+    ),
+    LazyCommand(
         "explain",
         "tamiz_train.commands.explain:explain",
         extra="train,cpu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -68,6 +69,15 @@ def print_json(document: Any) -> None:
 def progress_line(line: str) -> None:
     """Print a line about the progress of the work and flush it."""
     print(printable(line), flush=True)
+
+
+def print_next(*arguments: object) -> None:
+    """Print the command that is useful next, such as ``next: tamiz evaluate runs/digits``.
+
+    Args:
+        arguments: the arguments of ``tamiz``; they are quoted for a shell where they must be.
+    """
+    progress_line(f"next: {shlex.join(['tamiz', *map(str, arguments)])}")
 
 
 def printable(text: str) -> str:

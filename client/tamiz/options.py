@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+
+from .errors import UsageError
+from .transports import Tls
 
 DEFAULT_REPOSITORY = Path("model_repository")
 """Folder of the model repository unless ``--repository`` names another."""
@@ -24,6 +28,39 @@ KeyOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--key", envvar="TAMIZ_KEY", help="Key of the server, as `tamiz serve` prints it."),
 ]
+HeaderOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--header", help="Header sent with every request, as name=value; repeatable.")
+]
+CaOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--ca", help="Certificate authority (PEM) that signed the server's certificate.")
+]
+CertificateOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--certificate", help="Certificate of the client (PEM).")
+]
+CertificateKeyOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--certificate-key", help="Private key of --certificate (PEM).")
+]
 ImagesArgument: TypeAlias = Annotated[
     list[Path], typer.Argument(help="Image files, or folders that are searched for image files.")
 ]
+
+
+def parse_headers(texts: Sequence[str] | None) -> dict[str, str]:
+    """The headers that the values of ``--header`` name.
+
+    Raises:
+        UsageError: a value is not name=value.
+    """
+    headers = {}
+    for text in texts or ():
+        name, separator, value = text.partition("=")
+        if not name or not separator:
+            # Not the whole text, which may be a secret.
+            raise UsageError(f"--header {name or '='}: write name=value")
+        headers[name] = value
+    return headers
+
+
+def make_tls(ca: Path | None, certificate: Path | None, certificate_key: Path | None) -> Tls | None:
+    """The certificates that the options name; None without any."""
+    return Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None

@@ -9,6 +9,8 @@ Revisions:
 2. decodes a JPEG that has at least twice the required size at a half, a quarter or an eighth of its size.
    libjpeg-turbo does this in the frequency domain, which is several times faster and avoids the aliasing of a linear
    resize from the whole image.
+3. shows transparent images on white, and applies the EXIF orientation of WebP files. Before, the colour that a file
+   stores for transparent pixels was used, whatever it is, and WebP files were not turned.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from .errors import InvalidImageError, os_reason
 from .image_header import MAX_FILE_BYTES, Header, read_header
-from .spec import Preprocessing
+from .spec import PREPROCESSING_REVISION, Preprocessing
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
@@ -58,17 +61,26 @@ def prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels:
     Raises:
         InvalidImageError: the image is unreadable, too large or of an unsupported format.
     """
-    return resize(decode(image, preprocessing.colour, enough_for=preprocessing), preprocessing)
+    colour, revision = preprocessing.colour, preprocessing.revision
+    return resize(decode(image, colour, revision=revision, enough_for=preprocessing), preprocessing)
 
 
-def decode(image: ImageSource, colour: str, *, enough_for: Preprocessing | None = None) -> Pixels:
+def decode(
+    image: ImageSource,
+    colour: str,
+    *,
+    revision: int = PREPROCESSING_REVISION,
+    enough_for: Preprocessing | None = None,
+) -> Pixels:
     """Decode an image to pixels in display orientation.
 
-    EXIF orientation is applied, alpha is dropped, and palettes, CMYK and 16-bit values become 8-bit RGB or grey.
+    EXIF orientation is applied, transparent images are shown on white, and palettes, CMYK and 16-bit values become
+    8-bit RGB or grey.
 
     Args:
         image: a path, the bytes of an image file, or pixels.
         colour: ``RGB`` or ``L``.
+        revision: revision of the preprocessing.
         enough_for: settings to which the pixels will be resized. From revision 2 on, a large JPEG is decoded at a
             reduced size that is still large enough for them.
 
@@ -83,17 +95,24 @@ def decode(image: ImageSource, colour: str, *, enough_for: Preprocessing | None 
         return _from_pixels(image, colour)
     name, content = _read(image)
     header = read_header(name, content)
-    reduction = _reduction(header, enough_for) if enough_for is not None and enough_for.revision >= 2 else 1
+    reduction = _reduction(header, enough_for) if enough_for is not None and revision >= 2 else 1
     # Not IMREAD_GRAYSCALE, for which each codec has its own conversion: a file and its pixels must give the same grey.
     flag = cv2.IMREAD_COLOR_RGB if colour == "RGB" else cv2.IMREAD_ANYCOLOR
+    encoded = np.frombuffer(content, np.uint8)
+    show_on_white = header.alpha and revision >= 3
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag | _REDUCED[reduction])
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED if show_on_white else flag | _REDUCED[reduction])
     except cv2.error as exc:
         raise InvalidImageError(f"{name}: {exc.err or 'cannot be decoded'}") from exc
     if pixels is None:
         raise InvalidImageError(f"{name}: this {header.format} file cannot be decoded")
-    if colour == "L" and pixels.ndim == 3:
+    if show_on_white:
+        pixels = _on_white(pixels, colour, premultiplied=header.format == "TIFF" and pixels.dtype == np.uint8)
+    elif colour == "L" and pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    # OpenCV applies the orientation of TIFF files always, that of PNG files without transparency, and never of WebP.
+    if revision >= 3 and (header.format == "WebP" or (header.format == "PNG" and show_on_white)):
+        pixels = _upright(pixels, header.orientation)
     return pixels  # type: ignore[return-value]
 
 
@@ -143,6 +162,50 @@ def _read(image: ImageSource) -> tuple[str, bytes]:
         except (OSError, ValueError) as exc:
             raise InvalidImageError(f"{name}: {os_reason(exc)}") from exc
     return name, content
+
+
+def _on_white(pixels: MatLike, colour: str, *, premultiplied: bool) -> Pixels:
+    """Show decoded pixels on white.
+
+    Args:
+        pixels: uint8 or uint16 ``[height, width, 4]``, blue, green, red and alpha; other shapes have no alpha.
+        colour: ``RGB`` or ``L``.
+        premultiplied: whether the colours are multiplied by alpha already, as libtiff returns 8-bit images.
+
+    Returns:
+        uint8 ``[height, width, 3]`` for RGB, ``[height, width]`` for L.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        alpha = cv2.merge([cv2.extractChannel(pixels, 3)] * 3)
+        colours = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+        if premultiplied:
+            pixels = cv2.add(colours, cv2.bitwise_not(alpha))
+        else:
+            # White minus what the image takes away from it.
+            pixels = cv2.bitwise_not(_scaled_product(cv2.bitwise_not(colours), alpha))
+    if pixels.dtype == np.uint16:
+        # As OpenCV converts 16 bits to 8.
+        pixels = np.right_shift(pixels, 8, dtype=np.uint16).astype(np.uint8)
+    if pixels.ndim == 2:
+        return pixels if colour == "L" else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if colour == "RGB" else cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
+
+
+def _scaled_product(first: MatLike, second: MatLike) -> MatLike:
+    """The product of two images of uint8 or uint16 whose largest value stands for 1, rounded to the nearest."""
+    if first.dtype == np.uint8:
+        # In float32, which is exact enough: no product of whole numbers divided by 255 lies near a half.
+        return cv2.multiply(first, second, scale=1 / 0xFF)
+    return ((first.astype(np.uint32) * second + 0x7FFF) // 0xFFFF).astype(np.uint16)
+
+
+def _upright(pixels: MatLike, orientation: int) -> MatLike:
+    """Turn stored pixels as their EXIF orientation says (EXIF 2.32, tag 274)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = cv2.transpose(pixels)
+    # Mirrored left to right, top to bottom, or both, after the transposition.
+    mirror = {2: 1, 6: 1, 4: 0, 8: 0, 3: -1, 7: -1}.get(orientation)
+    return pixels if mirror is None else cv2.flip(pixels, mirror)
 
 
 def _reduction(header: Header, preprocessing: Preprocessing) -> int:

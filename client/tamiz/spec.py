@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import SpecError
 
 SCHEMA_VERSION = 1
-PREPROCESSING_REVISION = 2
+PREPROCESSING_REVISION = 3
 """The newest revision, which new models use; `tamiz.preprocessing` defines every revision."""
 
 INPUT_NAME = "image"

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,21 +134,31 @@ def test_a_usage_error_is_one_line_and_exit_code_2(arguments: list[str], message
     assert err.startswith(message)
 
 
+@pytest.fixture
+def handle() -> Iterator[Callable[[signal.Signals, signal.Handlers], None]]:
+    """Sets what this process does on a signal, until the test ends; below nohup it would ignore SIGHUP."""
+    with contextlib.ExitStack() as stack:
+
+        def handle(number: signal.Signals, handler: signal.Handlers) -> None:
+            stack.callback(signal.signal, number, signal.signal(number, handler))
+
+        yield handle
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_command_as_ctrl_c_does_and_does_not_interrupt_its_clean_up(
-    number: signal.Signals, run: Run
+    number: signal.Signals, handle: Callable[[signal.Signals, signal.Handlers], None], run: Run
 ) -> None:
-    handler = signal.getsignal(number)
+    handle(number, signal.SIG_DFL)
     assert run("receive", str(int(number))) == (130, "cleaned up\n", "error: interrupted\n")
-    assert signal.getsignal(number) is handler
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(run: Run) -> None:
-    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert run("receive", str(int(signal.SIGHUP))) == (0, "cleaned up\n", "")
-    finally:
-        signal.signal(signal.SIGHUP, handler)
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(
+    handle: Callable[[signal.Signals, signal.Handlers], None], run: Run
+) -> None:
+    handle(signal.SIGHUP, signal.SIG_IGN)
+    assert run("receive", str(int(signal.SIGHUP))) == (0, "cleaned up\n", "")
 
 
 def test_the_return_value_of_a_command_is_the_exit_code(run: Run) -> None:

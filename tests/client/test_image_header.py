@@ -75,9 +75,18 @@ def many_scans() -> bytes:
         pytest.param(tiff(width=10), "the TIFF file is damaged", id="no height"),
         pytest.param(many_scans(), "the JPEG file is damaged", id="scans"),
         pytest.param(
-            saved("PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]), "or animated", id="animated PNG"
+            saved("PNG", save_all=True, append_images=[Image.new("RGB", SIZE)]),
+            "animated PNG files are not supported",
+            id="animated PNG",
         ),
-        pytest.param(b"GIF89a" + bytes(50), "not an image of a supported format", id="GIF"),
+        pytest.param(
+            saved("WebP", save_all=True, append_images=[Image.new("RGB", SIZE)]),
+            "animated WebP files are not supported: save one frame",
+            id="animated WebP",
+        ),
+        pytest.param(b"GIF89a" + bytes(50), "GIF images are not supported: convert it to one of the formats", id="GIF"),
+        pytest.param(b"\0\0\0\x20ftypavif" + bytes(50), "AVIF images are not supported: convert", id="AVIF"),
+        pytest.param(b"\0\0\0\x20ftypheic" + bytes(50), "HEIC images are not supported: convert", id="HEIC"),
         pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), "not an image of a supported format", id="JPEG 2000"),
         pytest.param(b"v/1\x01" + bytes(50), "not an image of a supported format", id="OpenEXR"),
     ],

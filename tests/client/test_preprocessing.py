@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -171,19 +172,89 @@ def test_area_averages_pixels_that_linear_skips() -> None:
     assert set(np.unique(linear)) == {0}
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
-    upright = Image.fromarray(RAMP)
-    # The stored image is rotated so that a viewer that applies the orientation shows it upright.
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
-    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+UNDO = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+"""For each EXIF orientation, Pillow's transposition from the upright image to the stored one."""
+
+
+def stored(upright: Image.Image, orientation: int, suffix: str) -> bytes:
+    """A file whose image is rotated so that a viewer that applies the orientation shows it upright."""
+    rotated = upright.transpose(Image.Transpose(UNDO[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "photo.jpg"
-    stored.save(path, quality=100, subsampling=0, exif=exif)
-    decoded = decode(path, "RGB")
-    assert decoded.shape == RAMP.shape
-    assert np.abs(decoded.astype(int) - RAMP).max() < 16
+    options = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    content = io.BytesIO()
+    rotated.save(content, suffix, exif=exif, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("colour", ["RGB", "L"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", ["jpeg", "png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int, suffix: str, mode: str, colour: str) -> None:
+    if (suffix, mode) == ("jpeg", "RGBA"):
+        return
+    decoded = decode(stored(Image.fromarray(RAMP).convert(mode), orientation, suffix), colour)
+    expected = RAMP if colour == "RGB" else cv2.cvtColor(RAMP, cv2.COLOR_RGB2GRAY)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).max() < 16
+
+
+@pytest.mark.parametrize(("revision", "size"), [(1, (80, 60)), (2, (80, 60)), (3, (60, 80))])
+def test_webp_files_are_turned_since_revision_3(revision: int, size: tuple[int, int]) -> None:
+    content = stored(Image.fromarray(RAMP), 6, "webp")
+    assert decode(content, "RGB", revision=revision).shape[:2] == size
+
+
+TRANSPARENT = np.zeros((2, 3, 4), np.uint8)
+TRANSPARENT[..., 0] = 200
+TRANSPARENT[..., 3] = [0, 128, 255]
+"""RGBA: red, from transparent to opaque."""
+ON_WHITE = [[255, 255, 255], [227, 127, 127], [200, 0, 0]]
+
+
+def encoded(mode: str, suffix: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(TRANSPARENT).convert(mode).save(content, suffix, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encoded("RGBA", "png"), id="PNG"),
+        pytest.param(encoded("RGBA", "webp", lossless=True, exact=True), id="WebP"),
+        pytest.param(encoded("RGBA", "tiff"), id="TIFF"),
+        pytest.param(
+            cv2.imencode(".png", cv2.cvtColor(TRANSPARENT, cv2.COLOR_RGBA2BGRA).astype(np.uint16) * 257)[1].tobytes(),
+            id="PNG of 16 bits",
+        ),
+    ],
+)
+def test_transparent_images_are_shown_on_white(content: bytes) -> None:
+    assert np.abs(decode(content, "RGB")[0].astype(int) - ON_WHITE).max() <= 1
+    grey = decode(content, "L")[0].astype(int)
+    assert np.abs(grey - cv2.cvtColor(np.uint8([ON_WHITE]), cv2.COLOR_RGB2GRAY)[0]).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["LA", "P"])
+def test_transparent_grey_and_palette_images_are_shown_on_white(mode: str) -> None:
+    image = Image.fromarray(TRANSPARENT)
+    content = io.BytesIO()
+    (image.convert("LA") if mode == "LA" else image.quantize(4)).save(content, "png")
+    assert decode(content.getvalue(), "RGB")[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("revision", "digest"), [(1, "c22702ccd49d1592"), (2, "c22702ccd49d1592"), (3, "2a6b81165c95e934")]
+)
+def test_each_revision_gives_the_same_pixels_of_a_transparent_image_on_every_machine(
+    revision: int, digest: str
+) -> None:
+    ramp = np.dstack([noise(), noise()[..., 0]])
+    settings = Preprocessing(revision=revision, height=32, width=24)
+    pixels = prepare(png(cv2.cvtColor(ramp, cv2.COLOR_RGBA2BGRA)), settings)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_commands_train_evaluate_and_predict(
         (["train", "digits", "--set", "model.name=lenet6"], 2, "no model 'lenet6'; did you mean 'lenet5'?"),
         (["train"], 2, "give either a recipe to train, or --resume RUN"),
         (["train", "--resume", "runs/none"], 1, "no run runs/none: recipe.yaml"),
-        (["train", "--resume", "runs/none", "--set", "train.epochs=1"], 2, "leave out --set and --check"),
+        (["train", "--resume", "runs/none", "--check"], 2, "leave out --check"),
         (["train", "--check", "digits", "--set", "augmentation=standart"], 2, "there is no folder data/digits"),
         (["evaluate"], 2, "name a run, or a served model with --model"),
         (["evaluate", "--model", "none"], 1, "no run runs/none"),

@@ -114,3 +114,18 @@ def test_training_loads_each_image_once_and_repeats_at_most_one_per_process(imag
     assert set(indices) == set(range(images))
     assert sum(indices.values()) - images < processes
     assert len({sum(map(len, process)) for process in batches}) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 16, 30, 31, 60, 61, 64, 100])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_has_no_batch_of_one_image_unless_all_are(batch_size: int, processes: int) -> None:
+    batches = load_indices(61, batch_size, processes, training=True)
+    assert {index for process in batches for batch in process for index in batch} == set(range(61))
+    sizes = [[len(batch) for batch in process] for process in batches]
+    assert sizes.count(sizes[0]) == processes
+    *others, last = sizes[0]
+    assert set(others) <= {batch_size}
+    assert last <= batch_size + 1
+    assert (last == 1) == (batch_size == 1)
+    loader = create_loader(split(61), SIZE, batch_size=batch_size, training=True, shard=Shard(0, processes))
+    assert len(loader) == len(sizes[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +22,8 @@ from safetensors.torch import load_file
 from tamiz import RecipeError, RunError
 from tamiz_train.history import History
 from tamiz_train.lightning_module import ClassifierModule
-from tamiz_train.recipe import PhaseSettings, Recipe
+from tamiz_train.recipe import PhaseSettings, Recipe, load_recipe
+from tamiz_train.resumption import lower_rate
 from tamiz_train.run import Run
 from tamiz_train.training import check, resume, train
 
@@ -187,10 +190,115 @@ def test_1e_6_is_a_number_and_a_class_without_images_has_a_weight(tiny_recipe: M
     assert train(tiny_recipe(*options)).finished
 
 
-def test_a_diverged_run_is_a_run_error(tiny_recipe: Make, tmp_path: Path) -> None:
-    options = ["train.optimizer={name: SGD, lr: 1e30}", "train.schedule=null", "data.subset_size=200"]
-    with pytest.raises(RunError, match="it diverged"):
-        train(tiny_recipe(*options, "train.epochs=1", f"runs_dir={tmp_path}"))
+def diverge(recipe: Recipe) -> tuple[Run, str]:
+    with pytest.raises(RunError, match="training diverged") as caught:
+        train(recipe)
+    assert "\n" not in str(caught.value)
+    return Run.find_unfinished(recipe.runs_dir / recipe.name), str(caught.value)
+
+
+DIVERGING = ["train.schedule={name: ExponentialLR, options: {gamma: 1e30}}", "data.subset_size=200", "train.epochs=3"]
+"""The learning rate of the first epoch is good, and that of the second one destroys the weights."""
+
+
+def test_a_diverged_run_keeps_its_good_epochs_and_continues_with_another_learning_rate(
+    tiny_recipe: Make, tmp_path: Path
+) -> None:
+    run, message = diverge(tiny_recipe(*DIVERGING, "train.optimizer.lr=0.02", f"runs_dir={tmp_path}"))
+    assert re.search(r"the training loss is (nan|inf) in epoch 2; epoch 1, the best, is kept; continue", message)
+    assert message.endswith(
+        f"after epoch 1 with a lower learning rate: tamiz train --resume {run.path} --set train.optimizer.lr=0.002"
+    )
+    kept = (run.path / "checkpoints" / "best-1.ckpt").read_bytes()
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best-1.ckpt", "last.ckpt"}
+
+    resumed = resume(run, overrides=["train.optimizer.lr=0.01", "train.schedule.options.gamma=0.1"])
+    rates = [epoch["lr"] for epoch in resumed.metrics["epochs"]]
+    # The rates of the second and the third epoch are those of a run that had the new settings from the start.
+    assert rates == pytest.approx([0.02, 0.001, 0.0001])
+    assert all(np.isfinite(epoch["validation_loss"]) for epoch in resumed.metrics["epochs"])
+    assert resumed.recipe.train.optimizer.lr == 0.01
+    if resumed.metrics["best_epoch"] == 1:
+        assert (run.path / "checkpoints" / "best-1.ckpt").read_bytes() == kept
+
+
+def test_an_epoch_whose_validation_loss_is_not_finite_is_never_the_best(tiny_recipe: Make, tmp_path: Path) -> None:
+    # With one batch per epoch, the loss of the first epoch is computed before the weights are destroyed.
+    options = ["train.optimizer={name: SGD, lr: 1e30}", "train.schedule=null", "train.batch_size=200"]
+    run, message = diverge(tiny_recipe(*options, "data.subset_size=200", f"runs_dir={tmp_path}"))
+    assert re.search(r"the validation loss is (nan|inf) in epoch 1; start again with a lower learning rate", message)
+    assert not list((run.path / "checkpoints").glob("*"))
+    assert resume(run, overrides=["train.optimizer.lr=0.01"]).metrics["best_epoch"] in {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        pytest.param([], ["train.schedule.options.max_lr=0.001"], id="one cycle"),
+        pytest.param(["train.schedule=null", "train.warmup_epochs=2"], ["train.optimizer.lr=0.001"], id="warm-up"),
+        pytest.param(["train.schedule={name: cosine}"], ["train.optimizer.lr=0.001"], id="schedule of timm"),
+        pytest.param(PLATEAU, ["train.optimizer.lr=0.001"], id="plateau"),
+        pytest.param(PLATEAU, ["train.optimizer.lr=0.001", "train.schedule={name: cosine}"], id="another schedule"),
+        pytest.param(
+            ["train.epochs=null", "train.phases=[{epochs: 3, lr: 0.01}]", "train.schedule=null"],
+            ["train.phases=[{epochs: 3, lr: 0.001}]"],
+            id="phase",
+        ),
+    ],
+)
+def test_a_run_resumed_with_other_rates_has_those_of_a_run_that_started_with_them(
+    settings: list[str], changes: list[str], tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["data.subset_size=160", "train.epochs=3", *settings]
+    new = train(tiny_recipe(*common, *changes, f"runs_dir={tmp_path / 'new'}"))
+    old = interrupt_after(1, tiny_recipe(*common, f"runs_dir={tmp_path / 'old'}"), monkeypatch)
+    resumed = resume(old, overrides=changes)
+    rates, expected = ([epoch["lr"] for epoch in run.metrics["epochs"]] for run in (resumed, new))
+    assert rates[0] != expected[0]
+    assert rates[1:] == pytest.approx(expected[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.seed=3", "--set train.seed: a resumed run cannot change it, only train.optimizer.lr, "),
+        ("data.subset_size=5", "--set data.subset_size: a resumed run cannot change it"),
+        ("train.optimizer.name=SGD", "--set train.optimizer.name: a resumed run cannot change it"),
+        (
+            "train.phases=[{epochs: 9, lr: 1}]",
+            "change the learning rates of its phases, not their number, their epochs",
+        ),
+        ("train.optimizer.lr=-1", "train.optimizer.lr: Input should be greater than 0"),
+    ],
+)
+def test_a_resumed_run_cannot_change_what_its_epochs_were_trained_with(
+    change: str, message: str, tiny_recipe: Make, tmp_path: Path
+) -> None:
+    phases = ["train.epochs=null", "train.phases=[{epochs: 2, lr: 1}]"]
+    run = Run.create(tiny_recipe(*phases, f"runs_dir={tmp_path}"))
+    before = (run.path / "recipe.yaml").read_bytes()
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        resume(run, overrides=[change])
+    assert (run.path / "recipe.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ([], "train.schedule.options.max_lr=0.0006"),
+        (["train.schedule=null", "train.optimizer.lr=0.05"], "train.optimizer.lr=0.005"),
+        (
+            ["train.schedule=null", "train.epochs=null", "train.phases=[{epochs: 1, lr: 1}, {epochs: 2, lr: 0.5}]"],
+            "'train.phases=[{epochs: 1, lr: 1.0, trainable: all}, {epochs: 2, lr: 0.05, trainable: all}]'",
+        ),
+    ],
+)
+def test_the_command_that_lowers_the_learning_rate_names_the_key_that_sets_it(
+    options: list[str], change: str, tiny_recipe: Make
+) -> None:
+    command = lower_rate(Path("runs/x"), tiny_recipe(*options).train, 1)
+    assert command == f"tamiz train --resume runs/x --set {change}"
+    assert load_recipe("digits", [*options, shlex.split(command)[-1]])
 
 
 def signal_in_third_epoch(number: int, sets: list[str], cwd: Path) -> tuple[subprocess.Popen[str], str]:

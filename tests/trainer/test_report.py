@@ -20,6 +20,7 @@ from labels import HOSTILE_LABELS
 
 from tamiz import OutputError, RunError
 from tamiz.console import printable
+from tamiz.path_text import path_to_text, text_to_path
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, evaluate, load_run_data
 from tamiz_train.metrics import compute_metrics
@@ -101,10 +102,12 @@ def test_every_kind_of_label_is_reported_and_stays_as_it_is(tmp_path: Path) -> N
     assert printable(text) == text
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert [figures["label"] for figures in document["classes"]] == labels
-    assert {mistake["image"] for mistake in document["most_confident_mistakes"]} <= set(map(str, images))
-    with (tmp_path / "report" / "predictions.csv").open(newline="", errors="surrogateescape") as file:
+    assert {mistake["image"] for mistake in document["most_confident_mistakes"]} <= set(map(path_to_text, images))
+    with (tmp_path / "report" / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["path"], row["true"]) for row in rows] == list(zip(map(str, images), labels, strict=True))
+    assert [(text_to_path(row["path"]), row["true"]) for row in rows] == list(
+        zip(map(str, images), labels, strict=True)
+    )
 
 
 def test_every_kind_of_label_is_reported_for_several_labels_per_image(tmp_path: Path) -> None:

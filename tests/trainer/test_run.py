@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tamiz import OutputError, RunError
 from tamiz_train.data import load_data
+from tamiz_train.data.content import content_hashes
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
@@ -73,6 +74,19 @@ def test_changed_splits_are_detected(tiny_recipe: MakeRecipe, tmp_path: Path) ->
     assert run.changed_splits(data) == set()
     smaller = load_data(tiny_recipe("data.subset_size=100").data, recipe.train.seed)
     assert run.changed_splits(smaller) == {"train"}
+
+
+def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, digits: Path) -> None:
+    data = load_data(run.recipe.data, run.recipe.train.seed)
+    fitted = run.fitted_images
+    assert set(content_hashes(data.train.images)) | set(content_hashes(data.validation.images)) == fitted
+    assert not set(content_hashes(data.test.images)) & fitted
+    (run.path / "images.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunError, match="images.safetensors cannot be read"):
+        _ = run.fitted_images
+    # As of a run from before they were saved.
+    (run.path / "images.safetensors").unlink()
+    assert run.fitted_images is None
 
 
 def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:

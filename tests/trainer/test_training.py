@@ -37,7 +37,7 @@ def test_four_epochs_reach_a_test_accuracy_of_70_percent(tiny_recipe: Callable[.
 
 def test_the_weights_of_the_best_epoch_are_kept(tiny_recipe: Callable[..., Recipe]) -> None:
     # The learning rate grows until it destroys the weights, so the last epoch is not the best.
-    options = ["train.schedule.name=ExponentialLR", "train.schedule.options={gamma: 300}", "train.epochs=3"]
+    options = ["train.schedule.name=ExponentialLR", "train.schedule.options={gamma: 50}", "train.epochs=3"]
     run = train(tiny_recipe(*options))
     accuracies = [epoch["validation_accuracy"] for epoch in run.metrics["epochs"]]
     best = max(accuracies)
@@ -75,11 +75,33 @@ def test_an_unreadable_training_image_ends_the_run_or_is_left_out(
     assert all(f"left out: {message}" in lines for message in named)
 
 
-def test_a_batch_that_a_layer_cannot_process_is_a_run_error(tiny_recipe: Callable[..., Recipe]) -> None:
-    # The last batch has one image, for which batch normalisation cannot compute statistics on a map of 1×1.
-    options = ["model.name=mobilenetv2_050", "preprocessing.height=8", "preprocessing.width=8"]
-    with pytest.raises(RunError, match="training failed in .*Expected more than 1 value per channel"):
-        train(tiny_recipe(*options, "train.batch_size=61", "data.subset_size=62", "train.epochs=1"))
+ONE_PIXEL = ["model.name=test_efficientnet", "preprocessing={height: 8, width: 8, colour: L}", "train.epochs=1"]
+"""A network whose last feature map has one pixel, so batch normalisation has one value per image and channel."""
+
+
+def test_a_network_with_batch_normalisation_trains_when_one_image_is_left_over(
+    tiny_recipe: Callable[..., Recipe],
+) -> None:
+    run = train(tiny_recipe(*ONE_PIXEL, "train.batch_size=60", "data.subset_size=61"))
+    assert run.metrics["images"]["train"] == 61
+
+
+def test_a_network_with_batch_normalisation_trains_when_one_image_of_a_batch_can_be_read(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    for path in sorted((root / "train").rglob("*.png"))[1:]:
+        path.write_bytes(b"damaged")
+    options = [f"data.root={root}", "data.on_unreadable=skip", "data.validation_from=test", "train.batch_size=2000"]
+    assert len(train(tiny_recipe(*ONE_PIXEL, *options)).metrics["unreadable_images"]) > 1000
+
+
+def test_batches_of_one_image_are_a_recipe_error_of_a_network_with_batch_normalisation(
+    tiny_recipe: Callable[..., Recipe],
+) -> None:
+    with pytest.raises(RecipeError, match="train.batch_size: .* needs two or more images in each batch"):
+        train(tiny_recipe(*ONE_PIXEL, "train.batch_size=1", "data.subset_size=20"))
 
 
 def test_an_image_size_that_the_network_cannot_process_is_a_recipe_error(tiny_recipe: Callable[..., Recipe]) -> None:

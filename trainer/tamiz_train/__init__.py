@@ -22,11 +22,14 @@ from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .classifier import Classifier
+    from .comparison import Comparison, Difference, LabelComparison, compare
     from .data import Data, Split
     from .evaluation import Evaluation, Mistake, evaluate, load_run_data
     from .explanation import Explanation, explain
     from .inference import predict
+    from .labelled_images import LabelledImages, read_labelled_folder
     from .metrics import CalibrationBin, ClassMetrics
+    from .model_source import ModelSource, open_source
     from .onnx_export import Exported, export
     from .parity import Parity
     from .publication import PublishedVersion, publish_graph, publish_run
@@ -39,25 +42,33 @@ __all__ = [
     "CalibrationBin",
     "ClassMetrics",
     "Classifier",
+    "Comparison",
     "Data",
+    "Difference",
     "Evaluation",
     "Explanation",
     "Exported",
+    "LabelComparison",
+    "LabelledImages",
     "Mistake",
+    "ModelSource",
     "Parity",
     "PublishedVersion",
     "Recipe",
     "Run",
     "Split",
+    "compare",
     "evaluate",
     "explain",
     "export",
     "load_classifier",
     "load_recipe",
     "load_run_data",
+    "open_source",
     "predict",
     "publish_graph",
     "publish_run",
+    "read_labelled_folder",
     "resume",
     "train",
 ]
@@ -66,25 +77,33 @@ _MODULES = {
     "CalibrationBin": "metrics",
     "ClassMetrics": "metrics",
     "Classifier": "classifier",
+    "Comparison": "comparison",
     "Data": "data",
+    "Difference": "comparison",
     "Evaluation": "evaluation",
     "Explanation": "explanation",
     "Exported": "onnx_export",
+    "LabelComparison": "comparison",
+    "LabelledImages": "labelled_images",
     "Mistake": "evaluation",
+    "ModelSource": "model_source",
     "Parity": "parity",
     "PublishedVersion": "publication",
     "Recipe": "recipe",
     "Run": "run",
     "Split": "data",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "explain": "explanation",
     "export": "onnx_export",
     "load_classifier": "weights",
     "load_recipe": "recipe",
     "load_run_data": "evaluation",
+    "open_source": "model_source",
     "predict": "inference",
     "publish_graph": "publication",
     "publish_run": "publication",
+    "read_labelled_folder": "labelled_images",
     "resume": "training",
     "train": "training",
 }

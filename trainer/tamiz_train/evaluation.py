@@ -6,7 +6,7 @@ is float32. A served model is evaluated with the same code.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import torch
 
 from tamiz import Client
-from tamiz.errors import InvalidImageError, RunError
+from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.path_text import path_to_text
+from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
 from .classifier import Classifier
@@ -26,6 +28,7 @@ from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
     ClassMetrics,
+    Probabilities,
     Targets,
     compute_calibration,
     compute_class_metrics,
@@ -85,9 +88,9 @@ class Evaluation:
         return replace(self, spec=spec)
 
     def name(self, index: int) -> str:
-        """Name of an image of the split: its path, or ``test[17]`` if the data set has no files."""
+        """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
         image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else str(image)
+        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
     @property
     def images(self) -> int:
@@ -206,11 +209,17 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         splits: names of the splits that will be evaluated.
 
     Raises:
-        RecipeError: the images cannot be found.
-        RunError: the labels differ from those of the run. Or images were added or removed, and one of the splits is
-            drawn at random from them: it would differ from the run's, and could contain images of its training.
+        RunError: the images cannot be found, or their labels differ from those of the run. Or images were added or
+            removed, and one of the splits is drawn at random from them: it would differ from the run's, and could
+            contain images of its training.
     """
-    data = load_data(run.recipe.data, run.recipe.train.seed)
+    try:
+        data = load_data(run.recipe.data, run.recipe.train.seed)
+    except RecipeError as exc:
+        raise RunError(
+            f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
+            "by --images FOLDER"
+        ) from exc
     if redrawn := run.changed_splits(data) & data.drawn & set(splits):
         raise RunError(
             f"{run.recipe.data.root} has other images than the run was trained on, and {' and '.join(sorted(redrawn))} "
@@ -229,17 +238,35 @@ def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_worke
         spec: spec of the network; its preprocessing is applied to the images.
         num_workers: number of processes that load images; 0 loads them in this process.
     """
+    device = next(classifier.buffers()).device
+    classifier.eval()
+
+    def compute(pixels: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
+
+    return evaluate_function(compute, split, spec, num_workers=num_workers)
+
+
+def evaluate_function(
+    compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec, *, num_workers: int = 0
+) -> Evaluation:
+    """Evaluate any model on a split.
+
+    Args:
+        compute: the model, from uint8 ``[batch, height, width, channels]`` to probabilities, float32
+            ``[batch, labels]``.
+        split: the images and their targets.
+        spec: spec of the model; its preprocessing is applied to the images.
+        num_workers: number of processes that load images; 0 loads them in this process.
+    """
     loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
-    device = next(classifier.buffers()).device
-    classifier.eval()
     for images, _, places, messages in loader:
         unreadable += messages
         if len(images):
-            with torch.inference_mode():
-                batch = classifier.probabilities(classifier(images.to(device)))
-            probabilities.append(batch.cpu().numpy())
+            probabilities.append(compute(images.numpy()))
             indices.append(places.numpy())
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 

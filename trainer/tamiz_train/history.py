@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from tamiz.errors import RecipeError
 
 from .lightning_module import ClassifierModule
+from .training_errors import DivergedError
 from .validation import lower_is_better
 
 
@@ -73,7 +74,12 @@ class History(Callback):
         self._log_step(pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record and report the epoch."""
+        """Record and report the epoch.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite; then the epoch is not recorded, so it is never the best.
+            RecipeError: no validation image could be read.
+        """
         assert isinstance(pl_module, ClassifierModule)
         self._log_step(pl_module)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name != "step"}
@@ -81,6 +87,11 @@ class History(Callback):
             raise RecipeError(
                 f"train: no validation image could be read, so there is no {self.monitor} to select the best epoch by"
             )
+        for name in ("train_loss", "validation_loss"):
+            if not math.isfinite(metrics.get(name, 0.0)):
+                raise DivergedError(
+                    f"the {'training' if name == 'train_loss' else 'validation'} loss is {metrics[name]}"
+                )
         seconds = time.perf_counter() - self._started
         number = len(self.epochs) + 1
         self.epochs.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from typing import Any
 
 import lightning as L
@@ -21,6 +23,7 @@ from .loss import create_loss
 from .mixing import create_mix
 from .optimization import create_optimizer, create_schedule, freeze
 from .recipe import PhaseSettings, Recipe
+from .training_errors import DivergedError
 from .validation import monitored_metric, validation_metrics
 
 
@@ -57,6 +60,7 @@ class ClassifierModule(L.LightningModule):
         self.validation_metrics = nn.ModuleDict(validation_metrics(data))
         self.unreadable: set[str] = set()
         self.lr = phase.lr
+        self._changed = False
         self._plateau: Any = None
         self._plateau_state: dict[str, Any] | None = None
         freeze(classifier, phase.trainable)
@@ -80,6 +84,8 @@ class ClassifierModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Start the first epoch; Lightning does not call `on_train_epoch_start` when it resumes from a checkpoint."""
+        if self._changed:
+            self._apply_changed_rates()
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
@@ -90,11 +96,20 @@ class ClassifierModule(L.LightningModule):
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, _: int) -> Tensor | None:
-        """Compute the loss of a batch; None, for which Lightning skips the step, if no image could be read."""
+        """Compute the loss of a batch; None, for which Lightning skips the step, if no image could be read.
+
+        Raises:
+            DivergedError: the loss is NaN or infinite.
+        """
         if not self._has_images(batch):
             return None
+        if batch.unreadable and len(batch.targets) == 1:
+            # Twice, because batch normalisation can fail on the only image that is left of a batch.
+            batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
         images, targets = self.mix(batch.images, batch.targets) if self.mix else (batch.images, batch.targets)
         loss: Tensor = self.loss(self.classifier(images), targets)
+        if not loss.isfinite():
+            raise DivergedError(f"the training loss is {loss.item()}")
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
         return loss
 
@@ -119,20 +134,53 @@ class ClassifierModule(L.LightningModule):
 
         A schedule that watches a plateau is kept back; `on_train_epoch_end` advances it.
         """
-        settings = self.recipe.train
-        optimizer = create_optimizer(settings.optimizer, self.phase.lr, self.classifier)
-        if settings.schedule is None:
+        optimizer = create_optimizer(self.recipe.train.optimizer, self.phase.lr, self.classifier)
+        schedule = self._create_schedule(optimizer)
+        if schedule is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = create_schedule(
-            settings.schedule, optimizer, epochs=self.phase.epochs, total_steps=steps, monitor=self.monitor
-        )
         if schedule["reduce_on_plateau"]:
             self._plateau = schedule["scheduler"]
             if self._plateau_state is not None:
                 self._plateau.load_state_dict(self._plateau_state)
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _create_schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+        if self.recipe.train.schedule is None:
+            return None
+        steps = int(self.trainer.estimated_stepping_batches)
+        return create_schedule(
+            self.recipe.train.schedule, optimizer, epochs=self.phase.epochs, total_steps=steps, monitor=self.monitor
+        )
+
+    def _apply_changed_rates(self) -> None:
+        """Continue with the rates that the recipe has now, as if the run had had them from its start.
+
+        Lightning has restored those of the checkpoint. The rest of the optimizer's state, such as momenta, is kept. A
+        schedule that watches a plateau starts anew.
+        """
+        (optimizer,) = self.trainer.optimizers
+        fresh = create_optimizer(self.recipe.train.optimizer, self.phase.lr, self.classifier)
+        for group, new in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+            group.pop("initial_lr", None)
+            group.update({name: value for name, value in new.items() if name != "params"})
+        schedule = self._create_schedule(optimizer)
+        if schedule is None:
+            return
+        scheduler = schedule["scheduler"]
+        if schedule["reduce_on_plateau"]:
+            self._plateau = scheduler
+            return
+        (config,) = self.trainer.lr_scheduler_configs
+        config.scheduler = scheduler
+        with warnings.catch_warnings():
+            # PyTorch advises to call the optimizer first, which was done before the interruption.
+            warnings.simplefilter("ignore")
+            if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+                scheduler.step(self.current_epoch)
+                return
+            for _ in range(self.trainer.global_step if schedule["interval"] == "step" else self.current_epoch):
+                scheduler.step()
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Carry out one optimizer step, with a fraction of the scheduled learning rate during warm-up."""
@@ -161,14 +209,21 @@ class ClassifierModule(L.LightningModule):
             self.lr_scheduler_step(self._plateau, self.trainer.callback_metrics.get(self.monitor))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the phase, and the state of a plateau schedule, which Lightning does not know."""
+        """Add the phase, the settings of the rates, and the state of a plateau schedule, which Lightning lacks."""
         checkpoint["phase"] = self.phase_index
+        checkpoint["rates"] = self._rate_settings()
         if self._plateau is not None:
             checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of a plateau schedule, which is created later."""
-        self._plateau_state = checkpoint.get("plateau")
+        """Keep the state of a plateau schedule, which is created later, and whether the rates have changed."""
+        self._changed = checkpoint.get("rates", self._rate_settings()) != self._rate_settings()
+        self._plateau_state = None if self._changed else checkpoint.get("plateau")
+
+    def _rate_settings(self) -> str:
+        settings = self.recipe.train
+        schedule = settings.schedule and settings.schedule.model_dump(mode="json")
+        return json.dumps([self.phase.lr, settings.optimizer.model_dump(mode="json"), schedule])
 
     def _has_images(self, batch: Batch) -> bool:
         if batch.unreadable and self.recipe.data.on_unreadable == "stop":

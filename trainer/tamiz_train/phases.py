@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from tamiz.errors import RecipeError
+from tamiz.errors import RecipeError, RunError
 
 from .augmentation import create_augmentation
 from .checkpoints import Checkpoints, best_checkpoint, last_checkpoint, load_checkpoint_weights, read_checkpoint
@@ -28,7 +28,8 @@ from .distributed import Processes
 from .history import History
 from .lightning_module import ClassifierModule
 from .recipe import Recipe, TrainSettings
-from .training_errors import training_errors
+from .resumption import lower_rate
+from .training_errors import DivergedError, training_errors
 from .validation import lower_is_better, monitored_metric
 
 
@@ -99,14 +100,28 @@ def fit(
             set_epoch(training, resumed["epoch"] + 1)
         with training_errors(run):
             trainer = _create_trainer(module, recipe.train, callbacks, loggers, processes, run)
-            trainer.fit(
-                module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True
-            )
+            try:
+                trainer.fit(
+                    module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True
+                )
+            except DivergedError as exc:
+                command = lower_rate(run, recipe.train, index)
+                raise RunError(f"training diverged in {run}: {exc} {_what_to_do(history)}: {command}") from exc
         classifier.cpu()
         unreadable |= module.unreadable
     best = history.best()
     load_checkpoint_weights(classifier, best_checkpoint(folder, best["phase"]))
     return FitResult(history.epochs, int(best["epoch"]), unreadable)
+
+
+def _what_to_do(history: History) -> str:
+    done = len(history.epochs)
+    if not done:
+        return "in epoch 1; start again with a lower learning rate"
+    best = history.best()["epoch"]
+    return (
+        f"in epoch {done + 1}; epoch {best}, the best, is kept; continue after epoch {done} with a lower learning rate"
+    )
 
 
 def _create_callbacks(settings: TrainSettings, folder: Path, history: History) -> list[Callback]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tamiz.files import staged
 
@@ -27,15 +28,12 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
 
     Args:
         evaluation: the evaluation.
-        path: the file to write. A file name that is not UTF-8 is written with its own bytes.
+        path: the file to write; the paths in it have the form of `tamiz.path_text`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with (
-        staged(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with staged(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *(f"probability:{label}" for label in evaluation.spec.labels)])
         writer.writerows(_rows(evaluation))
@@ -69,7 +67,8 @@ def _rows(evaluation: Evaluation) -> Iterator[Sequence[object]]:
         )
 
 
-def _join(labels: Sequence[str], target: np.generic | np.ndarray) -> str:
-    if np.ndim(target) == 0:
-        return labels[int(target)]
-    return "|".join(labels[index] for index in np.flatnonzero(target))
+def _join(labels: Sequence[str], target: npt.ArrayLike) -> str:
+    chosen = np.asarray(target)
+    if chosen.ndim == 0:
+        return labels[int(chosen)]
+    return "|".join(labels[index] for index in np.flatnonzero(chosen))

@@ -5,6 +5,7 @@
     runs/<recipe>/<time>/
         recipe.yaml         the resolved recipe
         data.json           the labels, and a fingerprint of the images of each split
+        images.safetensors  a hash of the content of each image, by split
         model.safetensors   the weights of the best epoch
         spec.json           the ModelSpec that travels with the model
         parity.safetensors  prepared validation images, on which the exported graph is compared with the network
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from .data import Data
 
+HASHES_FILE = "images.safetensors"
 PARITY_FILE = "parity.safetensors"
 
 
@@ -112,15 +114,26 @@ class Run:
         return cls(path)
 
     def record_data(self, data: Data, root: Path) -> None:
-        """Save the labels and a fingerprint of each split, so that changed images are detected later.
+        """Save what data the run is trained on.
+
+        The labels and a fingerprint of each split show later that images have changed; the content hashes show which
+        images of other data the run was trained on.
 
         Args:
             data: the images that the run is trained on.
             root: the folder of the images; fingerprints contain the paths below it.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: a file cannot be written.
         """
+        from safetensors.numpy import save_file
+
+        from .data.content import HASH_BYTES, content_hashes
+
+        hashes = {split.name: b"".join(filter(None, content_hashes(split.images))) for split in data.splits}
+        arrays = {name: np.frombuffer(content, np.uint8).reshape(-1, HASH_BYTES) for name, content in hashes.items()}
+        with staged(self.path / HASHES_FILE) as part:
+            save_file(arrays, part)
         fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
         document = {"labels": data.labels, "fingerprints": fingerprints}
         write_whole(self.path / "data.json", json.dumps(document, indent=2))
@@ -217,6 +230,27 @@ class Run:
         """
         metrics: dict[str, Any] = json.loads(self._read("metrics.json"))
         return metrics
+
+    @property
+    def fitted_images(self) -> frozenset[bytes] | None:
+        """Content hashes of the images that the run was fitted to: the training and the validation images.
+
+        The validation images count, because they select the best epoch. None for a run from before hashes were saved.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        from safetensors.numpy import load_file
+
+        path = self.path / HASHES_FILE
+        if not path.is_file():
+            return None
+        try:
+            arrays = load_file(path)
+            return frozenset(row.tobytes() for split in ("train", "validation") for row in arrays[split])
+        except Exception as exc:
+            # safetensors has its own exceptions.
+            raise RunError(f"{path} cannot be read: {one_line(exc)}") from exc
 
     @property
     def parity_images(self) -> Pixels | None:

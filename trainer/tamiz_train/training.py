@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from .optimization import create_optimizer, create_schedule, freeze
 from .parity import choose_images
 from .phases import FitResult, fit
 from .recipe import Recipe
+from .resumption import change_recipe
 from .run import Run
 from .tracking import Tracker
 from .training_errors import training_errors
@@ -85,18 +86,22 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
         return _complete(run, setup, processes, on_progress)
 
 
-def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None) -> Run:
+def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, overrides: Sequence[str] = ()) -> Run:
     """Continue an interrupted run after its last completed epoch; the result is the same as without the interruption.
+
+    A run that diverged is continued with a lower learning rate.
 
     Args:
         run: the run, as `Run.find_unfinished` returns it. A finished run is returned unchanged.
         on_progress: called with one line of text at each step of the run.
+        overrides: ``key=value`` strings that change the recipe of the run, such as ``train.optimizer.lr=0.001``; the
+            keys are `tamiz_train.resumption.CHANGEABLE`.
 
     Returns:
         the finished run.
 
     Raises:
-        RecipeError: the images or the initial weights of the run are missing.
+        RecipeError: the images or the initial weights of the run are missing, or a key cannot be changed.
         RunError: the images or their labels have changed, or training failed.
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
@@ -105,6 +110,8 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None) -> 
         on_progress(f"{run.path} is finished; there is nothing to resume")
         return run
     with connect_processes() as processes:
+        if overrides:
+            run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
         if changed := run.changed_splits(setup.data):
             raise RunError(
@@ -168,7 +175,9 @@ def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) 
     """Apply the augmentation to the first image that can be read."""
     for image in split.images[:100]:
         with contextlib.suppress(InvalidImageError):
-            check_augmentation(augmentation, decode(image, spec.preprocessing.colour))
+            check_augmentation(
+                augmentation, decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
+            )
             return
 
 

@@ -12,6 +12,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tamiz.errors import RecipeError, RunError, TamizError, one_line
 
 
+class DivergedError(Exception):
+    """A loss is NaN or infinite, so training cannot go on; the message says which loss, and in which epoch."""
+
+
 @contextmanager
 def training_errors(run: Path) -> Iterator[None]:
     """Translate the errors of training, and silence warnings that do not concern the user.
@@ -20,7 +24,8 @@ def training_errors(run: Path) -> Iterator[None]:
         run: the folder of the run, for messages.
 
     Raises:
-        RecipeError: Lightning cannot do what the recipe asks for on this machine, for example use a missing device.
+        RecipeError: Lightning cannot do what the recipe asks for on this machine, for example use a missing device; or
+            each batch has a single image, and the network has batch normalisation that needs more.
         RunError: anything else failed.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
     """
@@ -37,6 +42,11 @@ def training_errors(run: Path) -> Iterator[None]:
         except TamizError:
             raise
         except Exception as exc:
+            if "Expected more than 1 value per channel" in str(exc):
+                raise RecipeError(
+                    "train.batch_size: the batch normalisation of the network needs two or more images in each batch "
+                    "of each process; set it higher"
+                ) from exc
             # For example: out of memory, a full disk, a batch that a layer or an augmentation cannot process, a
             # tracking server that no longer answers.
             raise RunError(f"training failed in {run}: {_last_line(exc)}") from exc

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,18 @@ from ..client import Client
 from ..console import ExitCode, print_json
 from ..errors import UsageError
 from ..image_files import summarise
-from ..options import JsonOption, ModelOption, UrlOption
-from ..transports import DEFAULT_URL, Tls
+from ..options import (
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    ModelOption,
+    UrlOption,
+    make_tls,
+    parse_headers,
+)
+from ..transports import DEFAULT_URL
 from .inputs import find_inputs
 from .job import Job, run_job
 from .journal import journal_path
@@ -41,14 +50,10 @@ def classify(
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Number of requests in flight; default: adapts to the server.")
     ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(help="Header sent with every request, as name=value; repeatable.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="Certificate authority (PEM) that signed the server's certificate.")
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Certificate of the client (PEM).")] = None,
-    certificate_key: Annotated[Path | None, typer.Option(help="Private key of --certificate (PEM).")] = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Classify images with a served model.
@@ -67,8 +72,7 @@ def classify(
     job = Job(model, paths, top_k, in_flight, out, resume)
     left_out = Counter[str]()
     inputs = find_inputs(paths, left_out)
-    headers = _parse_headers(header or ())
-    tls = Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
+    headers, tls = parse_headers(header), make_tls(ca, certificate, certificate_key)
     with Client(url, model=model, timeout_s=timeout_s, headers=headers, tls=tls) as client:
         result = run_job(job, client, inputs)
     if as_json:
@@ -89,13 +93,3 @@ def classify(
         if left_out:
             print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if result.errors else ExitCode.SUCCESS
-
-
-def _parse_headers(texts: Sequence[str]) -> dict[str, str]:
-    headers = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise UsageError(f"--header {text}: write name=value")
-        headers[name] = value
-    return headers

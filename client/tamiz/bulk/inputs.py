@@ -23,6 +23,7 @@ from typing import NamedTuple
 from ..errors import InvalidImageError, UsageError, os_reason
 from ..image_files import Found, summarise, walk, why_left_out
 from ..image_header import MAX_FILE_BYTES
+from ..path_text import text_to_path
 from ..preprocessing import ImageSource
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -191,7 +192,7 @@ def _listed_images(path: str) -> Iterator[Input]:
                     return
                 names = (row["path"] or "" for row in rows)
             for name in filter(None, names):
-                image = os.path.join(folder, name)
+                image = os.path.join(folder, text_to_path(name))
                 yield Input(image, image)
     except OSError as exc:
         yield _unreadable(path, os_reason(exc))

@@ -19,6 +19,7 @@ from rich.text import Text
 from ..console import print_table, printable
 from ..errors import MissingExtraError, UsageError
 from ..files import check_writable, staged
+from ..path_text import path_to_text
 from ..prediction import Prediction
 
 COLUMNS = ("path", "label", "score", "version", "error")
@@ -74,7 +75,7 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
     Args:
         path: the output file. In a ``.csv`` file, ``labels`` is one field, joined by ``|``, and each label of ``top``
             after the first has two columns. ``.jsonl`` and ``.parquet`` files hold both as lists.
-        records: records in the order of their images.
+        records: records in the order of their images; paths are written in the form of `tamiz.path_text`.
         top_k: number of labels in ``top``.
         multilabel: whether the records have ``labels``.
 
@@ -82,15 +83,19 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
         OutputError: the file cannot be written, or another process is writing it.
     """
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix]
+    rows = (record | {"path": path_to_text(record["path"])} for record in records)
     with staged(path) as temporary:
-        write(temporary, records, top_k, multilabel)
+        write(temporary, rows, top_k, multilabel)
 
 
 def _table_row(record: Record) -> tuple[object, ...]:
     path = printable(record["path"])
     if record["error"] is not None:
         return path, Text(record["error"], style="red"), "", ""
-    scored = record.get("labels") or record.get("top") or [record]
+    # A multi-label model may predict no label, and the most probable one would be misread as predicted.
+    scored = record["labels"] if "labels" in record else record.get("top") or [record]
+    if not scored:
+        return path, Text("none", style="dim"), "", record["version"]
     labels = "\n".join(item["label"] for item in scored)
     scores = "\n".join(f"{item['score']:.4f}" for item in scored)
     return path, labels, scores, record["version"]
@@ -99,8 +104,7 @@ def _table_row(record: Record) -> tuple[object, ...]:
 def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
     ranks = range(2, top_k + 1)
     header = [*COLUMNS, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))]
-    # A file name that is not UTF-8 is written with its own bytes.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header + ["labels"] * multilabel)
         for record in records:
@@ -112,7 +116,7 @@ def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bo
 
 
 def _write_jsonl(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
@@ -131,9 +135,7 @@ def _write_parquet(path: Path, records: Iterable[Record], top_k: int, multilabel
     schema = pa.schema(fields + [("top", scored)] * (top_k > 1) + [("labels", scored)] * multilabel)
     with pq.ParquetWriter(path, schema) as writer:
         for group in _groups(records, _ROW_GROUP):
-            # Parquet strings are UTF-8, and a file name may not be.
-            rows = [record | {"path": printable(record["path"])} for record in group]
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+            writer.write_batch(pa.RecordBatch.from_pylist(group, schema))
 
 
 def _groups(records: Iterable[Record], size: int) -> Iterator[list[Record]]:

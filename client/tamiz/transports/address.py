@@ -64,6 +64,8 @@ def _parse_hosts(url: str, hosts: str, default_port: int) -> tuple[str, ...]:
     for host in hosts.split(","):
         found = _HOST.fullmatch(host)
         port = int(found["port"] or default_port) if found else 0
+        if found is None and host.count(":") > 1 and "[" not in host:
+            raise UsageError(f"url: {url!r}: write an IPv6 address in brackets, such as grpc://[::1]:8001")
         if found is None or not 0 < port < 65536:
             raise UsageError(
                 f"url: {host!r} in {url!r} is not host:port; write grpc://host:port, or grpc://host:port,host:port"

@@ -26,6 +26,7 @@ from .connection import LEFTOVER_S, Connection
 from .forks import fork_guard
 from .grpc_messages import InferMessage, decode, encode
 from .headers import Headers, read_headers
+from .proxy import describe_proxy, is_loopback
 from .reply import Reply
 from .requests import Metadata, Request, ServerMetadata
 from .status import make_error
@@ -39,8 +40,6 @@ KEEPALIVE_S = 60
 
 CONNECT_TIMEOUT_S = 5
 """Time for one attempt to connect: enough for TLS across an ocean with a lost packet, or to a machine under load."""
-
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class GrpcConnection(Connection):
@@ -58,6 +57,7 @@ class GrpcConnection(Connection):
 
     def __init__(self, url: str, target: str, tls: Tls | None = None, headers: Headers = None) -> None:
         super().__init__(url)
+        self._target = target
         self._channel = open_channel(target, tls=tls)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # The stub's own method would need the pixels as a field of the message.
@@ -121,7 +121,7 @@ class GrpcConnection(Connection):
         try:
             result = decode(reply.request, get_message())
         except grpc.RpcError as exc:
-            error: Exception = _error(exc, reply.request, self.url)
+            error: Exception = _error(exc, reply.request, self.url, self._target)
             error.__cause__ = exc
         except grpc.FutureCancelledError as exc:
             error = UnavailableError(f"the request to {self.url} was cancelled", url=self.url)
@@ -178,10 +178,16 @@ _KINDS: dict[grpc.StatusCode, type[ServerError]] = {
 }
 
 
-def _error(exc: grpc.RpcError, request: Request[Any], url: str) -> ServerError:
+def _error(exc: grpc.RpcError, request: Request[Any], url: str, target: str) -> ServerError:
     code = exc.code()
     kind = _KINDS.get(code, InferenceError)
-    return make_error(kind, exc.details() or "", status=code.name, request=request, url=url)
+    text = exc.details() or ""
+    if kind is UnavailableError:
+        # What gRPC reports when an HTTP server answers.
+        if "Failed parsing HTTP/2" in text or "http1.x server" in text:
+            text += "; is this the gRPC port?"
+        text += describe_proxy(target)
+    return make_error(kind, text, status=code.name, request=request, url=url)
 
 
 def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: Tls | None = None) -> grpc.Channel:
@@ -208,8 +214,8 @@ def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: T
     ]
     if target.startswith("dns:"):
         settings.append(("grpc.lb_policy_name", "round_robin"))
-    if target.rpartition(":")[0] in _LOOPBACK:
-        # gRPC would use the proxy of http_proxy even for this machine's loopback.
+    if is_loopback(target):
+        # gRPC would use a proxy for most names of this machine's loopback.
         settings.append(("grpc.enable_http_proxy", 0))
     settings += options
     if tls is None:

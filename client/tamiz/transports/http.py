@@ -219,7 +219,7 @@ async def _reply(client: Any, request: Request[Any], headers: dict[str, str], ur
     except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
         raise error(UnavailableError, f"handshake failed: {exc}") from exc
     except aiohttp.ClientResponseError as exc:
-        raise error(UnavailableError, "the answer is not HTTP") from exc
+        raise error(UnavailableError, "the answer is not HTTP; is this the HTTP port?") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise error(UnavailableError, str(exc) or type(exc).__name__) from exc
     except (ValueError, LookupError, TypeError, json_format.ParseError) as exc:

@@ -10,9 +10,20 @@ import typer
 
 from tamiz.console import print_json, print_table
 from tamiz.errors import RepositoryError
-from tamiz.options import DEFAULT_REPOSITORY, JsonOption, KeyOption, RepositoryOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    KeyOption,
+    RepositoryOption,
+    make_tls,
+    parse_headers,
+)
 
-from ..control import Control
+from ..control import Control, open_control
 from ..repository import Repository
 from ..version import Version
 
@@ -24,13 +35,19 @@ def models(
         typer.Option("--url", help="List the models of this running server instead, grpc://host:port."),
     ] = None,
     key: KeyOption = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List models and their versions: which are live, their test accuracy, when they were published.
 
     With --url, list the models of a running server with their states.
     """
-    rows = _server_rows(url, key) if url is not None else _repository_rows(repository)
+    tls = make_tls(ca, certificate, certificate_key)
+    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+        rows = _repository_rows(repository) if control is None else _server_rows(control)
     if as_json:
         print_json(rows)
     elif rows:
@@ -40,12 +57,11 @@ def models(
         print(f"no models in {url or repository}")
 
 
-def _server_rows(url: str, key: str | None) -> list[dict[str, object]]:
-    with Control(url, key) as control:
-        return [
-            {"model": state.model, "version": state.version, "state": state.state, "reason": state.reason}
-            for state in control.models()
-        ]
+def _server_rows(control: Control) -> list[dict[str, object]]:
+    return [
+        {"model": state.model, "version": state.version, "state": state.state, "reason": state.reason}
+        for state in control.models()
+    ]
 
 
 def _repository_rows(path: Path) -> list[dict[str, object]]:

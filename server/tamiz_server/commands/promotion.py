@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tamiz.options import DEFAULT_REPOSITORY, KeyOption, RepositoryOption, RunningServerOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    KeyOption,
+    RepositoryOption,
+    RunningServerOption,
+    make_tls,
+    parse_headers,
+)
 
 from .. import promotion
 from ..control import open_control
@@ -19,9 +30,14 @@ def promote(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     url: RunningServerOption = None,
     key: KeyOption = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
 ) -> None:
     """Make a version the live one, on disk and, with --url, in a running server."""
-    with open_control(url, key) as control:
+    tls = make_tls(ca, certificate, certificate_key)
+    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         promotion.promote(Repository(repository), model, version, control=control)
     print(f"{model}: version {version} is live")
 
@@ -31,9 +47,14 @@ def rollback(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     url: RunningServerOption = None,
     key: KeyOption = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
 ) -> None:
     """Undo the last promotion, on disk and, with --url, in a running server."""
     store = Repository(repository)
-    with open_control(url, key) as control:
+    tls = make_tls(ca, certificate, certificate_key)
+    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         promotion.rollback(store, model, control=control)
     print(f"{model}: version {store.live_version(model).version} is live")

@@ -123,6 +123,7 @@ def test_a_tar_file_yields_the_bytes_of_its_images(folder: Path, suffix: str, tm
         ("list.csv", "\ufeffpath\r\na.JPG\r\ndeep/d.tiff\r\n"),
         ("list.csv", 'label, path\nx, "a.JPG"\ny, deep/d.tiff\n'),
         ("list.txt", "a.JPG\n\ndeep/d.tiff"),
+        ("list.csv", "path\na.JPG\nfile:deep%2Fd.tiff\n"),
     ],
 )
 def test_the_paths_of_a_list_are_relative_to_its_folder(folder: Path, name: str, text: str) -> None:

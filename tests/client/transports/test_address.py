@@ -56,6 +56,12 @@ def test_a_malformed_url_is_rejected(url: str) -> None:
         parse_url(url)
 
 
+@pytest.mark.parametrize("url", ["grpc://::1:8001", "grpc://::1", "http://fe80::1:8000", "dns:///::1:8001"])
+def test_an_ipv6_address_without_brackets_is_rejected_with_the_right_form(url: str) -> None:
+    with pytest.raises(UsageError, match=r"write an IPv6 address in brackets, such as grpc://\[::1\]:8001"):
+        parse_url(url)
+
+
 def test_certificates_for_an_unencrypted_connection_are_rejected() -> None:
     with pytest.raises(UsageError, match="write grpcs://"):
         parse_url("grpc://a:1", Tls())

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import pytest
 from conftest import Served
 from graphs import make_spec
+from tls_proxy import Authority, TlsProxy
 
 
 def test_the_commands_change_the_live_version_on_disk_and_in_the_server(
@@ -37,3 +40,36 @@ def test_a_promotion_without_the_servers_key_changes_nothing(
     assert done.returncode == 1
     assert "the key is missing or wrong" in done.stderr
     assert served.repository.live_version(name).version == 1
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_the_commands_reach_a_server_behind_a_proxy_that_demands_a_client_certificate(
+    scheme: str, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec(["a", "b"]))
+    served.publish(name, make_spec(["c", "d"]))
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("operator")
+    port = served.triton.ports.grpc if scheme == "grpcs" else served.triton.ports.http
+    with TlsProxy(port, authority, mutual=True) as proxy:
+        server = ["--url", f"{scheme}://127.0.0.1:{proxy.port}", "--key", served.triton.key, "--header", "x-team=a"]
+        options = [*server, "--ca", authority.path, "--certificate", certificate, "--certificate-key", key]
+        done = tamiz("promote", name, 2, "--repository", served.repository.path, *options)
+        assert "version 2 is live" in done.stdout, done.stderr
+        assert name in tamiz("models", *options).stdout
+        done = tamiz("rollback", name, "--repository", served.repository.path, *options)
+        assert "version 1 is live" in done.stdout, done.stderr
+        refused = tamiz("models", *server, "--ca", authority.path)
+        assert refused.returncode == 1
+        assert "error: " in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("models",), ("promote", "m", 1), ("rollback", "m"), ("publish", "x.onnx")])
+def test_a_malformed_header_is_a_usage_error_that_does_not_repeat_its_value(
+    command: Sequence[object], tamiz: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = tamiz(*command, "--url", "grpc://localhost:1", "--header", "=secret")
+    assert done.returncode == 2
+    assert "write name=value" in done.stderr
+    assert "secret" not in done.stderr

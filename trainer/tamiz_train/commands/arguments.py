@@ -11,6 +11,10 @@ _RUN_HELP = "Folder of a run; or folder of a recipe's runs, for the newest finis
 
 RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help=_RUN_HELP)]
 RunOption: TypeAlias = Annotated[Path, typer.Option("--run", metavar="RUN", help=_RUN_HELP)]
+LabelledFolderOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER", help="Folder with the images of each label in a folder of that name."),
+]
 RecipeArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or path of a .yaml file.")
 ]

@@ -1,4 +1,4 @@
-"""``tamiz evaluate``: evaluate a run, or a served model, on the images of the run."""
+"""``tamiz evaluate``: evaluate a run on its images, or any model on a folder of labelled images."""
 
 from __future__ import annotations
 
@@ -11,73 +11,128 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tamiz import Client
-from tamiz.console import print_json, print_table
+from tamiz.console import print_json, print_next, print_table, printable
 from tamiz.errors import TrackingError, UsageError
-from tamiz.options import JsonOption, UrlOption
+from tamiz.image_files import summarise
+from tamiz.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, UrlOption
 from tamiz.transports import DEFAULT_URL
 
 from ..run import Run
+from .arguments import LabelledFolderOption
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
 
 def evaluate(
-    run: Annotated[
-        Path | None,
+    source: Annotated[
+        str | None,
         typer.Argument(
             metavar="RUN",
             help="Folder of a run; or folder of a recipe's runs, for the newest finished one. Default with --model: "
-            "runs/MODEL.",
+            "runs/MODEL. With --images also an ONNX file, a version of the repository (digits/3), or a model of a "
+            "running server (grpc://localhost:8001/digits).",
         ),
     ] = None,
+    images: LabelledFolderOption = None,
     split: Annotated[
-        Literal["train", "validation", "test", "all"],
-        typer.Option(help="The split to evaluate; all prints one table of the three."),
-    ] = "test",
+        Literal["train", "validation", "test", "all"] | None,
+        typer.Option(
+            help="The split to evaluate; all prints one table of the three. Default: test, unless --images is given."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Evaluate this served model, and compare its predictions with the run's.")
     ] = None,
     url: UrlOption = DEFAULT_URL,
-    out: Annotated[Path | None, typer.Option(help="Folder of the reports. Default: RUN/evaluation.")] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the reports. Default: RUN/evaluation, or evaluation if the model is no run."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a run, or a served model, on the run's images: print the metrics, and write a report with plots.
+    """Evaluate a run on its images, or any model on labelled images: print metrics, write a report with plots.
 
     The run is evaluated in float32. With --model, the served model is evaluated with the same code, and the number of
-    its predictions that differ from the run's is printed.
+    its predictions that differ from the run's is printed. With --images, any model is evaluated on the images of a
+    folder, which has one folder of images per label.
     """
-    if run is None and model is None:
+    if source is None and model is None:
         raise UsageError("name a run, or a served model with --model")
-    found = Run.find(run or Path("runs") / str(model))
-    from .. import evaluation
-    from ..data.split import SPLITS
-    from ..weights import load_classifier
-
-    names = SPLITS if split == "all" else (split,)
-    data = evaluation.load_run_data(found, names)
-    classifier = load_classifier(found)
-    results = []
-    for each in map(data.split, names):
-        measured = evaluation.evaluate(classifier, each, found.spec, num_workers=found.recipe.train.num_workers)
-        title, folder, differing = f"{found.recipe.name}, {found.path.name}", each.name, None
-        if model is not None:
-            own = measured
-            with Client(url, model=model) as client:
-                measured = evaluation.evaluate_served(client, each, found.spec)
-                title = f"{model} version {client.live_version} at {url}"
-            folder, differing = f"{each.name}-served", measured.differences(own)
-        page = _write_report(found, measured, (out or found.path / "evaluation") / folder, title)
-        results.append(_Result(folder, measured, page, differing))
+    found: Run | None
+    if images is None:
+        if source is not None and (source.endswith(".onnx") or "://" in source):
+            raise UsageError(f"{source} is no run; to evaluate it, give labelled images by --images FOLDER")
+        found = Run.find(source or Path("runs") / str(model))
+        results = _evaluate_run(found, split or "test", model, url, out)
+        title = f"{found.path}" if model is None else f"{model} at {url}, compared with {found.path}"
+    else:
+        if split is not None:
+            raise UsageError("--split: choose either a split of the run, or other images by --images")
+        if source is not None and model is not None:
+            raise UsageError("--model: with --images, name one model: leave out either --model or the argument")
+        name = source or f"{url}/{model}"
+        found, title, results = _evaluate_images(name, images, repository, out)
     if as_json:
         documents = [result.to_dict() for result in results]
         print_json({"splits": documents} if split == "all" else documents[0])
         return
     for result in results:
         for message in result.evaluation.unreadable:
-            print(f"unreadable: {message}", file=sys.stderr)
-    print(f"{found.path}" if model is None else f"{model} at {url}, compared with {found.path}")
+            _note(f"unreadable: {message}")
+    print(printable(title))
     _print_results(results)
+    if found is not None and model is None:
+        print_next("publish", found.path)
+
+
+def _evaluate_run(run: Run, split: str, model: str | None, url: str, out: Path | None) -> list[_Result]:
+    from .. import evaluation
+    from ..data.split import SPLITS
+    from ..weights import load_classifier
+
+    names = SPLITS if split == "all" else (split,)
+    data = evaluation.load_run_data(run, names)
+    classifier = load_classifier(run)
+    results = []
+    trained: Run | None
+    for each in map(data.split, names):
+        measured = evaluation.evaluate(classifier, each, run.spec, num_workers=run.recipe.train.num_workers)
+        title, folder, differing, trained = f"{run.recipe.name}, {run.path.name}", each.name, None, run
+        if model is not None:
+            own = measured
+            with Client(url, model=model) as client:
+                measured = evaluation.evaluate_served(client, each, run.spec)
+                title = f"{model} version {client.live_version} at {url}"
+            folder, differing, trained = f"{each.name}-served", measured.differences(own), None
+        page = _write_report(measured, (out or run.path / "evaluation") / folder, title, trained)
+        _track(run, measured, page.parent)
+        results.append(_Result(folder, measured, page, differing))
+    return results
+
+
+def _evaluate_images(
+    name: str, folder: Path, repository: Path, out: Path | None
+) -> tuple[Run | None, str, list[_Result]]:
+    """The run, if the model is one; the title of the model; and the result."""
+    from ..labelled_images import read_labelled_folder
+    from ..model_source import open_source
+
+    images = read_labelled_folder(folder)
+    with open_source(name, repository) as source:
+        images.require_labels(source.spec.labels, f"{name} does not have")
+        measured = source.evaluate(images.to_split(source.spec))
+        run, title = source.run, source.title
+        if source.fitted_images is not None and (seen := sum(images.among(source.fitted_images))):
+            _note(
+                f"{seen:,} of {len(images):,} images are among those that the run was trained on; the figures are too "
+                "good for new images"
+            )
+    _note(summarise(images.left_out))
+    parent = out or (Path("evaluation") if run is None else run.path / "evaluation")
+    page = _write_report(measured, parent / f"images-{images.name}", title, run)
+    return run, title, [_Result(images.name, measured, page, None)]
 
 
 @dataclass(frozen=True)
@@ -92,17 +147,25 @@ class _Result:
         return self.evaluation.to_dict() | compared | {"report": str(self.page)}
 
 
-def _write_report(run: Run, measured: Evaluation, folder: Path, title: str) -> Path:
+def _write_report(measured: Evaluation, folder: Path, title: str, run: Run | None) -> Path:
     from ..report import write_report
+
+    return write_report(measured, folder, title, run)
+
+
+def _track(run: Run, measured: Evaluation, folder: Path) -> None:
     from ..tracking import log_evaluation
 
-    page = write_report(measured, folder, title)
     try:
         log_evaluation(run, {f"{folder.name}/{name}": value for name, value in measured.metrics.items()}, folder)
     except TrackingError as exc:
         # The metrics are printed and in the report, so this is no failure of the command.
-        print(f"not logged: {exc}", file=sys.stderr)
-    return page
+        _note(f"not logged: {exc}")
+
+
+def _note(line: str) -> None:
+    if line:
+        print(printable(line), file=sys.stderr)
 
 
 def _print_results(results: Sequence[_Result]) -> None:
@@ -122,7 +185,7 @@ def _print_results(results: Sequence[_Result]) -> None:
         )
     for result in results:
         measured = result.evaluation
-        print(f"{result.name}: {measured.images:,} images; {measured.summary}")
+        print(printable(f"{result.name}: {measured.images:,} images; {measured.summary}"))
         if result.differing is not None:
             print(f"{result.name}: {result.differing} of {len(measured.split):,} predictions differ from the run's")
-        print(f"{result.name}: {result.page}")
+        print(printable(f"{result.name}: {result.page}"))

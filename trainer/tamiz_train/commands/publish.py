@@ -10,7 +10,19 @@ import typer
 
 from tamiz.console import print_json, progress_line
 from tamiz.errors import UsageError
-from tamiz.options import DEFAULT_REPOSITORY, JsonOption, KeyOption, RepositoryOption, RunningServerOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    KeyOption,
+    RepositoryOption,
+    RunningServerOption,
+    make_tls,
+    parse_headers,
+)
 from tamiz_server.control import open_control
 from tamiz_server.repository import Repository
 
@@ -28,6 +40,10 @@ def publish(
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     url: RunningServerOption = None,
     key: KeyOption = None,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a run to the model repository as the model's next version.
@@ -36,6 +52,7 @@ def publish(
     loads the version when it goes live.
     """
     store = Repository(repository)
+    server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     if source.suffix == ".onnx":
         if not source.is_file():
             raise UsageError(f"{source}: no such file")
@@ -43,13 +60,13 @@ def publish(
             raise UsageError("--model: give the name of the model to publish this graph to")
         from ..publication import publish_graph
 
-        with open_control(url, key) as control:
+        with server as control:
             published = publish_graph(source, store, model, promote=promote, control=control, on_progress=progress_line)
     else:
         run = Run.find(source)
         from ..publication import publish_run
 
-        with open_control(url, key) as control:
+        with server as control:
             published = publish_run(
                 run, store, model=model, promote=promote, control=control, on_progress=progress_line
             )

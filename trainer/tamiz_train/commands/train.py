@@ -38,12 +38,12 @@ def train(
     if (recipe is None) == (resume is None):
         raise UsageError("give either a recipe to train, or --resume RUN to resume a run")
     if resume is not None:
-        if overrides or check:
-            raise UsageError("--resume uses the recipe that is saved in the run; leave out --set and --check")
+        if check:
+            raise UsageError("--resume continues a run whose recipe was checked when it started; leave out --check")
         unfinished = Run.find_unfinished(resume)
         from .. import training
 
-        run = training.resume(unfinished, progress_line)
+        run = training.resume(unfinished, progress_line, overrides=overrides or [])
     else:
         assert recipe is not None
         resolved = load_recipe(recipe, overrides or [], os.environ)

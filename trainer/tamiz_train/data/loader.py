@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
 
 from tamiz.errors import InvalidImageError
 from tamiz.preprocessing import ImageSource, decode, prepare, resize
@@ -67,7 +67,7 @@ def create_loader(
     Args:
         split: the images.
         preprocessing: the size and colour mode of the network's input.
-        batch_size: the number of images per batch of this process.
+        batch_size: the number of images per batch of this process; in training, the last batch can have one more.
         augmentation: the augmentation of training images; None for evaluation.
         training: True gives all processes the same number of images, for which some images can be repeated. False
             loads each image exactly once, and gives all processes the same number of batches.
@@ -80,7 +80,7 @@ def create_loader(
     images = _Images(split, preprocessing, augmentation, seed)
     order: dict[str, Any]
     if training:
-        order = {"sampler": _TrainingOrder(images, shuffle, seed, shard), "batch_size": batch_size}
+        order = {"batch_sampler": _TrainingBatches(_TrainingOrder(images, shuffle, seed, shard), batch_size, False)}
     else:
         order = {"batch_sampler": _EvaluationBatches(len(split), batch_size, shard)}
     return DataLoader(
@@ -96,8 +96,8 @@ def create_loader(
 
 def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
     """Set the epoch, from 0, that determines the order and the augmentation of a loader's next batches."""
-    if isinstance(loader.sampler, _TrainingOrder):
-        loader.sampler.set_epoch(epoch)
+    if isinstance(loader.batch_sampler, _TrainingBatches):
+        loader.batch_sampler.sampler.set_epoch(epoch)
 
 
 class _Images(Dataset[tuple[Any, Any, int]]):
@@ -130,7 +130,7 @@ class _Images(Dataset[tuple[Any, Any, int]]):
             if self.augmentation is None:
                 # The function that clients call.
                 return prepare(image, self.preprocessing), target, index
-            pixels = decode(image, self.preprocessing.colour)
+            pixels = decode(image, self.preprocessing.colour, revision=self.preprocessing.revision)
         except InvalidImageError as exc:
             # Not raised, because an exception in a worker process would end the run.
             return str(exc), None, index
@@ -145,6 +145,27 @@ class _TrainingOrder(DistributedSampler[Any]):
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
         self.images.epoch[0] = epoch
+
+
+class _TrainingBatches(BatchSampler):
+    """Batches in the order of training.
+
+    An image that would be a last batch of its own is added to the batch before it, because batch normalisation can fail
+    on one image, and its statistics are poor.
+    """
+
+    sampler: _TrainingOrder
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = list(self.sampler)
+        last = len(self) - 1
+        for batch in range(last):
+            yield indices[batch * self.batch_size : (batch + 1) * self.batch_size]
+        yield indices[last * self.batch_size :]
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + (rest > 1) or 1
 
 
 class _EvaluationBatches(Sampler[list[int]]):

@@ -56,9 +56,11 @@ class MlflowRun:
         At the end of the block the run gets the status FINISHED, or FAILED when the block raises.
         """
         opened = cls(run)
-        with _tracking_errors(opened._uri):
-            opened.logger.log_hyperparams(run.recipe.model_dump(mode="json"))
-        write_whole(run.path / ID_FILE, opened.run_id)
+        if not (run.path / ID_FILE).is_file():
+            # Once, because MLflow lets no parameter change, and a resumed run may have another learning rate.
+            with _tracking_errors(opened._uri):
+                opened.logger.log_hyperparams(run.recipe.model_dump(mode="json"))
+            write_whole(run.path / ID_FILE, opened.run_id)
         try:
             yield opened
         except BaseException:
