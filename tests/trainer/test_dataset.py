@@ -105,7 +105,8 @@ def test_class_folders_that_look_the_same_are_one_label(root: Path) -> None:
 
 
 def test_a_class_folder_whose_name_is_not_utf_8_is_a_recipe_error(root: Path) -> None:
-    write_images(Path(os.fsdecode(os.fsencode(root) + b"/train/\xff")), 2)
+    write_images(root / "train" / "cow", 2)
+    (root / "train" / "cow").rename(os.fsdecode(os.fsencode(root) + b"/train/\xff"))
     with pytest.raises(RecipeError, match=r"class folder in .*train: the name .* is not UTF-8; rename it") as caught:
         load(root)
     str(caught.value).encode()

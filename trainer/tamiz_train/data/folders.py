@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tamiz.errors import RecipeError
-from tamiz.image_files import Found, walk, why_folder_left_out
+from tamiz.errors import RecipeError, os_reason
+from tamiz.image_files import Found, summarise, walk, why_folder_left_out
 
 from ..recipe.data import FolderData
 from .labels import in_label_order, list_some, to_label
@@ -52,7 +52,8 @@ def read_folders(settings: FolderData) -> Source:
         elif len(empty) == len(labels):
             problems.append(f"{folder} contains no images in class folders")
     if problems:
-        raise RecipeError(f"data.root: {'; '.join(problems)}")
+        note = summarise(Counter(found.left_out for found in left_out))
+        raise RecipeError(f"data.root: {'; '.join([*problems, *filter(None, [note])])}")
     return Source(
         labels,
         "multiclass",
@@ -94,7 +95,11 @@ def _class_folders(folder: Path, problems: list[str]) -> Mapping[str, str]:
 
 
 def _folders(folder: Path) -> Sequence[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not why_folder_left_out(entry.name))
+    try:
+        folders = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except OSError as exc:
+        raise RecipeError(f"data.root: {folder}: {os_reason(exc)}") from exc
+    return sorted(name for name in folders if not why_folder_left_out(name))
 
 
 def _like_splits(folder: Path, names: Iterable[str], remedy: str) -> list[str]:
