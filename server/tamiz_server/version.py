@@ -18,6 +18,7 @@ from typing import Any
 
 from tamiz.errors import RepositoryError, SpecError, os_reason
 from tamiz.files import sha256
+from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
 GRAPH_FILE = "model.onnx"
@@ -74,7 +75,7 @@ def write_version(
         "spec_sha256": sha256(folder / SPEC_FILE),
         **manifest,
     }
-    (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
     return document
 

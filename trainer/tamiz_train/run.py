@@ -33,6 +33,7 @@ import numpy as np
 
 from tamiz.errors import OutputError, RunError, one_line, os_reason
 from tamiz.files import staged, write_whole
+from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
@@ -136,7 +137,7 @@ class Run:
             save_file(arrays, part)
         fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
         document = {"labels": data.labels, "fingerprints": fingerprints}
-        write_whole(self.path / "data.json", json.dumps(document, indent=2))
+        write_whole(self.path / "data.json", to_json(document, indent=2))
 
     def changed_splits(self, data: Data) -> set[str]:
         """Compare images with those that the run recorded.
@@ -172,7 +173,8 @@ class Run:
         Args:
             weights: the state dict of the trained network.
             spec: the spec of the model.
-            metrics: the content of metrics.json, which is written last and marks the run as finished.
+            metrics: the content of metrics.json, which is written last and marks the run as finished. Figures that
+                are NaN become null.
             parity_images: prepared validation images, uint8 ``[images, height, width, channels]``; see
                 `tamiz_train.parity.choose_images`.
 
@@ -186,7 +188,7 @@ class Run:
         with staged(self.path / PARITY_FILE) as part:
             numpy.save_file({"images": np.ascontiguousarray(parity_images)}, part)
         write_whole(self.path / "spec.json", spec.to_json())
-        write_whole(self.path / "metrics.json", json.dumps(metrics, indent=2))
+        write_whole(self.path / "metrics.json", to_json(metrics, indent=2))
 
     @property
     def finished(self) -> bool:
@@ -223,7 +225,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: what was passed to `finish`.
+        """The content of metrics.json: what was passed to `finish`; None is a figure without a value.
 
         Raises:
             RunError: the run is not complete.
