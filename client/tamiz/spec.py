@@ -48,7 +48,7 @@ class Preprocessing(BaseModel):
             the same as ``linear`` when it enlarges.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     revision: Annotated[int, Field(ge=1, le=PREPROCESSING_REVISION)] = PREPROCESSING_REVISION
     height: Side
@@ -79,7 +79,7 @@ class Normalisation(BaseModel):
         std: standard deviation of each channel, of values between 0 and 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -98,7 +98,7 @@ class ModelSpec(BaseModel):
         normalisation: normalisation that the graph applies to the input.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     task: Literal["multiclass", "multilabel"] = "multiclass"
