@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tamiz.errors import InvalidImageError, RecipeError, RunError, one_line
+from tamiz.image_files import summarise
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
@@ -21,6 +22,7 @@ from .data import Data, Split, load_data
 from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
 from .loss import create_loss
+from .model_input import model_input
 from .networks import build_classifier, check_name
 from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
@@ -42,7 +44,7 @@ class Setup:
     """What a recipe refers to, found and checked.
 
     Attributes:
-        recipe: the recipe.
+        recipe: the recipe, with the input that it left to the model.
         data: the data set.
         spec: the spec of the model, before thresholds are tuned.
         classifier: the classifier with its initial weights.
@@ -54,11 +56,13 @@ class Setup:
     classifier: Classifier
 
     def __str__(self) -> str:
+        """One line about the recipe, the network and the images, and one about the files that are left out, if any."""
         images = " + ".join(f"{len(split):,}" for split in self.data.splits)
-        return (
+        summary = (
             f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
             f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
+        return "\n".join(filter(None, [summary, summarise(self.data.left_out_counts)]))
 
 
 def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
@@ -135,14 +139,16 @@ def check(recipe: Recipe) -> Setup:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     check_name(recipe.model)
+    preprocessing, normalisation = model_input(recipe)
+    recipe = recipe.with_input(preprocessing, normalisation)
     data = load_data(recipe.data, settings.seed)
     spec = ModelSpec(
         task=data.task,
         labels=data.labels,
         # If they are tuned, the final ones are set at the end of training.
         thresholds=_initial_thresholds(recipe, data) if data.task == "multilabel" else None,
-        preprocessing=recipe.preprocessing,
-        normalisation=recipe.normalisation,
+        preprocessing=preprocessing,
+        normalisation=normalisation,
     )
     classifier = build_classifier(recipe.model, spec)
     _check_optimization(recipe, data, classifier)
@@ -202,7 +208,8 @@ def _create_run(setup: Setup) -> Run:
 def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callable[[str], None]) -> Run:
     if not processes.first:
         on_progress = _ignore
-    on_progress(str(setup))
+    for line in str(setup).splitlines():
+        on_progress(line)
     if setup.recipe.train.compile:
         # Compiled in place, which leaves the names of the weights unchanged.
         setup.classifier.compile()
@@ -252,6 +259,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "best_epoch": result.best_epoch,
         "parameters": sum(weight.numel() for weight in classifier.parameters()),
         "images": {split.name: len(split) for split in data.splits},
+        "left_out": data.left_out_counts,
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }
