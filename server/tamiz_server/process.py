@@ -79,6 +79,8 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         """Process ID."""
+        # Another thread may be starting the process.
+        self._started.result()
         return self._process.pid
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -14,6 +15,8 @@ from tamiz.errors import TamizError, TritonError
 
 from .control import Control
 from .instances import Instance, Instances, bring_back, missing_instances
+
+logger = logging.getLogger("tamiz")
 
 RESTARTS = 5
 """How often within ten minutes a crashed server is started again."""
@@ -71,7 +74,8 @@ class Supervisor:
             Raises `TamizError`.
         connect: connects to the server.
         last_words: reads the last line of the server's log.
-        on_progress: called with one line of text when the server crashed or was restarted, or an instance died.
+        on_progress: called with one line of text when the server crashed or was restarted, or an instance died;
+            an exception that it raises is logged.
         limit: how often the server is restarted.
 
     Attributes:
@@ -164,11 +168,11 @@ class Supervisor:
                 died = f"an instance of model {model} died"
                 limit = self._instance_limits[model]
                 if not limit.allows():
-                    self._on_progress(f"{died} and is not brought back: {limit}; see Triton's log")
+                    self._report(f"{died} and is not brought back: {limit}; see Triton's log")
                     continue
-                self._on_progress(f"{died} (version {instance.version}); loading the model again")
+                self._report(f"{died} (version {instance.version}); loading the model again")
                 if (problem := bring_back(instance, control)) and not self._stopping.is_set():
-                    self._on_progress(f"{died} and is not brought back: {problem}; start the server again")
+                    self._report(f"{died} and is not brought back: {problem}; start the server again")
 
     def _restart_after(self, end: str) -> None:
         """Start the server again.
@@ -179,7 +183,7 @@ class Supervisor:
         while not self._stopping.is_set():
             if not self._limit.allows():
                 raise TritonError(f"{end}; {self._limit}: {self._last_words()}")
-            self._on_progress(f"{end}; restarting")
+            self._report(f"{end}; restarting")
             began = time.monotonic()
             try:
                 self._process = self._restart()
@@ -187,8 +191,15 @@ class Supervisor:
                 end = str(exc)
                 self._stopping.wait(_RETRY_INTERVAL_S)
             else:
-                self._on_progress(f"Triton is ready again after {_duration(time.monotonic() - began)}")
+                self._report(f"Triton is ready again after {_duration(time.monotonic() - began)}")
                 return
+
+    def _report(self, line: str) -> None:
+        try:
+            self._on_progress(line)
+        except Exception:
+            # A closed terminal, for instance, must not end the supervision.
+            logger.exception("on_progress failed for the line: %s", line)
 
 
 def _describe_end(status: int, seconds: float) -> str:

@@ -30,7 +30,11 @@ class ScriptedProcess:
 
 
 def supervise(
-    first: ScriptedProcess, restart: Callable[[], ScriptedProcess], *, restarts: int = 5
+    first: ScriptedProcess,
+    restart: Callable[[], ScriptedProcess],
+    *,
+    restarts: int = 5,
+    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[Supervisor, list[str]]:
     lines: list[str] = []
 
@@ -42,7 +46,7 @@ def supervise(
         restart=restart,
         connect=connect,
         last_words=lambda: "last line",
-        on_progress=lines.append,
+        on_progress=on_progress or lines.append,
         limit=RestartLimit(restarts),
     )
     supervisor.start()
@@ -121,3 +125,22 @@ def test_a_server_that_is_stopped_is_not_started_again() -> None:
     process.end(-15)
     supervisor.join()
     assert not lines
+
+
+def test_a_report_that_fails_does_not_end_the_supervision(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(line: str) -> None:
+        raise BrokenPipeError("closed")
+
+    second, restarted = ScriptedProcess(), threading.Event()
+
+    def restart() -> ScriptedProcess:
+        restarted.set()
+        return second
+
+    supervisor, _ = supervise(ScriptedProcess(-9), restart, on_progress=fail)
+    assert restarted.wait(5)
+    supervisor.begin_stop()
+    second.end(0)
+    supervisor.join()
+    assert supervisor.failure is None
+    assert "restarting" in caplog.text
