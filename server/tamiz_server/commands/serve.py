@@ -34,9 +34,20 @@ def serve(
     ] = None,
     log: Annotated[Path, typer.Option(help="File for Triton's log, which is overwritten.")] = Path("triton.log"),
 ) -> None:
-    """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C."""
+    """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C.
+
+    If Triton crashes, it is started again with the same ports and the same key, at most five times within ten minutes.
+    """
     models = Repository(repository).models()
-    triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
+    triton = Triton(
+        repository,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        key=key,
+        log=log,
+        on_progress=progress_line,
+    )
     try:
         # Ctrl-C too: Python's own handler would let a second one interrupt the shutdown of Triton.
         with interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), triton:
