@@ -35,6 +35,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+_MAX_NAMES = 12
+"""Largest number of known names in a message."""
+
 
 class TamizError(Exception):
     """Base of every error that Tamiz raises on purpose. Each survives pickling, with its attributes."""
@@ -160,12 +163,13 @@ def _restore(kind: type[TamizError], args: tuple[Any, ...], attributes: dict[str
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest known name, or all of them when they are few."""
+    """The end of a message about an unknown name: the closest known name, or the first of all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(wrong, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"; known: {', '.join(names[:_MAX_NAMES])}{more}" if names else ""
 
 
 def first_line(exc: BaseException) -> str:

@@ -31,10 +31,6 @@ class EpochBar(Callback):
         self.processes = processes
         self._bar: ImageBar | None = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the first epoch; Lightning does not call `on_train_epoch_start` when it resumes from a checkpoint."""
-        self.on_train_epoch_start(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar of the training images."""
         self._show("", len(self.data.train))

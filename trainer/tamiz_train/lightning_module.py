@@ -123,7 +123,7 @@ class ClassifierModule(L.LightningModule):
         for name, metric in self.validation_metrics.items():
             assert isinstance(metric, Metric)
             metric.update(probabilities, batch.targets.int())
-            self.log(f"validation_{name}", metric, batch_size=size)
+            self.log(f"validation_{name}", metric, prog_bar=True, batch_size=size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Move the images and the targets; Lightning's own method cannot move the messages about unreadable images."""
