@@ -43,7 +43,7 @@ def test_the_recipe_of_small_images_trains_a_small_network_from_random_weights(r
 
 def test_the_recipe_of_digits_trains_to_a_good_accuracy_as_it_is_written(digits: Path, tmp_path: Path) -> None:
     recipe = drafted(digits, tmp_path)
-    assert (recipe.preprocessing.colour, recipe.preprocessing.height) == ("L", 28)
+    assert (recipe.preprocessing.colour, recipe.preprocessing.height) == ("L", 8)
     # As written, but for a third of the epochs.
     short = load_recipe(
         tmp_path / "drafted.yaml", ["train.epochs=8", "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}"]
@@ -100,11 +100,12 @@ def test_a_manifest_of_several_labels_gets_tuned_thresholds(tmp_path: Path) -> N
 
 
 def test_unreadable_images_are_skipped_and_copies_are_counted(root: Path, tmp_path: Path) -> None:
+    copies = survey(root).repeated
     (root / "train" / "cat" / "unreadable.png").write_bytes(b"no image")
     original = next((root / "train" / "dog").iterdir())
     (root / "train" / "dog" / "copy.png").write_bytes(original.read_bytes())
     found = survey(root)
-    assert ([path.name for path in found.unreadable], found.repeated) == (["unreadable.png"], 1)
+    assert ([path.name for path in found.unreadable], found.repeated) == (["unreadable.png"], copies + 1)
     assert drafted(root, tmp_path).data.on_unreadable == "skip"
 
 

@@ -30,7 +30,7 @@ def test_a_new_recipe_is_named_after_its_images_and_never_replaces_a_file(
     again = tamiz("recipe", "new", root, cwd=tmp_path)
     assert (again.returncode, again.stderr) == (
         2,
-        "tamiz: data.yaml exists; name another file with --out, or remove it\n",
+        "error: data.yaml exists; name another file with --out, or remove it\n",
     )
     assert (tmp_path / "data.yaml").read_text() == text
 
@@ -43,7 +43,7 @@ def test_wrong_arguments_of_a_new_recipe_end_in_one_line(root: Path, tamiz: Tami
         ([root, "-o", "mine.txt"], "--out mine.txt: name a .yaml file"),
     ):
         failed = tamiz("recipe", "new", *arguments, cwd=tmp_path)
-        assert (failed.returncode, failed.stderr) == (2, f"tamiz: {message}\n")
+        assert (failed.returncode, failed.stderr) == (2, f"error: {message}\n")
     assert not list(tmp_path.glob("*.yaml"))
 
 
