@@ -269,8 +269,11 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         on_progress(f"left out: {message}")
     if unreadable:
         on_progress(f"{len(unreadable)} images could not be read and were left out")
-    name, value = next(iter(measured["test"].items()), ("accuracy", float("nan")))
-    on_progress(f"best epoch {result.best_epoch}: test {name} {value:.4f}")
+    # The data may have no test images, or none that can be read.
+    split = "test" if measured["test"] else "validation"
+    name, value = next(iter(measured[split].items()), ("accuracy", float("nan")))
+    note = "" if len(data.test) else "; the data has no test images"
+    on_progress(f"best epoch {result.best_epoch}: {split} {name} {value:.4f}{note}")
 
 
 def _ignore(line: str) -> None:
