@@ -19,6 +19,8 @@ from tamiz.spec import ModelSpec
 from .augmentation import check_augmentation, create_augmentation
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.check import find_unreadable
+from .data.labels import list_some
 from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
 from .loss import create_loss
@@ -85,6 +87,7 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
     """
     with connect_processes() as processes:
         setup = check(recipe)
+        _require_readable_test(setup, processes)
         run = processes.from_first(_create_run(setup) if processes.first else None)
         return _complete(run, setup, processes, on_progress)
 
@@ -116,6 +119,7 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
         if overrides:
             run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
+        _require_readable_test(setup, processes)
         if changed := run.changed_splits(setup.data):
             raise RunError(
                 f"{run.recipe.data.root}: the images for {' and '.join(sorted(changed))} have changed since the run "
@@ -194,6 +198,14 @@ def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
         raise RecipeError(f"model: cannot process images of {size}: {one_line(exc)}") from exc
     finally:
         classifier.train()
+
+
+def _require_readable_test(setup: Setup, processes: Processes) -> None:
+    """Read the test images, because training, which reads the others, would end before the first of them is read."""
+    if processes.first and setup.recipe.data.on_unreadable == "stop":
+        unreadable = find_unreadable(setup.data.test, setup.spec.preprocessing)
+        if unreadable:
+            raise RunError(f"{list_some(unreadable, '; ')}; set data.on_unreadable to skip to leave such images out")
 
 
 def _create_run(setup: Setup) -> Run:
