@@ -150,7 +150,7 @@ class Run:
         """
         root = self.recipe.data.root
         if (self.path / "data.json").is_file():
-            recorded = json.loads(self._read("data.json"))
+            recorded = self._recorded_data()
         elif self.finished:
             # A run from before fingerprints were recorded.
             recorded = {"labels": list(self.spec.labels), "fingerprints": {}}
@@ -288,6 +288,18 @@ class Run:
         if images.dtype != np.uint8 or images.shape[1:] != self.spec.preprocessing.shape:
             raise RunError(f"{path} does not fit the run: it has {images.dtype} {list(images.shape)}")
         return images
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints of the images of each split, by its name; empty for a run from before they were recorded."""
+        fingerprints: dict[str, str] = self._recorded_data()["fingerprints"]
+        return fingerprints
+
+    def _recorded_data(self) -> dict[str, Any]:
+        if not (self.path / "data.json").is_file():
+            return {"labels": [], "fingerprints": {}}
+        document: dict[str, Any] = json.loads(self._read("data.json"))
+        return document
 
     def _read(self, name: str) -> str:
         try:
