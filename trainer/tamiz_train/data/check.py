@@ -17,6 +17,7 @@ from tamiz.errors import InvalidImageError
 from tamiz.preprocessing import ImageSource, Pixels, decode
 from tamiz.spec import Preprocessing
 
+from ..recipe.input import PreprocessingSettings
 from .labels import list_some
 from .split import Data, Split
 
@@ -48,7 +49,7 @@ class Finding:
         return f"{prefix}{len(self.names)} {self.what}: {list_some(self.names)}"
 
 
-def check_data(data: Data, preprocessing: Preprocessing) -> Iterator[Finding]:
+def check_data(data: Data, preprocessing: Preprocessing | PreprocessingSettings) -> Iterator[Finding]:
     """Read all images, and compare their content between and within the splits.
 
     Args:
@@ -99,7 +100,7 @@ def check_data(data: Data, preprocessing: Preprocessing) -> Iterator[Finding]:
             yield Finding(f"labels without an image in {split.name}", missing)
 
 
-def find_unreadable(split: Split, preprocessing: Preprocessing) -> list[str]:
+def find_unreadable(split: Split, preprocessing: Preprocessing | PreprocessingSettings) -> list[str]:
     """Decode all images of a split.
 
     Returns:
@@ -110,7 +111,7 @@ def find_unreadable(split: Split, preprocessing: Preprocessing) -> list[str]:
 
 
 def _map_pixels(
-    function: Callable[[Pixels], T], split: Split, preprocessing: Preprocessing
+    function: Callable[[Pixels], T], split: Split, preprocessing: Preprocessing | PreprocessingSettings
 ) -> Iterator[tuple[int, T | InvalidImageError]]:
     """Apply a function to the pixels of each image, in several threads."""
 
