@@ -58,3 +58,26 @@ def show(
     data = load_data(resolved.data, resolved.train.seed)
     write_whole(out, plot_samples(data.train, data.labels, resolved))
     print(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")
+
+
+def split(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The manifest, a .csv file. Default: splits.csv in the folder data.root.")
+    ] = None,
+) -> None:
+    """Write the splits of a recipe's images as a CSV manifest, so that they stay as they are."""
+    resolved = load_recipe(recipe, overrides or [], os.environ)
+    from ..data import load_data
+    from ..data.manifest import to_manifest
+
+    # All images, because a subset is drawn again from those of the manifest.
+    settings = resolved.data.model_copy(update={"subset_size": None})
+    data = load_data(settings, resolved.train.seed)
+    path = out or settings.root / "splits.csv"
+    write_whole(path, to_manifest(data, path.parent))
+    counts = ", ".join(f"{len(part):,} {part.name}" for part in data.splits)
+    print(
+        f"{path}: {counts}; train with: --set data.kind=csv --set data.root={path.parent} --set data.manifest={path.name}"
+    )
