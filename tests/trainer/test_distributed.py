@@ -60,13 +60,13 @@ def test_a_batch_size_that_the_processes_cannot_divide_ends_all_of_them(digits: 
 def test_a_process_that_can_read_none_of_its_images_trains_along(task: str, tmp_path: Path) -> None:
     """Without shuffling, the first of two processes has every other image."""
     random = np.random.default_rng(0)
-    names = [f"{split}{number}.png" for split, count in (("train", 16), ("validation", 4)) for number in range(count)]
+    names = [f"{split}-{number}.png" for split, count in (("train", 16), ("validation", 4)) for number in range(count)]
     for number, name in enumerate(names):
         cv2.imwrite(str(tmp_path / name), random.integers(0, 256, (8, 8), np.uint8))
         if number % 2 == 0:
             (tmp_path / name).write_bytes(b"damaged")
     column = "label" if task == "multiclass" else "labels"
-    rows = [f"{name},{'ab'[number // 2 % 2]},{name.rstrip('.png0123456789')}\n" for number, name in enumerate(names)]
+    rows = [f"{name},{'ab'[number // 2 % 2]},{name.split('-')[0]}\n" for number, name in enumerate(names)]
     (tmp_path / "labels.csv").write_text(f"path,{column},split\n" + "".join(rows))
     data = "data={kind: csv, root: ., on_unreadable: skip}"
     sets = [data, "tracking.uri=null", "train.batch_size=8", "train.epochs=2", "train.shuffle=false", "runs_dir=runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,6 @@ def split(
     path = out or settings.root / "splits.csv"
     write_whole(path, to_manifest(data, path.parent))
     counts = ", ".join(f"{len(part):,} {part.name}" for part in data.splits)
-    print(
-        f"{path}: {counts}; train with: --set data.kind=csv --set data.root={path.parent} --set data.manifest={path.name}"
-    )
+    values = ("data.kind=csv", f"data.root={path.parent}", f"data.manifest={path.name}")
+    sets = [f"--set {shlex.quote(value)}" for value in values]
+    print(f"{path}: {counts}; to train with it: {' '.join(sets)}")
