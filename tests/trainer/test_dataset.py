@@ -54,8 +54,8 @@ def test_training_finds_the_images_that_classification_finds(root: Path, tmp_pat
     found = [path for path in find_images([root], left_out) if path.name != "loose.png"]
     assert sorted(path for split in data.splits for path in split.images) == sorted(found)
     assert (data.labels, len(data.train)) == (("cat", "dog"), 43)
-    assert data.left_out_counts == left_out + Counter({"images outside the class folders": 1})
-    assert data.left_out_counts == {
+    assert data.left_out == left_out + Counter({"images outside the class folders": 1})
+    assert data.left_out == {
         "hidden files and folders": 3,
         "folders of operating systems": 1,
         "links to a folder that contains them": 1,

@@ -64,7 +64,7 @@ class Setup:
             f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
             f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
-        return "\n".join(filter(None, [summary, summarise(self.data.left_out_counts)]))
+        return "\n".join(filter(None, [summary, summarise(self.data.left_out)]))
 
 
 def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
@@ -271,7 +271,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "best_epoch": result.best_epoch,
         "parameters": sum(weight.numel() for weight in classifier.parameters()),
         "images": {split.name: len(split) for split in data.splits},
-        "left_out": data.left_out_counts,
+        "left_out": data.left_out,
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }
@@ -285,10 +285,10 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
     if unreadable:
         on_progress(f"{len(unreadable)} images could not be read and were left out")
     # The data may have no test images, or none that can be read.
-    split = "test" if measured["test"] else "validation"
-    name, value = next(iter(measured[split].items()), ("accuracy", float("nan")))
+    measured_on = "test" if measured["test"] else "validation"
+    name, value = next(iter(measured[measured_on].items()), ("accuracy", float("nan")))
     note = "" if len(data.test) else "; the data has no test images"
-    on_progress(f"best epoch {result.best_epoch}: {split} {name} {value:.4f}{note}")
+    on_progress(f"best epoch {result.best_epoch}: {measured_on} {name} {value:.4f}{note}")
 
 
 def _ignore(line: str) -> None:

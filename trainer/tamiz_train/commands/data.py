@@ -32,12 +32,12 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
             {"what": found.what, "count": len(found.names), "names": found.names, "warning": found.warning}
             for found in findings
         ]
-        document = {"task": data.task, "labels": data.labels, "images": images, "left_out": data.left_out_counts}
+        document = {"task": data.task, "labels": data.labels, "images": images, "left_out": data.left_out}
         print_json({**document, "findings": problems})
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in images.items())
         print(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
-        if note := summarise(data.left_out_counts):
+        if note := summarise(data.left_out):
             print(note)
         for found in findings:
             print(found)

@@ -6,14 +6,12 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from tamiz.image_files import Found
 
 Task = Literal["multiclass", "multilabel"]
 SPLITS = ("train", "validation", "test")
@@ -79,7 +77,7 @@ class Data:
         validation: the images that select the best epoch.
         test: the images that measure the trained model; none if the data defines training and validation images alone.
         drawn: the names of the splits that were drawn from another split; see `tamiz_train.data.drawing`.
-        left_out: the files that were found and are not used, each with the reason.
+        left_out: the number of files that were found and are not used, by reason.
     """
 
     labels: tuple[str, ...]
@@ -88,12 +86,7 @@ class Data:
     validation: Split
     test: Split
     drawn: frozenset[str] = frozenset()
-    left_out: tuple[Found, ...] = ()
-
-    @property
-    def left_out_counts(self) -> Counter[str]:
-        """The number of files that were found and are not used, by reason."""
-        return Counter(found.left_out for found in self.left_out)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -113,10 +106,10 @@ class Source:
         labels: the labels in the order of the targets.
         task: ``multiclass`` or ``multilabel``.
         splits: the splits by name, as the data set itself defines them.
-        left_out: the files that were found and are not used, each with the reason.
+        left_out: the number of files that were found and are not used, by reason.
     """
 
     labels: tuple[str, ...]
     task: Task
     splits: Mapping[str, Split]
-    left_out: tuple[Found, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)

@@ -39,8 +39,8 @@ class FolderData(ImageData):
     """Image folders, one per class: ``<root>/<split>/<label>/…``.
 
     The splits are the folders ``train``, ``validation`` (or ``valid``, ``val``) and ``test``; other folders beside them
-    are an error. If there is no folder ``train``, the class folders are expected in ``root`` itself. To
-    keep the test images fixed, put them into the folder ``test``.
+    are an error. If there is no folder ``train``, the class folders are expected in ``root`` itself. To keep the test
+    images fixed, put them into the folder ``test``.
 
     All image files below a class folder belong to its class. Links are followed. Hidden files and folders, folders of
     operating systems such as ``__MACOSX``, and files whose names do not end like those of images are left out and
@@ -49,8 +49,8 @@ class FolderData(ImageData):
     Attributes:
         kind: ``folder``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            there is no folder ``test``. Default: null, which is 0.2 if the data
-            has no validation split either; otherwise there are no test images, and the given splits are kept.
+            there is no folder ``test``. Default: null, which is 0.2 if the data has no validation split either;
+            otherwise there are no test images, and the given splits are kept.
     """
 
     kind: Literal["folder"]
@@ -68,8 +68,8 @@ class CsvData(ImageData):
         kind: ``csv``.
         manifest: The path of the CSV file, relative to ``root``. Default: ``labels.csv``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            no row has the split ``test``. Default: null, which is 0.2 if the data has
-            no validation split either; otherwise there are no test images, and the given splits are kept.
+            no row has the split ``test``. Default: null, which is 0.2 if the data has no validation split either;
+            otherwise there are no test images, and the given splits are kept.
     """
 
     kind: Literal["csv"]
@@ -87,8 +87,8 @@ class VocData(ImageData):
         kind: ``voc``.
         root: The folder that contains these three folders, such as ``VOCdevkit/VOC2007``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            there is no ``test.txt``. Default: null, which is 0.2 if the data
-            has no validation split either; otherwise there are no test images, and the given splits are kept.
+            there is no ``test.txt``. Default: null, which is 0.2 if the data has no validation split either; otherwise
+            there are no test images, and the given splits are kept.
         difficult: Whether objects that are marked as difficult count as labels. Default: true.
     """
 
