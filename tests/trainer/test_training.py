@@ -26,7 +26,7 @@ def test_a_run_folder_has_the_results_of_training(trained: Run) -> None:
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
     assert {"train_loss", "validation_loss", "validation_accuracy", "seconds"} <= set(metrics["epochs"][0])
     assert metrics["parameters"] == 61_706
-    assert metrics["images"] == {"train": 1221, "validation": 216, "test": 360}
+    assert metrics["images"] == {"train": 1230, "validation": 207, "test": 360}
     assert trained.spec.labels == tuple("0123456789")
     assert not list(trained.path.glob("*.part"))
 
