@@ -146,9 +146,13 @@ class Triton:
             "grpc-restricted-protocol": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "http-restricted-api": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "exit-timeout-secs": EXIT_TIMEOUT_S,
+            # A foreign model that cannot be loaded does not keep those of Tamiz from being served.
+            "exit-on-error": "false",
+            "strict-readiness": "false",
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
-        return [*command, *(f"--load-model={model}" for model in models)]
+        # All that Triton can load, not only what `wait_until_ready` requires.
+        return [*command, *(f"--load-model={model}" for model in self.repository.configured())]
 
     def stop(self) -> None:
         """Stop the server and its children, and remove its temporary files; the ``with`` block ends with this."""

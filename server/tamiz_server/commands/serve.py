@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from tamiz.console import progress_line
+from tamiz.errors import one_line
 from tamiz.interruption import interrupted_by
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
 from tamiz.served_version import live_versions
 
+from ..control import Control
 from ..repository import Repository
 from ..triton import Triton
 from ..triton_faults import setting_warnings
@@ -45,6 +47,8 @@ def serve(
             progress_line(
                 f"gRPC {triton.url}, HTTP port {triton.ports.http}, metrics port {triton.ports.metrics}, log {log}"
             )
+            for name, reason in _left_out(triton).items():
+                progress_line(f"left out: {name}: {reason}")
             for model in models:
                 for warning in setting_warnings(triton.repository.config(model)):
                     progress_line(f"warning: model {model}: {warning}")
@@ -57,3 +61,17 @@ def serve(
 def _describe(repository: Repository, model: str) -> str:
     versions = live_versions(repository.config(model))
     return f"{model} version {', '.join(map(str, versions)) or 'latest'}"
+
+
+def _left_out(triton: Triton) -> dict[str, str]:
+    """What the repository holds and the server does not serve, with the reasons."""
+    left_out = triton.repository.foreign_models()
+    with Control(triton.url, triton.key) as control:
+        states = control.models()
+    ready = {state.model for state in states if state.state == "READY"}
+    reasons = {state.model: state.reason for state in states if state.model in left_out and state.reason}
+    return {
+        model: f"{note}; {one_line(reasons[model])}" if model in reasons else note
+        for model, note in left_out.items()
+        if model not in ready
+    }
