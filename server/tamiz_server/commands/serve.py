@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from tamiz.console import progress_line
-from tamiz.errors import one_line
 from tamiz.interruption import interrupted_by
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
 from tamiz.served_version import live_versions
 
 from ..control import Control
+from ..log import load_failure
 from ..repository import Repository
 from ..triton import Triton
 from ..triton_faults import setting_warnings
@@ -65,13 +65,10 @@ def _describe(repository: Repository, model: str) -> str:
 
 def _left_out(triton: Triton) -> dict[str, str]:
     """What the repository holds and the server does not serve, with the reasons."""
-    left_out = triton.repository.foreign_models()
     with Control(triton.url, triton.key) as control:
-        states = control.models()
-    ready = {state.model for state in states if state.state == "READY"}
-    reasons = {state.model: state.reason for state in states if state.model in left_out and state.reason}
+        ready = {state.model for state in control.models() if state.state == "READY"}
     return {
-        model: f"{note}; {one_line(reasons[model])}" if model in reasons else note
-        for model, note in left_out.items()
+        model: f"{note}: {reason}" if (reason := load_failure(triton.log, model)) else note
+        for model, note in triton.repository.foreign_models().items()
         if model not in ready
     }

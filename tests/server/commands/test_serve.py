@@ -78,8 +78,8 @@ def test_what_is_not_served_and_settings_that_ruin_serving_are_named_at_the_star
     assert lines[0] == "serving pets version 1\n"
     assert len(left_out) == 3
     assert left_out[0] == "left out: empty: not published by Tamiz: no config.pbtxt\n"
-    assert left_out[1].startswith("left out: ensemble: not published by Tamiz; ")
-    assert left_out[2].startswith("left out: malformed: not published by Tamiz; ")
+    assert left_out[1].startswith("left out: ensemble: not published by Tamiz: ensemble scheduling must be set")
+    assert left_out[2].startswith("left out: malformed: not published by Tamiz: failed to read text proto")
     assert [line for line in lines if line.startswith("warning: model pets: max_queue_delay_us: 900: Triton 2.51")]
 
 
