@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tamiz_server.log import failure_reason, last_line, load_failure, stub_failure
+from tamiz_server.log import failure_reason, last_line, load_failure, mark_restart, stub_failure
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,15 @@ E1125 1 lifecycle.cc:642] "failed to load 'cats' version 1: Internal: it has 0 i
     assert load_failure(log, "cats") == "failed to load 'cats' version 1: Internal: it has 0 inputs"
     assert load_failure(log, "dogs") == "at least one version must be available"
     assert load_failure(log, "pets") is None
+
+
+def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text("bash: line 1: old: not found\n")
+    mark_restart(log)
+    assert last_line(log) == "the log is empty"
+    assert stub_failure(log) is None
+    with log.open("a") as file:
+        file.write("new\n")
+    assert last_line(log) == "new"
+    assert "old" in log.read_text()
