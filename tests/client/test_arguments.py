@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.public_parameters import (
+from public_parameters import (
     ODD_VALUES,
     check_accepted_or_refused,
     check_message,
