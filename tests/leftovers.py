@@ -12,7 +12,8 @@ import psutil
 def leftovers() -> set[str]:
     """Paths of the temporary folders and the shared memory of embedded servers, running ones included."""
     shared = {str(path) for path in Path("/dev/shm").glob("tamiz-triton-*")}
-    return shared | {str(path) for path in Path(tempfile.gettempdir()).glob("tamiz-triton-*")}
+    environments = {str(path) for path in Path("/tmp").glob("python_env_*")}
+    return shared | environments | {str(path) for path in Path(tempfile.gettempdir()).glob("tamiz-triton-*")}
 
 
 def have_ended(pids: list[int]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tamiz.errors import OutputError, os_reason
 from tamiz.files import check_writable, write_whole
+from tamiz.json_text import to_json
 
 from .report import Report
 
@@ -45,4 +45,4 @@ def write_json(document: dict[str, Any], folder: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    write_whole(folder / "report.json", json.dumps(document, indent=2))
+    write_whole(folder / "report.json", to_json(document, indent=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 import re
 import shlex
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from .json_text import to_json
 
 _WIDTH_WITHOUT_TERMINAL = 160
 """Width in characters of output that goes to a file or a pipe, which have no width."""
@@ -62,8 +63,8 @@ def print_table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
 
 
 def print_json(document: Any) -> None:
-    """Print a JSON document on one line, for ``--json``."""
-    print(json.dumps(document), flush=True)
+    """Print a JSON document on one line, for ``--json``; numbers that are NaN or infinite are null."""
+    print(to_json(document), flush=True)
 
 
 def progress_line(line: str) -> None:

@@ -42,9 +42,11 @@ MAX_MESSAGE = 2_000
 MAX_PROBLEMS = 20_000
 """The same for an error that lists all problems of a document."""
 
-
 # Control characters other than a line feed, and bytes of file names that are not UTF-8.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_MAX_NAMES = 12
+"""Largest number of known names in a message."""
 
 
 class TamizError(Exception):
@@ -197,12 +199,13 @@ def shorten(text: str, most: int) -> str:
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest known name, or all of them when they are few."""
+    """The end of a message about an unknown name: the closest known name, or the first of all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(wrong, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"; known: {', '.join(names[:_MAX_NAMES])}{more}" if names else ""
 
 
 def first_line(exc: BaseException) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .config import ServingSettings
     from .control import Control
     from .ports import Ports
-    from .promotion import promote, rollback
+    from .promotion import apply_settings, promote, rollback
     from .repository import ConfigChange, Repository
     from .triton import Triton
     from .version import Version
@@ -39,6 +39,7 @@ __all__ = [
     "ServingSettings",
     "Triton",
     "Version",
+    "apply_settings",
     "promote",
     "rollback",
 ]
@@ -52,6 +53,7 @@ _LAZY = {
     "ServingSettings": "config",
     "Triton": "triton",
     "Version": "version",
+    "apply_settings": "promotion",
     "promote": "promotion",
     "rollback": "promotion",
 }

@@ -6,7 +6,8 @@ versions: the live version, the specs, the shapes and the warm-up. Everything th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from google.protobuf import text_format
@@ -21,6 +22,9 @@ LAST_VERSION = "tamiz.last_version"
 
 PROMOTIONS = "tamiz.promotions"
 """Config parameter with the versions in the order in which they went live, separated by spaces; for rollback."""
+
+SUMMARY_PARAMETER = "tamiz.summary."
+"""Config parameter, followed by a version number, with a version's summary as JSON (`tamiz_server.version`)."""
 
 _THREADS = "intra_op_thread_count"
 _MICRO_BATCH_SIZE = "micro_batch_size"
@@ -74,7 +78,8 @@ def new_config(model: str, settings: ServingSettings) -> ModelConfig:
 def write_settings(config: ModelConfig, settings: ServingSettings) -> None:
     """Write serving settings into a configuration, which is changed in place; all other fields stay.
 
-    Of several instance groups, one remains if their sum differs from ``settings.instances``.
+    The warm-up follows the largest batch size. Of several instance groups, one remains if their sum differs from
+    ``settings.instances``.
     """
     config.max_batch_size = settings.max_batch_size
     if read_settings(config)["instances"] != settings.instances or not config.instance_group:
@@ -93,6 +98,7 @@ def write_settings(config: ModelConfig, settings: ServingSettings) -> None:
             config.parameters[name].string_value = str(value)
         elif name in config.parameters:
             del config.parameters[name]
+    _set_warmup(config)
 
 
 def read_settings(config: ModelConfig) -> dict[str, float]:
@@ -115,23 +121,45 @@ def _read_number(config: ModelConfig, name: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def add_version(config: ModelConfig, version: int, spec: ModelSpec) -> None:
-    """Add a version's spec, which clients read from the configuration; the live version does not change.
+def add_version(config: ModelConfig, version: int, spec: ModelSpec, summary: Mapping[str, object]) -> None:
+    """Add what clients and operators read of a version from the configuration; the live version does not change.
 
     Args:
         config: the configuration, changed in place.
         version: number of the version.
         spec: spec of the version.
+        summary: summary of the version's manifest, which JSON can hold.
     """
+    config.parameters[f"{SUMMARY_PARAMETER}{version}"].string_value = json.dumps(summary)
     config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[LAST_VERSION].string_value = str(max(last_version(config), version))
 
 
 def drop_versions(config: ModelConfig, *, keep: Collection[int]) -> None:
-    """Remove the specs of all versions except those to keep; the configuration is changed in place."""
-    specs = {f"{SPEC_PARAMETER}{version}" for version in keep}
-    for key in [key for key in config.parameters if key.startswith(SPEC_PARAMETER) and key not in specs]:
-        del config.parameters[key]
+    """Remove specs and summaries of all versions except those to keep; the configuration is changed in place."""
+    for prefix in (SPEC_PARAMETER, SUMMARY_PARAMETER):
+        kept = {f"{prefix}{version}" for version in keep}
+        for key in [key for key in config.parameters if key.startswith(prefix) and key not in kept]:
+            del config.parameters[key]
+
+
+def read_labels(config: ModelConfig, version: int) -> int | None:
+    """Number of labels of a version; None if the configuration has no readable spec of it."""
+    spec = _read_object(config, f"{SPEC_PARAMETER}{version}").get("labels")
+    return len(spec) if isinstance(spec, list) else None
+
+
+def read_summary(config: ModelConfig, version: int) -> dict[str, object]:
+    """Read the summary of a version; empty if the configuration has none."""
+    return _read_object(config, f"{SUMMARY_PARAMETER}{version}")
+
+
+def _read_object(config: ModelConfig, name: str) -> dict[str, object]:
+    try:
+        document = json.loads(config.parameters[name].string_value) if name in config.parameters else {}
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) -> None:
@@ -147,7 +175,7 @@ def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) ->
     # Triton has one set of dimensions per model, not per version, so they are those of the live version.
     _set_dims(config.input, INPUT_NAME, model_config_pb2.TYPE_UINT8, spec.preprocessing.shape)
     _set_dims(config.output, OUTPUT_NAME, model_config_pb2.TYPE_FP32, [len(spec.labels)])
-    _set_warmup(config, spec)
+    _set_warmup(config)
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
 
 
@@ -158,8 +186,12 @@ def _set_dims(tensors: Any, name: str, data_type: int, dims: Sequence[int]) -> N
     tensor.dims[:] = dims
 
 
-def _set_warmup(config: ModelConfig, spec: ModelSpec) -> None:
-    """Warm up the batch sizes 1 and the largest; keep the warm-ups of an operator, with the new dimensions."""
+def _set_warmup(config: ModelConfig) -> None:
+    """Warm up the batch sizes 1 and the largest; keep the warm-ups of an operator, with the input's dimensions."""
+    image = next((tensor for tensor in config.input if tensor.name == INPUT_NAME), None)
+    if image is None:
+        # No version is live yet.
+        return
     # The first execution of an ONNX Runtime session is slow, and so is the first one of the largest batch.
     own = {_WARMUP_NAME.format(size): size for size in sorted({1, max(1, config.max_batch_size)})}
     stale = [warmup for warmup in config.model_warmup if warmup.name not in own and _is_own_warmup(warmup.name)]
@@ -173,7 +205,7 @@ def _set_warmup(config: ModelConfig, spec: ModelSpec) -> None:
             warmup.inputs[INPUT_NAME].zero_data = True
     for warmup in config.model_warmup:
         if INPUT_NAME in warmup.inputs:
-            warmup.inputs[INPUT_NAME].dims[:] = spec.preprocessing.shape
+            warmup.inputs[INPUT_NAME].dims[:] = image.dims
 
 
 def _is_own_warmup(name: str) -> bool:

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import UsageError
 from tamiz.transports import Headers, Tls, open_transport, parse_url
-from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad
+from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad, ServerMetadata
 
 LOAD_TIMEOUT_S = 300.0
 
@@ -65,6 +65,14 @@ class Control:
             ServerError: the server cannot be reached, or it does not serve the model.
         """
         return self._transport.call(ModelConfig(model), LOAD_TIMEOUT_S)
+
+    def server_version(self) -> str:
+        """Read the version of Triton, such as ``2.51.0``.
+
+        Raises:
+            ServerError: the server cannot be reached.
+        """
+        return self._transport.call(ServerMetadata(), LOAD_TIMEOUT_S).version
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_MISSING_LIBRARY = re.compile(r"error while loading shared libraries: .*")
+# What the dynamic loader, the shell that starts a stub, the C++ library and the interpreter say; Triton's own lines
+# begin otherwise.
+_STUB_FAILURE = re.compile(
+    r"error while loading shared libraries: .*"
+    r"|^bash: .*"
+    r"|^terminate called .*(?:\n\s*what\(\): .*)?"
+    r"|^Fatal Python error: .*",
+    re.MULTILINE,
+)
 
 _REASONS = (
     # The most specific pattern comes first.
-    _MISSING_LIBRARY,
+    _STUB_FAILURE,
     re.compile(r"failed to load '.*' version \d+: .*"),
     re.compile(r".*Address already in use.*"),
     re.compile(r"(?<=\] \").*already in use"),
@@ -22,13 +30,17 @@ def failure_reason(log: Path) -> str:
     """Why Triton failed to start or to load a model; the last line of the log if no line gives a reason."""
     text = read_log(log)
     found = next((found for pattern in _REASONS if (found := pattern.search(text))), None)
-    return found[0].strip() if found else last_line(log)
+    return _one_line(found[0]) if found else last_line(log)
 
 
-def missing_library(log: Path) -> str | None:
-    """The dynamic loader's message about a shared library that it did not find; None if there is no such message."""
-    found = _MISSING_LIBRARY.search(read_log(log))
-    return found[0] if found else None
+def stub_failure(log: Path) -> str | None:
+    """Why a stub process of the Python backend could not start; None if the log has no message about that."""
+    found = _STUB_FAILURE.search(read_log(log))
+    return _one_line(found[0]) if found else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def last_line(log: Path) -> str:

@@ -86,14 +86,21 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Terminate the process, kill it after 15 s, and kill the children that it left behind."""
-        if self._thread.ident is None or self._started.exception() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_KILL_AFTER_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
+        if self._was_started():
+            self._process.terminate()
+            try:
+                self._process.wait(_KILL_AFTER_S)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                self.kill()
+
+    def kill(self) -> None:
+        """Kill the process and its children at once; also the children of a process that has ended."""
+        if self._was_started():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def _was_started(self) -> bool:
+        return self._thread.ident is not None and self._started.exception() is None

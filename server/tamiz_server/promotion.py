@@ -1,4 +1,4 @@
-"""Promotion and rollback: which version of a model is live, on disk and in a running server.
+"""Promotion and rollback: which version of a model is live, and how it is served, on disk and in a running server.
 
 The repository is changed first, then the server loads the model. If the server does not follow, the repository is
 changed back, so that the two agree.
@@ -7,17 +7,20 @@ changed back, so that the two agree.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError
 
 from .config import (
     PROMOTIONS,
     ModelConfig,
+    ServingSettings,
     describe_version_policy,
     drop_versions,
     live_on_disk,
     read_promotions,
     set_live,
+    write_settings,
 )
 from .control import Control
 from .repository import ConfigChange, Repository
@@ -88,6 +91,62 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
     _follow(repository, model, repository.update_config(model, update), control)
 
 
+def apply_settings(
+    repository: Repository, model: str, settings: ServingSettings, *, control: Control | None = None
+) -> None:
+    """Replace the serving settings of a published model, and nothing else of its configuration.
+
+    With a control, the change happens on disk and in the running server, or in neither, as for `promote`.
+
+    Args:
+        repository: the repository that the server serves.
+        model: name of the model.
+        settings: the settings that replace those in the configuration.
+        control: the control of a running server, which loads the change; None changes the disk only.
+
+    Raises:
+        RepositoryError: there is no such model, or the repository cannot be changed. Or the server cannot load the
+            change, or serves another repository; the repository is then as it was before.
+        ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
+    """
+    change = repository.update_config(model, lambda config: write_settings(config, settings))
+    _follow(repository, model, change, control)
+
+
+def describe_live(repository: Repository, model: str, before: Sequence[int], *, control: Control | None = None) -> str:
+    """Say in one line which version of a model is live on disk, and what a running server serves.
+
+    Args:
+        repository: the repository.
+        model: name of the model.
+        before: the versions that were live on disk before a change; none for a new model.
+        control: the control of a running server, which is asked; None says what a server that runs would serve.
+
+    Raises:
+        RepositoryError: there is no such model, or its configuration cannot be read.
+        ServerError: the server cannot be reached or rejects the key.
+    """
+    live = repository.live_numbers(model)
+    on_disk = f"{model}: {_name(live)} is live in {repository.path}"
+    if control is not None:
+        served = _ready_versions(control, model)
+        return (
+            f"{on_disk} and in {control.url}" if served == live else f"{on_disk}; {control.url} serves {_name(served)}"
+        )
+    if list(before) == live:
+        return f"{on_disk}; whether a running server serves it was not checked: pass its --url"
+    state = f"still serves {_name(before)}" if before else "does not serve it yet"
+    return f"{on_disk}; a running server {state}: pass its --url to have it load the change"
+
+
+def _name(versions: Sequence[int]) -> str:
+    return f"version {', '.join(map(str, versions))}" if versions else "no version"
+
+
+def _ready_versions(control: Control, model: str) -> list[int]:
+    return sorted(state.version for state in control.models() if (state.model, state.state) == (model, "READY"))
+
+
 def _set_promotions(repository: Repository, model: str, config: ModelConfig, promotions: list[int]) -> None:
     numbers = repository.version_numbers(model)
     if promotions[-1] not in numbers:
@@ -122,7 +181,7 @@ def _require_followed(repository: Repository, model: str, config: ModelConfig, c
     """Ask the server what it serves, because its answer to a load says only that loading did not fail."""
     served = control.config(model)
     expected = live_on_disk(config, repository.version_numbers(model))
-    ready = sorted(state.version for state in control.models() if (state.model, state.state) == (model, "READY"))
+    ready = _ready_versions(control, model)
     same_file = served.parameters[PROMOTIONS].string_value == config.parameters[PROMOTIONS].string_value
     if not same_file or ready != expected:
         has, wants = (", ".join(map(str, numbers)) or "none" for numbers in (ready, expected))

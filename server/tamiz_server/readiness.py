@@ -14,11 +14,12 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tamiz.errors import TritonError
 from tamiz.transports import open_channel
 
-from .log import failure_reason, last_line, missing_library
+from .log import failure_reason, last_line, stub_failure
 from .ports import LOOPBACK, PortInUseError, Ports
 from .process import ServerProcess
 
 _POLL_INTERVAL_S = 0.02
+_MESSAGE_COMPLETE_S = 0.1
 _RECONNECT_FAST = [(f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max")]
 _PORT_IN_USE = re.compile(r"in use|failed to bind", re.IGNORECASE)
 
@@ -94,8 +95,10 @@ def _require_progress(process: ServerProcess, log: Path) -> None:
         kind = PortInUseError if _PORT_IN_USE.search(reason) else TritonError
         raise kind(f"Triton did not start: {reason}")
     # The stub of the Python backend could not start, which Triton does not notice: it would wait for the stub forever.
-    if message := missing_library(log):
-        raise TritonError(f"Triton did not start: {message}")
+    if stub_failure(log):
+        # A message of several lines may not be complete yet.
+        time.sleep(_MESSAGE_COMPLETE_S)
+        raise TritonError(f"Triton did not start: {stub_failure(log)}")
 
 
 def _require_loaded(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str, version: int, log: Path) -> None:

@@ -42,7 +42,7 @@ from .config import (
     was_published,
 )
 from .config_text import edit_text
-from .version import Version, read_version, version_numbers, write_version
+from .version import Version, read_version, summarize, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
@@ -180,14 +180,11 @@ class Repository:
             if not is_new:
                 config.CopyFrom(before)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
-            add_version(config, version, spec)
-            if is_new:
-                set_live(config, [version], spec)
             staged_graph = self.path / _STAGED_GRAPH
             shutil.copyfile(graph, staged_graph)
             # The first version and its configuration appear together.
             staged = self.path / _STAGED_FOLDER if is_new else self.path / model / _STAGED_FOLDER
-            write_version(
+            document = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
@@ -195,7 +192,9 @@ class Repository:
                 spec=spec,
                 manifest=manifest or {},
             )
+            add_version(config, version, spec, summarize(document))
             if is_new:
+                set_live(config, [version], spec)
                 self._write_config(staged, before, config)
                 staged.rename(self.path / model)
             else:

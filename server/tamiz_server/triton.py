@@ -22,7 +22,7 @@ from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
 from .readiness import wait_until_ready
 from .repository import Repository
-from .workspace import Workspace, create_workspace, remove_abandoned_workspaces
+from .workspace import Workspace, create_workspace, python_environments, remove_abandoned_workspaces
 
 RESTRICTED_PROTOCOLS = "model-repository,shared-memory,logging,trace"
 """Triton's protocols that need the key: those that change the server or give it access to this machine's memory."""
@@ -104,16 +104,17 @@ class Triton:
                 self._launch(installation, live)
                 return
             except PortInUseError:
-                self.stop()
+                self._clear()
                 # Another process was faster. Choosing again helps only if a port was chosen here.
                 if attempt == _START_ATTEMPTS or 0 not in self._requested_ports:
                     raise
             except BaseException:
-                self.stop()
+                self._clear()
                 raise
 
     def _launch(self, installation: Installation, live: dict[str, list[int]]) -> None:
         self._workspace = create_workspace()
+        environments = python_environments()
         command = self._command(installation, self._workspace, list(live))
         self._process = ServerProcess(command, installation.environment(), self.log)
         try:
@@ -122,14 +123,17 @@ class Triton:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {os_reason(exc)}") from exc
         except ValueError as exc:
             raise TritonError(f"cannot start Triton: {exc}") from exc
-        wait_until_ready(
-            self._workspace.name, self.ports, self._process, self.log, live, timeout_s=self.start_timeout_s
-        )
+        try:
+            wait_until_ready(
+                self._workspace.name, self.ports, self._process, self.log, live, timeout_s=self.start_timeout_s
+            )
+        finally:
+            self._workspace.claim_python_environment(environments)
 
     def _command(self, installation: Installation, workspace: Workspace, models: list[str]) -> list[str]:
         options = {
             "id": workspace.name,
-            "model-repository": self.repository.path.resolve(),
+            "model-repository": workspace.link(self.repository.path),
             "backend-directory": installation.copy_backends(workspace.folder / "backends"),
             "backend-config": f"python,shm-region-prefix-name={workspace.name}-",
             "model-control-mode": "explicit",
@@ -154,6 +158,12 @@ class Triton:
         if self._workspace is not None:
             self._workspace.remove()
             self._workspace = None
+
+    def _clear(self) -> None:
+        """Kill a server that did not start, which has no requests to finish."""
+        if self._process is not None:
+            self._process.kill()
+        self.stop()
 
     def wait(self) -> None:
         """Wait until the server ends by itself, which is always a failure.

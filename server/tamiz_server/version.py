@@ -18,6 +18,7 @@ from typing import Any
 
 from tamiz.errors import RepositoryError, SpecError, os_reason
 from tamiz.files import sha256
+from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
 GRAPH_FILE = "model.onnx"
@@ -46,7 +47,7 @@ class Version:
 
 def write_version(
     folder: Path, *, model: str, version: int, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
-) -> None:
+) -> dict[str, Any]:
     """Write the folder of a version.
 
     Args:
@@ -56,6 +57,9 @@ def write_version(
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
         manifest: entries of the manifest, beside the hashes and the time, which are added here.
+
+    Returns:
+        the manifest.
 
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
@@ -71,8 +75,27 @@ def write_version(
         "spec_sha256": sha256(folder / SPEC_FILE),
         **manifest,
     }
-    (folder / MANIFEST_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
+    return document
+
+
+def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
+    """What is worth knowing of a version when versions are listed: its run, its test metrics, its publication.
+
+    Returns:
+        ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels) and ``published`` (ISO 8601); each is None
+        if the manifest does not have it.
+    """
+    metrics = manifest.get("metrics")
+    test = metrics.get("test") if isinstance(metrics, dict) else None
+    test = test if isinstance(test, dict) else {}
+    return {
+        "run": manifest.get("run"),
+        "test_accuracy": test.get("accuracy"),
+        "test_f1": test.get("f1", test.get("f1_macro")),
+        "published": manifest.get("published"),
+    }
 
 
 def read_version(model_folder: Path, version: int, *, live: bool) -> Version:

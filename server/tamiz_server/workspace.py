@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,14 @@ _PREFIX = "tamiz-triton-"
 _NEW_PREFIX = "tamiz-new-"
 _NEW_MAX_AGE_S = 60
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+
+# Triton starts the stubs of its Python backend through a shell without quoting their paths.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
+_PLAIN_PARENTS = ("/tmp", "/var/tmp")  # noqa: S108
+
+# Triton's Python backend creates such a folder, always in /tmp, and removes it unless it is killed.
+_PYTHON_ENVIRONMENTS = Path("/tmp")  # noqa: S108
+_PYTHON_ENVIRONMENT_LINK = "python_environment"
 
 
 @dataclass(frozen=True)
@@ -41,23 +51,58 @@ class Workspace:
         """Unique name of the server; its shared-memory regions are named ``<name>-…``."""
         return self.folder.name
 
-    def remove(self) -> None:
-        """Remove the folder and the shared memory that Triton left behind, and release the lock."""
+    def link(self, target: Path) -> Path:
+        """Give a file or folder, whatever its path is, a second path that consists of plain characters.
+
+        Raises:
+            TritonError: the link cannot be created.
+        """
+        link = self.folder / "repository"
+        try:
+            link.symlink_to(target.resolve())
+        except OSError as exc:
+            raise TritonError(f"cannot start Triton: {link}: {os_reason(exc)}") from exc
+        return link
+
+    def claim_python_environment(self, before: Set[Path]) -> None:
+        """Remember the folder that the server's Python backend created in /tmp, so that it is removed with the rest.
+
+        Args:
+            before: the folders that existed before the server started; see `python_environments`.
+        """
+        created = python_environments() - before
+        # Nothing tells which server created a folder: when two started at once, neither is claimed.
+        if len(created) == 1:
+            with contextlib.suppress(OSError):
+                (self.folder / _PYTHON_ENVIRONMENT_LINK).symlink_to(created.pop())
+
+    def remove_traces(self) -> None:
+        """Remove what a server that was killed leaves outside the folder: shared memory and a folder in /tmp."""
         for region in _SHARED_MEMORY.glob(f"{self.name}-*"):
             with contextlib.suppress(OSError):
                 region.unlink()
+        link = self.folder / _PYTHON_ENVIRONMENT_LINK
+        with contextlib.suppress(OSError):
+            # Only an empty folder is removed.
+            link.readlink().rmdir()
+        with contextlib.suppress(OSError):
+            link.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder and everything else that the server left behind, and release the lock."""
+        self.remove_traces()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self.lock_descriptor)
 
 
 def create_workspace() -> Workspace:
-    """Create and lock a workspace.
+    """Create and lock a workspace, whose path consists of plain characters whatever the temporary directory is called.
 
     Raises:
         TritonError: the temporary directory cannot be written, or its file system does not support locks.
     """
     try:
-        new_folder = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX))
+        new_folder = Path(tempfile.mkdtemp(prefix=_NEW_PREFIX, dir=_parents()[0]))
         lock_descriptor = open_locked(new_folder)
         assert lock_descriptor is not None, "a new folder cannot be locked by another process"
         # Renamed only now: under its final name, an unlocked folder would look abandoned.
@@ -70,10 +115,29 @@ def create_workspace() -> Workspace:
         raise TritonError(f"cannot start Triton: {path}{os_reason(exc)}") from exc
 
 
+def _parents() -> list[Path]:
+    """Folders that may hold workspaces; new ones go into the first."""
+    temporary = Path(tempfile.gettempdir())
+    if _PLAIN_PATH.fullmatch(os.fspath(temporary)):
+        return [temporary]
+    parents = [Path(parent) for parent in _PLAIN_PARENTS if os.access(parent, os.W_OK | os.X_OK)]
+    if not parents:
+        raise TritonError(
+            f"cannot start Triton: the path of the temporary directory {temporary} has characters that Triton does not "
+            "accept, and /tmp is not writable; set TMPDIR to a path of letters, digits, '_', '-' and '.'"
+        )
+    return parents
+
+
+def python_environments() -> set[Path]:
+    """The folders of all Python backends on this machine; see `Workspace.claim_python_environment`."""
+    return set(_PYTHON_ENVIRONMENTS.glob("python_env_*"))
+
+
 def remove_abandoned_workspaces() -> None:
     """Remove the workspaces of processes that were killed."""
-    temporary = Path(tempfile.gettempdir())
-    for folder in [*temporary.glob(f"{_PREFIX}*"), *temporary.glob(f"{_NEW_PREFIX}*")]:
+    prefixes = (_PREFIX, _NEW_PREFIX)
+    for folder in [found for parent in _parents() for prefix in prefixes for found in parent.glob(f"{prefix}*")]:
         # Another user's folder cannot be opened, and another process may remove this one first.
         with contextlib.suppress(OSError):
             is_new = folder.name.startswith(_NEW_PREFIX)

@@ -266,6 +266,15 @@ async def test_the_async_client_raises_the_same_errors(served: Served) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_unknown_model_is_an_error_that_suggests_the_closest_model_of_the_server(
+    protocol: str, served: Served
+) -> None:
+    url = served.triton.url if protocol == "grpc" else f"http://127.0.0.1:{served.triton.ports.http}"
+    with pytest.raises(errors.ModelNotFoundError, match="did you mean 'grey'"), Client(url, model="gray"):
+        pass
+
+
 def test_an_unknown_model_and_a_missing_server_are_different_errors(served: Served) -> None:
     with (
         pytest.raises(errors.ModelNotFoundError, match="nothing") as caught,
@@ -273,7 +282,10 @@ def test_an_unknown_model_and_a_missing_server_are_different_errors(served: Serv
     ):
         client.classify(even(1))
     assert caught.value.url == served.triton.url
-    with pytest.raises(errors.UnavailableError), Client("grpc://127.0.0.1:9", model="grey") as client:
+    with (
+        pytest.raises(errors.UnavailableError, match="start one with"),
+        Client("grpc://127.0.0.1:9", model="grey") as client,
+    ):
         client.classify(even(1))
 
 

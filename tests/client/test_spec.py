@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from graphs import make_spec
@@ -46,6 +47,8 @@ def test_an_unknown_preprocessing_revision_is_rejected_with_both_numbers() -> No
         pytest.param({"task": "multilabel", "thresholds": [0.5]}, "1 thresholds for 2 labels", id="too few"),
         pytest.param({"normalisation": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, "must give 1 means", id="channels"),
         pytest.param({"normalisation": {"mean": [0], "std": [0]}}, "normalisation.std.0", id="division by zero"),
+        pytest.param({"normalisation": {"mean": [math.nan], "std": [1]}}, "normalisation.mean.0", id="NaN"),
+        pytest.param({"normalisation": {"mean": [0], "std": [math.inf]}}, "normalisation.std.0", id="infinity"),
         pytest.param({"wrong": 1}, "wrong", id="unknown key"),
     ],
 )

@@ -22,8 +22,8 @@ SMALL, LARGE = make_spec(["a", "b"], 28, 28), make_spec(["a", "b", "ñ"], 32, 48
 
 def make_config(**settings: int) -> model_config_pb2.ModelConfig:
     config = new_config("pets", ServingSettings(**settings))
-    add_version(config, 1, SMALL)
-    add_version(config, 2, LARGE)
+    add_version(config, 1, SMALL, {})
+    add_version(config, 2, LARGE, {})
     set_live(config, [1], SMALL)
     return config
 

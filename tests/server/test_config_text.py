@@ -103,7 +103,7 @@ def test_every_way_to_write_a_configuration_can_be_edited(text: str) -> None:
 
 def test_the_text_of_a_new_configuration_is_the_whole_configuration() -> None:
     config = new_config("pets", ServingSettings())
-    add_version(config, 1, SMALL)
+    add_version(config, 1, SMALL, {})
     set_live(config, [1], SMALL)
     assert edit_text("", ModelConfig(), config) == format_config(config)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tamiz_server.log import failure_reason, last_line, missing_library
+from tamiz_server.log import failure_reason, last_line, stub_failure
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,33 @@ def test_the_most_specific_reason_in_the_log_is_found(text: str, reason: str, tm
     assert failure_reason(log) == reason
 
 
-def test_a_missing_library_is_found_while_the_server_still_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "stub: error while loading shared libraries: libx.so: cannot open\nstarting\n",
+            "error while loading shared libraries: libx.so: cannot open",
+        ),
+        ("starting\nbash: line 1: /a/b: No such file or directory\n", "bash: line 1: /a/b: No such file or directory"),
+        (
+            "bash: -c: line 1: syntax error near unexpected token `('\n",
+            "bash: -c: line 1: syntax error near unexpected token `('",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::invalid_argument'\n  what():  stol\nstarting\n",
+            "terminate called after throwing an instance of 'std::invalid_argument' what(): stol",
+        ),
+        ("Fatal Python error: init_fs_encoding: failed\n", "Fatal Python error: init_fs_encoding: failed"),
+        ('I1125 08:00:00 server.cc:1] "bash: is not the first word of this line"\n', None),
+        ("starting\n", None),
+    ],
+)
+def test_the_message_of_a_stub_that_cannot_start_is_found_while_the_server_still_runs(
+    text: str, reason: str | None, tmp_path: Path
+) -> None:
     log = tmp_path / "triton.log"
-    log.write_text("stub: error while loading shared libraries: libx.so: cannot open\nstarting\n")
-    assert missing_library(log) == "error while loading shared libraries: libx.so: cannot open"
-    log.write_text("starting\n")
-    assert missing_library(log) is None
+    log.write_text(text)
+    assert stub_failure(log) == reason
 
 
 def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from conftest import Served
 from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError, errors
+from tamiz_server.config import ServingSettings, read_settings
 from tamiz_server.control import Control
-from tamiz_server.promotion import promote, rollback
+from tamiz_server.promotion import apply_settings, describe_live, promote, rollback
 from tamiz_server.repository import Repository
 
 SPEC = make_spec(["a", "b"])
@@ -89,6 +90,37 @@ def test_the_live_versions_are_those_of_the_version_policy(repository: Repositor
         edit_policy(repository, policy)
         live.append(repository.live_numbers("pets"))
     assert live == [[3], [3], [1, 2, 3], [1, 2], []]
+
+
+def test_without_a_server_the_line_about_what_is_live_says_what_a_running_server_still_serves(
+    repository: Repository,
+) -> None:
+    folder = repository.path
+    promote(repository, "pets", 2)
+    assert describe_live(repository, "pets", [1]) == (
+        f"pets: version 2 is live in {folder}; a running server still serves version 1: pass its --url to have it load "
+        "the change"
+    )
+    assert "a running server does not serve it yet: pass its --url" in describe_live(repository, "pets", [])
+    assert describe_live(repository, "pets", [2]) == (
+        f"pets: version 2 is live in {folder}; whether a running server serves it was not checked: pass its --url"
+    )
+
+
+def test_settings_are_applied_with_the_warm_up_of_the_largest_batch_and_nothing_else_changes(
+    repository: Repository,
+) -> None:
+    repository.update_config("pets", lambda config: config.version_policy.specific.versions.append(3))
+    repository.update_config("pets", lambda config: setattr(config.response_cache, "enable", True))
+    before = repository.config("pets")
+    settings = ServingSettings(max_batch_size=4, instances=5, threads=1, queue_timeout_ms=70)
+    apply_settings(repository, "pets", settings)
+    after = repository.config("pets")
+    assert read_settings(after) == settings.model_dump()
+    assert [warmup.batch_size for warmup in after.model_warmup] == [1, 4]
+    assert repository.live_numbers("pets") == [1, 3]
+    apply_settings(repository, "pets", ServingSettings())
+    assert repository.config("pets") == before
 
 
 def test_an_unknown_version_cannot_be_promoted(repository: Repository) -> None:
@@ -206,3 +238,25 @@ def test_an_interrupted_promotion_is_undone_on_the_server_too(served: Served) ->
     assert served.repository.live_version(name).version == 1
     with served.client(name) as client:
         assert client.classify(np.zeros((28, 28), np.uint8)).label == "a"
+
+
+def test_the_line_about_what_is_live_says_what_the_server_was_found_to_serve(served: Served) -> None:
+    name = served.new_name()
+    for _ in range(2):
+        served.publish(name, make_spec(["a", "b"]))
+    promote(served.repository, name, 2)
+    on_disk = f"{name}: version 2 is live in {served.repository.path}"
+    line = describe_live(served.repository, name, [1], control=served.control)
+    assert line == f"{on_disk}; {served.triton.url} serves version 1"
+    promote(served.repository, name, 2, control=served.control)
+    line = describe_live(served.repository, name, [2], control=served.control)
+    assert line == f"{on_disk} and in {served.triton.url}"
+
+
+def test_the_running_server_follows_applied_settings(served: Served) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec(["a", "b"]))
+    apply_settings(served.repository, name, ServingSettings(max_batch_size=3), control=served.control)
+    assert served.control.config(name).max_batch_size == 3
+    with served.client(name) as client:
+        assert client.max_batch_size == 3

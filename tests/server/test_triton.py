@@ -4,12 +4,17 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+import pytriton
 from conftest import Served
 from graphs import even, make_spec, write_grey_graph
 from leftovers import have_ended, leftovers
@@ -23,6 +28,7 @@ from tamiz_server.config_text import format_config
 from tamiz_server.control import Control
 from tamiz_server.installation import Installation
 from tamiz_server.ports import Ports, choose_ports
+from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
@@ -134,6 +140,57 @@ def test_a_missing_library_is_the_reason_in_the_error(repository: Path, monkeypa
     monkeypatch.setattr(Installation, "environment", lambda installation: {**os.environ, "LD_LIBRARY_PATH": ""})
     with pytest.raises(TritonError, match="error while loading shared libraries: lib.*"), Triton(repository):
         pass
+
+
+def test_a_stub_that_cannot_start_ends_the_start_at_once(repository: Path) -> None:
+    before = leftovers()
+    # The shell that Triton starts stubs with does not accept this name of a folder.
+    (repository / "pets").rename(repository / "p (e) ts")
+    config = repository / "p (e) ts" / "config.pbtxt"
+    config.write_text(config.read_text().replace('name: "pets"', 'name: "p (e) ts"'))
+    began = time.monotonic()
+    with pytest.raises(TritonError, match=r"Triton did not start: (bash: |terminate called)"), Triton(repository):
+        pass
+    assert time.monotonic() - began < 30
+    assert not leftovers() - before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"-dash", "sp ace (a) ' \" \n caf\N{LATIN SMALL LETTER E WITH ACUTE} ".encode() + b"\xff"],
+    ids=["dash", "others"],
+)
+def test_the_path_of_a_repository_a_log_and_a_temporary_directory_may_have_any_characters(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(folder))
+    monkeypatch.chdir(tmp_path)
+    repository = Repository(Path(folder.name) / folder.name)
+    repository.publish("pets", write_grey_graph(folder / "graph.onnx", SPEC), SPEC)
+    log = Path(folder.name) / "triton.log"
+    with Triton(repository.path, log=log) as triton, Control(triton.url, triton.key) as control:
+        repository.publish("pets", folder / "graph.onnx", SPEC)
+        promote(repository, "pets", 2, control=control)
+        with Client(triton.url, model="pets") as client:
+            assert client.classify(png_of(255)).version == 2
+    assert "Started GRPCInferenceService" in log.read_text()
+
+
+def test_the_installation_may_be_in_a_folder_with_any_characters(repository: Path, tmp_path: Path) -> None:
+    packages = tmp_path / "my project (\N{LATIN SMALL LETTER E WITH ACUTE})" / "site-packages"
+    packages.parent.mkdir()
+    packages.symlink_to(Path(pytriton.__file__).parent.parent)
+    code = (
+        "import sys; from tamiz_server.triton import Triton\n"
+        "with Triton(sys.argv[1]) as triton: print(open(f'/proc/{triton.pid}/cmdline').read())"
+    )
+    path = os.pathsep.join([os.fspath(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", code, repository]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(os.fspath(packages))
 
 
 def test_a_repository_that_does_not_exist_is_an_error() -> None:

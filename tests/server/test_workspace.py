@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 
 from tamiz import TritonError
 from tamiz.locks import open_locked
-from tamiz_server.workspace import create_workspace, remove_abandoned_workspaces
+from tamiz_server.workspace import create_workspace, python_environments, remove_abandoned_workspaces
 
 
 def test_a_workspace_is_removed_with_its_shared_memory() -> None:
@@ -68,3 +69,51 @@ def test_a_folder_that_was_never_locked_is_removed_when_it_is_older_than_a_minut
     remove_abandoned_workspaces()
     assert [folder.exists() for folder in (old, recent, locked)] == [False, True, True]
     os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "name", ["sp ace", "(a)", "quote'", "line\nend", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "a\udcff"]
+)
+def test_a_temporary_directory_with_any_name_gives_a_plain_path_and_is_swept(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / name
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(temporary))
+    workspace = create_workspace()
+    assert re.fullmatch(r"[a-z0-9_/-]+", os.fspath(workspace.folder))
+    os.close(workspace.lock_descriptor)
+    remove_abandoned_workspaces()
+    assert not workspace.folder.exists()
+
+
+def test_a_linked_folder_has_a_path_in_the_workspace_and_outlives_it(tmp_path: Path) -> None:
+    target = tmp_path / "sp ace"
+    target.mkdir()
+    (target / "file").write_text("content")
+    workspace = create_workspace()
+    link = workspace.link(target)
+    assert link.parent == workspace.folder
+    assert (link / "file").read_text() == "content"
+    workspace.remove()
+    assert not link.is_symlink()
+    assert (target / "file").read_text() == "content"
+
+
+def test_the_folder_of_a_killed_python_backend_is_removed_with_the_workspace() -> None:
+    workspace, before = create_workspace(), python_environments()
+    environment = Path(tempfile.mkdtemp(prefix="python_env_", dir="/tmp"))
+    workspace.claim_python_environment(before)
+    workspace.remove()
+    assert not environment.exists()
+
+
+def test_a_python_environment_that_is_in_use_is_kept() -> None:
+    workspace, before = create_workspace(), python_environments()
+    environment = Path(tempfile.mkdtemp(prefix="python_env_", dir="/tmp"))
+    (environment / "file").touch()
+    workspace.claim_python_environment(before)
+    workspace.remove()
+    assert (environment / "file").exists()
+    (environment / "file").unlink()
+    environment.rmdir()

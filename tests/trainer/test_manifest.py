@@ -38,6 +38,39 @@ def test_the_column_split_defines_the_splits(folder: Path) -> None:
     assert data.validation.targets[:2].tolist() == [0, 1]
 
 
+def test_splits_have_the_names_that_folders_can_have(folder: Path) -> None:
+    lines = [f"{i}.png,{i % 2},{('TRAIN', 'val', 'valid', 'Test')[i % 4]}\n" for i in range(32)]
+    data = load(
+        folder,
+        "path,label,split\n"
+        + "".join(lines).replace(",0,", ",a,").replace(",1,", ",b,").replace("0.png,a,TRAIN", "0.png,b,train"),
+    )
+    assert [len(split) for split in data.splits] == [8, 16, 8]
+
+
+def test_a_blank_before_a_quoted_field_is_no_part_of_the_field(folder: Path) -> None:
+    data = load(folder, "path, label\n" + "".join(f'{i}.png, "{("NA", "b, c")[i % 2]}"\n' for i in range(40)))
+    assert data.labels == ("NA", "b, c")
+
+
+def test_only_line_ends_end_a_row(folder: Path) -> None:
+    """Python's `str.splitlines` would also split at each of these characters."""
+    names = ["a\u2028b", "a\x85b", "a\x0bb", "a\x1cb"]
+    data = load(folder, "path,label\r\n" + "".join(f"{i}.png,{names[i % 4]}\r\n" for i in range(40)))
+    assert data.labels == tuple(sorted(names))
+
+
+def test_a_quoted_field_may_contain_a_line_end(folder: Path) -> None:
+    data = load(folder, "path,label\n" + "".join(f'{i}.png,"{i % 2}\n"\n' for i in range(40)))
+    assert data.labels == ("0", "1")
+
+
+def test_labels_that_look_the_same_are_the_same_label(folder: Path) -> None:
+    names = ["caf\u00e9", "cafe\u0301", "tea", "tea"]
+    data = load(folder, "path,label\n" + "".join(f"{i}.png,{names[i % 4]}\n" for i in range(40)))
+    assert data.labels == ("caf\u00e9", "tea")
+
+
 def test_without_splits_a_fraction_of_each_class_is_drawn(folder: Path) -> None:
     data = load(folder, "path,label\n" + rows(40), validation_fraction=0.25, test_fraction=0.25)
     assert [Counter(split.targets.tolist()) for split in data.splits] == [
@@ -121,7 +154,7 @@ HEAD = "path,label\n"
         pytest.param("path,labels\n0.png,a||b\n", "line 2: empty label", id="empty label of several"),
         pytest.param("path,labels\n0.png,\n", "no image has a label", id="no labels"),
         pytest.param(HEAD + "99.png,a\n", "line 2: there is no file 99.png", id="missing file"),
-        pytest.param("path,label,split\n0.png,a,val\n", "unknown split 'val'; use train, validation or", id="split"),
+        pytest.param("path,label,split\n0.png,a,dev\n", "unknown split 'dev'; use train, validation or", id="split"),
         pytest.param("path,label,split\n0.png,a,\n", "line 2: unknown split ''", id="empty split"),
         pytest.param(HEAD + "../0.png,a\n", "line 2: ../0.png is outside the folder of the manifest", id="parent"),
         pytest.param(HEAD + "a/../../0.png,a\n", "is outside the folder of the manifest", id="hidden parent"),
@@ -142,7 +175,7 @@ def test_an_invalid_manifest_is_a_recipe_error(folder: Path, text: str | bytes, 
 
 
 def test_the_first_problems_are_listed_and_the_others_counted(folder: Path) -> None:
-    with pytest.raises(RecipeError, match="line 6: empty label; and 25 more problems"):
+    with pytest.raises(RecipeError, match="line 6: empty label and 25 more"):
         load(folder, HEAD + "".join(f"{index}.png,\n" for index in range(30)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,9 @@ def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Ru
     repository = Repository(tmp_path / "repository")
     lines: list[str] = []
     assert publish_run(run, repository, on_progress=lines.append) == PublishedVersion("digits", 1, 1)
-    assert lines[0].startswith("exported: the predicted labels agree on 216 of 216 validation images")
-    assert lines[1:] == [f"published digits version 1 in {repository.path}"]
+    assert re.fullmatch(rf"run {run.path}, test accuracy 0\.\d{{4}}, trained 20\d\d-\d\d-\d\d \d\d:\d\d", lines[0])
+    assert lines[1].startswith("exported: the predicted labels agree on 216 of 216 validation images")
+    assert lines[2:] == [f"published digits version 1 in {repository.path}"]
     graph = run.path / "model.onnx"
     assert publish_graph(graph, repository, "digits") == PublishedVersion("digits", 2, 1)
     assert publish_graph(graph, repository, "digits", promote=True) == PublishedVersion("digits", 3, 3)
@@ -47,6 +49,38 @@ def test_the_manifest_records_how_the_version_was_created(run: Run, tmp_path: Pa
     assert {"tamiz", "numpy", "opencv", "torch", "timm", "lightning", "onnx", "onnxruntime"} == set(
         manifest["libraries"]
     )
+
+
+def test_a_doubtful_publication_is_warned_of(run: Run, tmp_path: Path) -> None:
+    repository, lines = Repository(tmp_path / "repository"), []
+    publish_run(run, repository)
+    publish_run(run, repository, on_progress=lines.append)
+    assert "warning: identical to version 1 of digits" in lines
+
+
+def test_settings_that_differ_from_the_recipe_are_said_and_applied_on_demand(run: Run, tmp_path: Path) -> None:
+    repository, lines = Repository(tmp_path / "repository"), []
+    publish_run(run, repository)
+    repository.update_config("digits", lambda config: setattr(config, "max_batch_size", 3))
+    wanted = run.recipe.serving.max_batch_size
+    publish_run(run, repository, on_progress=lines.append)
+    differences = f"max_batch_size 3 (recipe: {wanted})"
+    assert f"warning: config.pbtxt of digits keeps other serving settings than the recipe: {differences};" in lines[-1]
+    assert repository.config("digits").max_batch_size == 3
+    publish_run(run, repository, apply_serving=True, on_progress=lines.append)
+    assert lines[-1] == f"applied the serving settings of the recipe: {differences}"
+    assert repository.config("digits").max_batch_size == wanted
+
+
+def test_settings_that_ruin_serving_are_warned_of_also_when_they_were_edited_by_hand(run: Run, tmp_path: Path) -> None:
+    repository, lines = Repository(tmp_path / "repository"), []
+    publish_run(run, repository, on_progress=lines.append)
+    assert not [line for line in lines if "max_queue_delay_us" in line]
+    repository.update_config(
+        "digits", lambda config: setattr(config.dynamic_batching, "max_queue_delay_microseconds", 900)
+    )
+    publish_graph(run.path / "model.onnx", repository, "digits", on_progress=lines.append)
+    assert lines[-1].startswith("warning: max_queue_delay_us: 900: Triton 2.51.0 may stop using instances")
 
 
 def test_a_missing_graph_is_a_usage_error(tmp_path: Path) -> None:
@@ -120,7 +154,7 @@ def test_the_commands_export_and_publish_to_a_running_server(
         client.refresh()
         assert client.live_version == 2
     third = tamiz("publish", run.path, *where)
-    assert f"{name}: version 2 is live" in third.stdout
+    assert f"{name}: version 2 is live in {served.repository.path}; whether a running server" in third.stdout
     versions = Repository(served.repository.path).versions(name)
     assert [version.live for version in versions] == [False, True, False]
     assert versions[1].manifest["run"] == "run"

@@ -110,6 +110,8 @@ def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_i
             id="trainable",
         ),
         pytest.param(["model.head={hidden: [5], dropout: [0.1]}"], "need 2 values of dropout, not 1", id="dropout"),
+        pytest.param(["train.optimizer.lr=.inf"], "train.optimizer.lr: .*finite number", id="infinity"),
+        pytest.param(["normalisation={mean: [.nan], std: [1]}"], "normalisation.mean.0: .*finite number", id="NaN"),
         pytest.param(["thresholds=2"], "thresholds: .*got 2", id="threshold"),
     ],
 )

@@ -122,6 +122,18 @@ def test_every_kind_of_label_is_reported_for_several_labels_per_image(tmp_path: 
     assert document["most_confident_mistakes"][0]["image"] == "test[0]"
 
 
+def test_a_metric_without_a_value_is_null_in_json(tmp_path: Path) -> None:
+    spec = make_spec(("cat", "dog"), task="multilabel", thresholds=(0.5, 0.5))
+    # No label has images with it and images without it, of which a ranking could be measured.
+    split = Split("test", np.zeros((2, 8, 8), np.uint8), np.array([[1, 0], [1, 0]], np.float32))
+    evaluation = Evaluation(split, spec, np.full((2, 2), 0.7, np.float32), np.arange(2), ())
+    page = write_report(evaluation, tmp_path / "report", "x")
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text(), parse_constant=pytest.fail)["metrics"]
+    assert (metrics["map"], metrics["auc"]) == (None, None)
+    assert metrics["f1_micro"] == pytest.approx(2 / 3)
+    assert "nan" in page.read_text(encoding="utf-8")
+
+
 def test_the_page_lists_unreadable_images_up_to_a_limit(measured: Evaluation, tmp_path: Path) -> None:
     messages = tuple(f"{number}.png: not an image" for number in range(103))
     text = write_report(replace(measured, unreadable=messages), tmp_path / "report", "x").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,17 @@ def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, {"test": {"accuracy": 1}})
     assert load_file(run.path / "model.safetensors")["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert np.array_equal(found.parity_images, np.ones((2, 28, 28, 1), np.uint8))
+
+
+def test_a_metric_without_a_value_is_null_in_the_files_of_a_run(
+    tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path
+) -> None:
+    run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
+    metrics = {"epochs": [{"epoch": 1, "validation_map": math.nan}], "test": {"auc": math.inf}}
+    run.finish({"weight": torch.zeros(1)}, trained.spec, metrics, np.ones((2, 28, 28, 1), np.uint8))
+    # Python's parser would read NaN, which others refuse.
+    written = json.loads((run.path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written == run.metrics == {"epochs": [{"epoch": 1, "validation_map": None}], "test": {"auc": None}}
 
 
 def test_an_incomplete_run_names_the_missing_file(run: Run) -> None:

@@ -67,8 +67,12 @@ def test_an_unreadable_training_image_ends_the_run_or_is_left_out(
     with pytest.raises(RunError, match=r"\.png: not an image.*set data.on_unreadable to skip"):
         train(tiny_recipe(f"data.root={root}"))
 
+    (root / "notes.txt").write_text("")
+    (root / "train" / ".thumbnails").mkdir()
     lines: list[str] = []
     run = train(tiny_recipe(f"data.root={root}", "data.on_unreadable=skip"), lines.append)
+    assert "left out: .txt files (1), hidden files and folders (1)" in lines
+    assert run.metrics["left_out"] == {".txt files": 1, "hidden files and folders": 1}
     named = run.metrics["unreadable_images"]
     assert sorted(message.partition(":")[0] for message in named) == [str(path) for path in unreadable]
     assert "2 images could not be read and were left out" in lines

@@ -27,6 +27,14 @@ def test_an_image_has_the_labels_of_its_objects(tmp_path: Path) -> None:
     assert without.train.targets.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
 
 
+def test_only_line_ends_separate_the_names_of_images(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "VOC2007", {**SETS, "train": {"0\u20281": ["dog"], "000002": ["cat"]}})
+    lists = root / "ImageSets" / "Main" / "train.txt"
+    lists.write_text("0\u20281  1\n000002\t-1\n")
+    data = load_data(VocData(kind="voc", root=root), seed=0)
+    assert [path.name for path in data.train.images] == ["0\u20281.jpg", "000002.jpg"]
+
+
 def test_missing_splits_are_drawn(tmp_path: Path) -> None:
     images = {f"{index:06}": ["cat" if index % 2 else "dog"] for index in range(20)}
     root = write_voc(tmp_path, {"trainval": images, "val": dict(list(images.items())[:5])})

@@ -6,7 +6,6 @@ See `tamiz_train.graph` for the input and the output of the graph.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import tempfile
 import textwrap
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from tamiz.errors import ExportError, first_line
 from tamiz.files import staged, write_whole
+from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec
 
@@ -61,7 +61,7 @@ def export(run: Run) -> Exported:
         parity = compare(classifier, part, run.spec, parity_images(run))
         if not parity.holds:
             raise ExportError(f"{run.path}: the exported graph does not compute what the network computes: {parity}")
-    write_whole(run.path / "parity.json", json.dumps(parity.to_dict(), indent=2))
+    write_whole(run.path / "parity.json", to_json(parity.to_dict(), indent=2))
     return Exported(path, parity)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from tamiz.errors import UsageError
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
-from tamiz_server.config import ServingSettings
+from tamiz_server.config import ModelConfig, ServingSettings, read_settings
 from tamiz_server.control import Control
+from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
+from tamiz_server.triton_faults import EMBEDDED_VERSION, setting_warnings
 
 from .graph import read_spec
+from .publication_warnings import run_warnings, version_warnings
 from .run import PARITY_FILE, Run
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def publish_run(
     *,
     model: str | None = None,
     promote: bool = False,
+    apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
@@ -68,8 +72,9 @@ def publish_run(
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
         promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it goes live.
-        on_progress: called with a line of text after each step.
+        apply_serving: whether the serving settings of the recipe replace those of the published model.
+        control: a running server of this repository, which loads the version when it goes live, and the settings.
+        on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else.
@@ -82,16 +87,20 @@ def publish_run(
     # Imported here, because it needs PyTorch, which publishing a graph does not.
     from .onnx_export import export
 
+    name = model or run.recipe.name
+    on_progress(_describe(run))
+    _warn(run_warnings(run), on_progress)
     exported = export(run)
     on_progress(f"exported: {exported.parity}")
     return _publish(
         repository,
-        model or run.recipe.name,
+        name,
         exported.path,
         run.spec,
         manifest=make_manifest(run, exported),
         settings=run.recipe.serving,
         promote=promote,
+        apply_serving=apply_serving,
         control=control,
         on_progress=on_progress,
     )
@@ -116,7 +125,7 @@ def publish_graph(
         model: name of the model.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
-        on_progress: called with a line of text after each step.
+        on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
         UsageError: there is no such file.
@@ -134,8 +143,9 @@ def publish_graph(
         path,
         read_spec(path),
         manifest={},
-        settings=ServingSettings(),
+        settings=None,
         promote=promote,
+        apply_serving=False,
         control=control,
         on_progress=on_progress,
     )
@@ -151,6 +161,7 @@ def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
         "parity": exported.parity.to_dict(),
         "parity_images_sha256": sha256(kept) if (kept := run.path / PARITY_FILE).is_file() else None,
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
+        "fingerprints": run.fingerprints,
         "mlflow_run_id": run.metrics["mlflow_run_id"],
         "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
     }
@@ -163,17 +174,49 @@ def _publish(
     spec: ModelSpec,
     *,
     manifest: Mapping[str, Any],
-    settings: ServingSettings,
+    settings: ServingSettings | None,
     promote: bool,
+    apply_serving: bool,
     control: Control | None,
     on_progress: Callable[[str], None],
 ) -> PublishedVersion:
-    version = repository.publish(model, graph, spec, manifest=manifest, settings=settings)
+    _warn(version_warnings(repository, model, graph, spec, manifest), on_progress)
+    version = repository.publish(model, graph, spec, manifest=manifest, settings=settings or ServingSettings())
     on_progress(f"published {model} version {version} in {repository.path}")
+    if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
+        if apply_serving:
+            apply_settings(repository, model, settings, control=control)
+            on_progress(f"applied the serving settings of the recipe: {changes}")
+        else:
+            on_progress(
+                f"warning: config.pbtxt of {model} keeps other serving settings than the recipe: {changes}; "
+                "--apply-serving applies those of the recipe"
+            )
     if promote:
         promote_version(repository, model, version, control=control)
     live = repository.live_version(model).version
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.
         control.load(model)
+    triton_version = control.server_version() if control is not None else EMBEDDED_VERSION
+    _warn(setting_warnings(repository.config(model), triton_version), on_progress)
     return PublishedVersion(model, version, live)
+
+
+def _describe(run: Run) -> str:
+    measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
+    return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
+
+
+def _changed_settings(config: ModelConfig, settings: ServingSettings) -> str:
+    current = read_settings(config)
+    return ", ".join(
+        f"{name} {current[name]:g} (recipe: {value})"
+        for name, value in settings.model_dump().items()
+        if current[name] != value
+    )
+
+
+def _warn(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:
+    for warning in warnings:
+        on_progress(f"warning: {warning}")

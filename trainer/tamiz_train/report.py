@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import resources
@@ -15,6 +14,7 @@ import jinja2
 from tamiz.console import printable
 from tamiz.errors import OutputError, RunError, os_reason
 from tamiz.files import write_whole
+from tamiz.json_text import to_json
 
 from .evaluation import Evaluation
 from .plots import plot_confusion_matrix, plot_history, plot_mistakes, plot_reliability
@@ -91,7 +91,7 @@ def write_report(evaluation: Evaluation, folder: Path, title: str, run: Run | No
     origin = {"title": title, "evaluated": evaluated.isoformat(timespec="seconds")}
     if run is not None:
         origin |= {"run": str(run.path), "recipe": run.recipe.name}
-    write_whole(folder / "metrics.json", json.dumps(origin | evaluation.to_dict(), indent=2))
+    write_whole(folder / "metrics.json", to_json(origin | evaluation.to_dict(), indent=2))
     # Written last, so that the other files are there when the page is.
     page = folder / "report.html"
     write_whole(page, _render(evaluation, title, evaluated, figures, run))

@@ -33,6 +33,7 @@ import numpy as np
 
 from tamiz.errors import OutputError, RunError, one_line, os_reason
 from tamiz.files import staged, write_whole
+from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
@@ -136,7 +137,7 @@ class Run:
             save_file(arrays, part)
         fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
         document = {"labels": data.labels, "fingerprints": fingerprints}
-        write_whole(self.path / "data.json", json.dumps(document, indent=2))
+        write_whole(self.path / "data.json", to_json(document, indent=2))
 
     def changed_splits(self, data: Data) -> set[str]:
         """Compare images with those that the run recorded.
@@ -149,7 +150,7 @@ class Run:
         """
         root = self.recipe.data.root
         if (self.path / "data.json").is_file():
-            recorded = json.loads(self._read("data.json"))
+            recorded = self._recorded_data()
         elif self.finished:
             # A run from before fingerprints were recorded.
             recorded = {"labels": list(self.spec.labels), "fingerprints": {}}
@@ -172,7 +173,8 @@ class Run:
         Args:
             weights: the state dict of the trained network.
             spec: the spec of the model.
-            metrics: the content of metrics.json, which is written last and marks the run as finished.
+            metrics: the content of metrics.json, which is written last and marks the run as finished. Figures that
+                are NaN become null.
             parity_images: prepared validation images, uint8 ``[images, height, width, channels]``; see
                 `tamiz_train.parity.choose_images`.
 
@@ -186,7 +188,7 @@ class Run:
         with staged(self.path / PARITY_FILE) as part:
             numpy.save_file({"images": np.ascontiguousarray(parity_images)}, part)
         write_whole(self.path / "spec.json", spec.to_json())
-        write_whole(self.path / "metrics.json", json.dumps(metrics, indent=2))
+        write_whole(self.path / "metrics.json", to_json(metrics, indent=2))
 
     @property
     def finished(self) -> bool:
@@ -223,7 +225,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: what was passed to `finish`.
+        """The content of metrics.json: what was passed to `finish`; None is a figure without a value.
 
         Raises:
             RunError: the run is not complete.
@@ -272,6 +274,18 @@ class Run:
         if images.dtype != np.uint8 or images.shape[1:] != self.spec.preprocessing.shape:
             raise RunError(f"{path} does not fit the run: it has {images.dtype} {list(images.shape)}")
         return images
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints of the images of each split, by its name; empty for a run from before they were recorded."""
+        fingerprints: dict[str, str] = self._recorded_data()["fingerprints"]
+        return fingerprints
+
+    def _recorded_data(self) -> dict[str, Any]:
+        if not (self.path / "data.json").is_file():
+            return {"labels": [], "fingerprints": {}}
+        document: dict[str, Any] = json.loads(self._read("data.json"))
+        return document
 
     def _read(self, name: str) -> str:
         try:

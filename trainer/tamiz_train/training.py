@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tamiz.errors import InvalidImageError, RecipeError, RunError, one_line
+from tamiz.image_files import summarise
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
 
@@ -54,11 +55,13 @@ class Setup:
     classifier: Classifier
 
     def __str__(self) -> str:
+        """One line about the recipe, the network and the images, and one about the files that are left out, if any."""
         images = " + ".join(f"{len(split):,}" for split in self.data.splits)
-        return (
+        summary = (
             f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
             f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
+        return "\n".join(filter(None, [summary, summarise(self.data.left_out_counts)]))
 
 
 def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
@@ -202,7 +205,8 @@ def _create_run(setup: Setup) -> Run:
 def _complete(run: Run, setup: Setup, processes: Processes, on_progress: Callable[[str], None]) -> Run:
     if not processes.first:
         on_progress = _ignore
-    on_progress(str(setup))
+    for line in str(setup).splitlines():
+        on_progress(line)
     if setup.recipe.train.compile:
         # Compiled in place, which leaves the names of the weights unchanged.
         setup.classifier.compile()
@@ -252,6 +256,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "best_epoch": result.best_epoch,
         "parameters": sum(weight.numel() for weight in classifier.parameters()),
         "images": {split.name: len(split) for split in data.splits},
+        "left_out": data.left_out_counts,
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }

@@ -186,7 +186,7 @@ def _listed_images(path: str) -> Iterator[Input]:
             if path.lower().endswith(".txt"):
                 names: Iterator[str] = (line.rstrip("\r\n") for line in file)
             else:
-                rows = csv.DictReader(file, strict=True)
+                rows = csv.DictReader(file, strict=True, skipinitialspace=True)
                 if "path" not in (rows.fieldnames or ()):
                     yield _unreadable(path, f"no column 'path' in the first line: {','.join(rows.fieldnames or ())!r}")
                     return

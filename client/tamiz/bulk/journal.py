@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import OutputError, UsageError, os_reason
+from ..json_text import to_json
 from ..locks import lock
 from .inputs import Input
 from .results import Record
@@ -153,7 +154,7 @@ class Journal:
         earlier = json.loads(first)
         if earlier != job:
             differing = [
-                f"{name} {json.dumps(value, ensure_ascii=False)}"
+                f"{name} {to_json(value, ensure_ascii=False)}"
                 for name, value in earlier.items()
                 if job.get(name) != value
             ]
@@ -169,7 +170,7 @@ class Journal:
 
     def _write(self, document: dict[str, Any]) -> None:
         # ASCII only, because a file name may contain bytes that are not UTF-8.
-        self._file.write(json.dumps(document).encode("ascii") + b"\n")
+        self._file.write(to_json(document).encode("ascii") + b"\n")
 
     def _count(self, record: Record) -> None:
         self.done += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.text import Text
 from ..console import print_table, printable
 from ..errors import MissingExtraError, UsageError
 from ..files import check_writable, staged
+from ..json_text import to_json
 from ..path_text import path_to_text
 from ..prediction import Prediction
 
@@ -117,7 +117,7 @@ def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bo
 
 def _write_jsonl(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.writelines(to_json(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _write_parquet(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:

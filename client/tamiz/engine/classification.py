@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ..arguments import check_whole
-from ..errors import InvalidImageError, OverloadedError, ServerError
+from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource, Pixels, prepare
 from ..served_version import ServedVersion
@@ -250,6 +250,8 @@ class Classification:
             decision = decide(error, self._situation(endpoint, call, served, wait_s, server_ready=ready))
         self._remember(decision, error, endpoint, call, served)
         if not decision.retry:
+            if isinstance(error, ModelNotFoundError) and served is None:
+                error = yield from self._exchange.name_models(error, endpoint, call)
             raise error
         logger.info("attempt %d failed: %s; next attempt in %.0f ms", call.failures, error, decision.wait_s * 1000)
         if self._on_event is not None:

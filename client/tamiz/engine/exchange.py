@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ClosedError, DeadlineError, InferenceError, ServerError
+from ..errors import ClosedError, DeadlineError, InferenceError, ModelNotFoundError, ServerError, suggest
 from ..prediction import Prediction, interpret
 from ..preprocessing import Pixels
 from ..served_version import ServedVersion, read_served_version
@@ -18,6 +18,7 @@ from ..transports.requests import (
     InferReply,
     ModelConfig,
     ModelInfer,
+    ModelStatistics,
     Request,
     ServerReady,
     SystemSharedMemoryRegister,
@@ -89,6 +90,18 @@ class Exchange:
             return (yield from self.send(endpoint, ServerReady(), call))
         except ServerError:
             return False
+
+    def name_models(self, error: ModelNotFoundError, endpoint: Endpoint, call: Call) -> Flow[ModelNotFoundError]:
+        """The error of an unknown model, completed with the names of the models that the server has."""
+        try:
+            models = yield from self.send(endpoint, ModelStatistics(), call)
+        except ServerError:
+            return error
+        if self._model in models:
+            # It was loaded in the meantime.
+            return error
+        hint = suggest(self._model, models) or "; the server serves no models"
+        return ModelNotFoundError(f"{error}{hint}", model=self._model, url=endpoint.url)
 
     def infer(
         self, endpoint: Endpoint, served: ServedVersion, images: Sequence[Pixels], call: Call, attempt: Reservation

@@ -29,7 +29,7 @@ from .headers import Headers, read_headers
 from .proxy import describe_proxy, is_loopback
 from .reply import Reply
 from .requests import Metadata, Request, ServerMetadata
-from .status import make_error
+from .status import how_to_start, make_error
 from .tls import Tls
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -182,12 +182,15 @@ def _error(exc: grpc.RpcError, request: Request[Any], url: str, target: str) -> 
     code = exc.code()
     kind = _KINDS.get(code, InferenceError)
     text = exc.details() or ""
+    remedy = ""
     if kind is UnavailableError:
         # What gRPC reports when an HTTP server answers.
         if "Failed parsing HTTP/2" in text or "http1.x server" in text:
             text += "; is this the gRPC port?"
-        text += describe_proxy(target)
-    return make_error(kind, text, status=code.name, request=request, url=url)
+        text += (proxy := describe_proxy(target))
+        if not proxy and "is this the" not in text:
+            remedy = how_to_start(url)
+    return make_error(kind, text, status=code.name, request=request, url=url, remedy=remedy)
 
 
 def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: Tls | None = None) -> grpc.Channel:

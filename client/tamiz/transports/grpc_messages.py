@@ -44,6 +44,8 @@ def decode(request: Request[Any], message: Any) -> Any:
             return decode_infer(message)
         case requests.ModelConfig():
             return message.config
+        case requests.ModelStatistics():
+            return sorted({entry.name for entry in message.model_stats})
         case requests.ModelReady() | requests.ServerReady():
             return bool(message.ready)
         case requests.ServerMetadata():

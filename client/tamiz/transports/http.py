@@ -31,7 +31,7 @@ from .connection import Connection
 from .headers import Headers, read_headers
 from .reply import Reply
 from .requests import InferReply, Metadata, ModelState, OutputTensor, Request
-from .status import make_error
+from .status import how_to_start, make_error
 
 try:
     import aiohttp
@@ -138,6 +138,9 @@ async def _send(client: Any, request: Request[Any], headers: dict[str, str]) -> 
         case requests.ModelConfig(model):
             document = await client.get_model_config(model, headers=headers)
             return json_format.ParseDict(document, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+        case requests.ModelStatistics():
+            document = await client.get_inference_statistics(headers=headers)
+            return sorted({entry["name"] for entry in document["model_stats"]})
         case requests.ModelReady(model, version):
             named = "" if version is None else str(version)
             return await client.is_model_ready(model, named, headers=headers)
@@ -206,8 +209,8 @@ _KINDS: dict[str, type[ServerError]] = {
 async def _reply(client: Any, request: Request[Any], headers: dict[str, str], url: str) -> Any:
     """Send a request and await the reply; what goes wrong is raised as an error of `tamiz.errors`."""
 
-    def error(kind: type[ServerError], text: str, status: str = "HTTP") -> ServerError:
-        return make_error(kind, text, status=status, request=request, url=url)
+    def error(kind: type[ServerError], text: str, status: str = "HTTP", remedy: str = "") -> ServerError:
+        return make_error(kind, text, status=status, request=request, url=url, remedy=remedy)
 
     try:
         return await _send(client, request, headers)
@@ -221,6 +224,6 @@ async def _reply(client: Any, request: Request[Any], headers: dict[str, str], ur
     except aiohttp.ClientResponseError as exc:
         raise error(UnavailableError, "the answer is not HTTP; is this the HTTP port?") from exc
     except (aiohttp.ClientError, OSError) as exc:
-        raise error(UnavailableError, str(exc) or type(exc).__name__) from exc
+        raise error(UnavailableError, str(exc) or type(exc).__name__, remedy=how_to_start(url)) from exc
     except (ValueError, LookupError, TypeError, json_format.ParseError) as exc:
         raise error(InferenceError, f"the answer is not Triton's: {type(exc).__name__}: {exc}") from exc

@@ -15,7 +15,11 @@ _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def is_loopback(target: str) -> bool:
-    """Whether a target, ``host:port`` or ``dns:///host:port``, is on this machine's loopback interface (RFC 6761)."""
+    """Whether a URL or a target is on this machine's loopback interface (RFC 6761).
+
+    Args:
+        target: ``host:port``, ``dns:///host:port``, or another URL of one server.
+    """
     host = _host(target)
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -35,4 +39,4 @@ def describe_proxy(target: str) -> str:
 
 
 def _host(target: str) -> str:
-    return target.removeprefix("dns:///").rpartition(":")[0].strip("[]").lower()
+    return target.rpartition("/")[2].rpartition(":")[0].strip("[]").lower()

@@ -141,6 +141,14 @@ class ModelReady(Request[bool]):
 
 
 @dataclass(frozen=True)
+class ModelStatistics(Request[list[str]]):
+    """Asks for the names of the models that a server serves, sorted.
+
+    `RepositoryIndex` has more of them, but most servers allow it only with a key.
+    """
+
+
+@dataclass(frozen=True)
 class ServerReady(Request[bool]):
     """Asks whether a server is ready to serve."""
 

@@ -18,7 +18,11 @@ from ..errors import (
     ServerError,
     UnavailableError,
 )
+from .proxy import is_loopback
 from .requests import Request
+
+_PORT_OPTIONS = {"grpc": ("--grpc-port", "8001"), "dns": ("--grpc-port", "8001"), "http": ("--http-port", "8000")}
+"""The option of `tamiz serve` for the port of each scheme, and its default."""
 
 
 class RegionNotRegisteredError(InvalidRequestError):
@@ -33,7 +37,9 @@ class ExpiredError(DeadlineError):
     """The server found by its own clock that the deadline of a request had passed, and did not compute it."""
 
 
-def make_error(kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str) -> ServerError:
+def make_error(
+    kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str, remedy: str = ""
+) -> ServerError:
     """The error that a failed request means.
 
     Args:
@@ -42,6 +48,7 @@ def make_error(kind: type[ServerError], text: str, *, status: str, request: Requ
         status: name of the status code; shown when the failure has no more specific class than InferenceError.
         request: the failed request.
         url: URL of the server.
+        remedy: what to do about a server that does not answer; empty if nobody knows.
     """
     if request.model:
         version = "" if request.version is None else f" version {request.version}"
@@ -72,9 +79,23 @@ def make_error(kind: type[ServerError], text: str, *, status: str, request: Requ
         # The Python backend: the process of one instance died, or stood still for a second. Other instances may work.
         kind, message = UnavailableError, f"{what}: {url} lost the process of an instance: {text}"
     elif kind is UnavailableError:
-        message = f"no server answers at {url}: {text}"
+        message = f"no server answers at {url}: {text}{remedy}"
     elif kind is InvalidRequestError:
         message = f"{what}: {url} rejected the request: {text}"
     else:
         kind, message = InferenceError, f"{what} failed on {url}: {status}: {text}"
     return kind(message, model=request.model, version=request.version, url=url)
+
+
+def how_to_start(url: str) -> str:
+    """The end of a message about a server that does not answer: how to start one, if it is on this machine.
+
+    Args:
+        url: URL of one server.
+    """
+    scheme, _, target = url.partition("://")
+    if not is_loopback(url) or scheme not in _PORT_OPTIONS:
+        return "; check the URL, and that the server is running"
+    option, default = _PORT_OPTIONS[scheme]
+    port = target.rpartition(":")[2]
+    return f"; start one with `tamiz serve{'' if port == default else f' {option} {port}'}`"

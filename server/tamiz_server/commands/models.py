@@ -22,10 +22,14 @@ from tamiz.options import (
     make_tls,
     parse_headers,
 )
+from tamiz.transports.requests import ModelState
 
+from ..config import ModelConfig, read_labels, read_summary, was_published
 from ..control import Control, open_control
 from ..repository import Repository
-from ..version import Version
+from ..version import Version, summarize
+
+_FOREIGN = "not published by Tamiz"
 
 
 def models(
@@ -41,9 +45,9 @@ def models(
     certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List models and their versions: which are live, their test accuracy, when they were published.
+    """List models and their versions: which are live, their labels, run and test metrics, when they were published.
 
-    With --url, list the models of a running server with their states.
+    With --url, list what a running server has, and why it does not serve the rest.
     """
     tls = make_tls(ca, certificate, certificate_key)
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
@@ -58,10 +62,25 @@ def models(
 
 
 def _server_rows(control: Control) -> list[dict[str, object]]:
-    return [
-        {"model": state.model, "version": state.version, "state": state.state, "reason": state.reason}
-        for state in control.models()
-    ]
+    states = control.models()
+    # A server gives the configuration only of a model that it has loaded.
+    loaded = {state.model for state in states if state.state == "READY"}
+    configs = {model: control.config(model) for model in sorted(loaded)}
+    return [_server_row(state, configs.get(state.model)) for state in states]
+
+
+def _server_row(state: ModelState, config: ModelConfig | None) -> dict[str, object]:
+    published = config is not None and was_published(config)
+    summary = read_summary(config, state.version) if config is not None and published else {}
+    return {
+        "model": state.model,
+        "version": state.version or None,
+        "live": state.state == "READY",
+        "labels": read_labels(config, state.version) if config is not None and published else None,
+        **{name: summary.get(name) for name in summarize({})},
+        "state": state.state,
+        "reason": state.reason or (_FOREIGN if config is not None and not published else ""),
+    }
 
 
 def _repository_rows(path: Path) -> list[dict[str, object]]:
@@ -78,15 +97,13 @@ def _repository_rows(path: Path) -> list[dict[str, object]]:
 
 def _row(version: Version) -> dict[str, object]:
     preprocessing = version.spec.preprocessing
-    test_metrics = (version.manifest.get("metrics") or {}).get("test") or {}
     return {
         "model": version.model,
         "version": version.version,
         "live": version.live,
         "labels": len(version.spec.labels),
         "input": f"{preprocessing.height}x{preprocessing.width} {preprocessing.colour}",
-        "test_accuracy": test_metrics.get("accuracy"),
-        "published": version.manifest.get("published"),
+        **summarize(version.manifest),
     }
 
 

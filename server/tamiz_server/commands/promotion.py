@@ -37,9 +37,11 @@ def promote(
 ) -> None:
     """Make a version the live one, on disk and, with --url, in a running server."""
     tls = make_tls(ca, certificate, certificate_key)
+    store = Repository(repository)
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
-        promotion.promote(Repository(repository), model, version, control=control)
-    print(f"{model}: version {version} is live")
+        before = store.live_numbers(model)
+        promotion.promote(store, model, version, control=control)
+        print(promotion.describe_live(store, model, before, control=control))
 
 
 def rollback(
@@ -56,5 +58,6 @@ def rollback(
     store = Repository(repository)
     tls = make_tls(ca, certificate, certificate_key)
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+        before = store.live_numbers(model)
         promotion.rollback(store, model, control=control)
-    print(f"{model}: version {store.live_version(model).version} is live")
+        print(promotion.describe_live(store, model, before, control=control))

@@ -15,6 +15,7 @@ from tamiz.served_version import live_versions
 
 from ..repository import Repository
 from ..triton import Triton
+from ..triton_faults import setting_warnings
 
 
 def serve(
@@ -44,6 +45,9 @@ def serve(
             progress_line(
                 f"gRPC {triton.url}, HTTP port {triton.ports.http}, metrics port {triton.ports.metrics}, log {log}"
             )
+            for model in models:
+                for warning in setting_warnings(triton.repository.config(model)):
+                    progress_line(f"warning: model {model}: {warning}")
             progress_line("uses the given key" if key else f"key for promote and rollback: {triton.key}")
             triton.wait()
     except KeyboardInterrupt:

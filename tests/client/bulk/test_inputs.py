@@ -121,6 +121,7 @@ def test_a_tar_file_yields_the_bytes_of_its_images(folder: Path, suffix: str, tm
     [
         ("list.csv", "label,path\nx,a.JPG\ny,deep/d.tiff\n"),
         ("list.csv", "\ufeffpath\r\na.JPG\r\ndeep/d.tiff\r\n"),
+        ("list.csv", 'label, path\nx, "a.JPG"\ny, deep/d.tiff\n'),
         ("list.txt", "a.JPG\n\ndeep/d.tiff"),
         ("list.csv", "path\na.JPG\nfile:deep%2Fd.tiff\n"),
     ],

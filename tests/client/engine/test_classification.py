@@ -20,6 +20,7 @@ from tamiz.transports.requests import (
     InferReply,
     ModelConfig,
     ModelInfer,
+    ModelStatistics,
     OutputTensor,
     Request,
     ServerReady,
@@ -53,6 +54,7 @@ class Server:
         script: the exceptions of the next inference requests, in order; None, or an empty script, answers.
         config_script: the same for requests of the model's configuration.
         ready: whether the server reports that it is ready.
+        models: names of the models that the server reports; None fails.
         takes_s: seconds on the clock of the harness that each request takes.
         requests: the requests that the server has received.
     """
@@ -65,6 +67,7 @@ class Server:
     script: deque[Exception | None] = field(default_factory=deque)
     config_script: deque[Exception | None] = field(default_factory=deque)
     ready: bool = True
+    models: list[str] | None = None
     takes_s: float = 0.0
     requests: list[Request[Any]] = field(default_factory=list)
 
@@ -76,6 +79,10 @@ class Server:
                 return self.config()
             case ServerReady():
                 return self.ready
+            case ModelStatistics():
+                if self.models is None:
+                    raise errors.AccessError("no statistics")
+                return self.models
             case SystemSharedMemoryStatus():
                 return frozenset()
             case ModelInfer():
@@ -414,8 +421,30 @@ def test_an_unknown_model_is_an_error_at_once_when_the_server_is_ready(
     one.config_script.append(errors.ModelNotFoundError("unknown"))
     with pytest.raises(errors.ModelNotFoundError):
         harness.classify()
-    assert one.methods == ["ModelConfig", "ServerReady"]
+    assert one.methods == ["ModelConfig", "ServerReady", "ModelStatistics"]
     assert harness.slept == []
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["digits", "greys"], "unknown; did you mean 'greys'?"),
+        (["digits", "clothing"], "unknown; known: clothing, digits"),
+        ([], "unknown; the server serves no models"),
+        (None, "unknown"),
+        # The model was loaded in between.
+        ([MODEL, "digits"], "unknown"),
+    ],
+)
+def test_the_error_of_an_unknown_model_names_those_that_the_server_has(
+    make_harness: Callable[..., Harness], one: Server, models: list[str] | None, message: str
+) -> None:
+    one.models = models
+    one.config_script.append(errors.ModelNotFoundError("unknown", model=MODEL, url=one.url))
+    with pytest.raises(errors.ModelNotFoundError) as caught:
+        make_harness(one).classify()
+    assert str(caught.value) == message
+    assert (caught.value.model, caught.value.url) == (MODEL, one.url)
 
 
 def test_a_call_waits_for_the_model_of_a_server_that_is_starting(

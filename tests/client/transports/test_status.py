@@ -4,7 +4,7 @@ import pytest
 
 from tamiz import errors
 from tamiz.transports.requests import ModelReady
-from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError, make_error
+from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredError, how_to_start, make_error
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_a_failure_becomes_the_error_that_its_message_implies(
     assert type(error) is kind
     assert (error.model, error.version, error.url) == ("x", 1, "grpc://here")
     assert details in str(error) or kind is errors.DeadlineError
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("grpc://localhost:8001", "; start one with `tamiz serve`"),
+        ("dns:///localhost:8001", "; start one with `tamiz serve`"),
+        ("http://127.0.0.1:8000", "; start one with `tamiz serve`"),
+        ("grpc://[::1]:9001", "; start one with `tamiz serve --grpc-port 9001`"),
+        ("http://localhost:8001", "; start one with `tamiz serve --http-port 8001`"),
+        ("grpcs://localhost:8001", "; check the URL, and that the server is running"),
+        ("grpc://triton.example:8001", "; check the URL, and that the server is running"),
+    ],
+)
+def test_an_error_about_a_missing_server_says_how_to_start_one(url: str, remedy: str) -> None:
+    assert how_to_start(url) == remedy

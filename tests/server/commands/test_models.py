@@ -17,14 +17,14 @@ def test_the_models_of_a_repository_are_listed(tamiz: Tamiz, tmp_path: Path) -> 
     repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
     graph = write_grey_graph(tmp_path / "graph.onnx", spec)
     for _ in range(2):
-        repository.publish("pets", graph, spec, manifest={"metrics": {"test": {"accuracy": 0.98765}}})
+        repository.publish("pets", graph, spec, manifest={"run": "r1", "metrics": {"test": {"accuracy": 0.98765}}})
     table = tamiz("models", "--repository", repository.path).stdout
     assert "test accuracy" in table
     assert "0.9877" in table
     rows = json.loads(tamiz("models", "--repository", repository.path, "--json").stdout)
-    assert [(row["model"], row["version"], row["live"], row["test_accuracy"]) for row in rows] == [
-        ("pets", 1, True, 0.98765),
-        ("pets", 2, False, 0.98765),
+    assert [(row["model"], row["version"], row["live"], row["run"], row["test_accuracy"]) for row in rows] == [
+        ("pets", 1, True, "r1", 0.98765),
+        ("pets", 2, False, "r1", 0.98765),
     ]
 
 
@@ -46,7 +46,20 @@ def test_a_repository_without_models_is_not_an_error(tamiz: Tamiz, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, f"no models in {tmp_path}\n")
 
 
-def test_the_models_of_a_running_server_are_listed(served: Served, tamiz: Tamiz) -> None:
-    done = tamiz("models", "--url", served.triton.url, "--key", served.triton.key)
-    assert "grey" in done.stdout
-    assert "READY" in done.stdout
+def test_the_models_of_a_running_server_are_listed_with_what_it_serves_and_their_metrics(
+    served: Served, tamiz: Tamiz
+) -> None:
+    name, spec = served.new_name(), make_spec(["a", "b", "c"])
+    graph = write_grey_graph(served.folder / "graph.onnx", spec)
+    for f1 in (0.75, 0.5):
+        metrics = {"test": {"f1_macro": f1}}
+        served.repository.publish(name, graph, spec, manifest={"run": f"run {f1}", "metrics": metrics})
+    served.control.load(name)
+    options = ["--url", served.triton.url, "--key", served.triton.key]
+    table = tamiz("models", *options).stdout
+    assert "READY" in table
+    assert "0.7500" in table
+    rows = [row for row in json.loads(tamiz("models", *options, "--json").stdout) if row["model"] == name]
+    live = next(row for row in rows if row["live"])
+    assert (live["version"], live["labels"], live["test_f1"], live["run"]) == (1, 3, 0.75, "run 0.75")
+    assert live["published"].startswith("20")

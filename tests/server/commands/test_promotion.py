@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Served
-from graphs import make_spec
+from graphs import make_spec, write_grey_graph
 from tls_proxy import Authority, TlsProxy
+
+from tamiz_server.repository import Repository
 
 
 def test_the_commands_change_the_live_version_on_disk_and_in_the_server(
@@ -22,7 +24,8 @@ def test_the_commands_change_the_live_version_on_disk_and_in_the_server(
         assert "version 2 is live" in tamiz("promote", name, 2, *options).stdout
         client.refresh()
         assert client.spec.labels == ("c", "d", "e")
-        assert "version 1 is live" in tamiz("rollback", name, *options).stdout
+        line = tamiz("rollback", name, *options).stdout
+        assert line == f"{name}: version 1 is live in {served.repository.path} and in {served.triton.url}\n"
         client.refresh()
         assert client.spec.labels == ("a", "b")
     rejected = tamiz("rollback", name, *options)
@@ -73,3 +76,17 @@ def test_a_malformed_header_is_a_usage_error_that_does_not_repeat_its_value(
     assert done.returncode == 2
     assert "write name=value" in done.stderr
     assert "secret" not in done.stderr
+
+
+def test_without_a_url_the_commands_do_not_claim_that_a_server_follows(
+    tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
+    for _ in range(2):
+        repository.publish("pets", write_grey_graph(tmp_path / "graph.onnx", spec), spec)
+    promoted = tamiz("promote", "pets", 2, "--repository", repository.path)
+    assert promoted.stdout.startswith(f"pets: version 2 is live in {repository.path}; a running server still serves")
+    assert "still serves version 1: pass its --url" in promoted.stdout
+    rolled_back = tamiz("rollback", "pets", "--repository", repository.path)
+    assert "version 1 is live" in rolled_back.stdout
+    assert "still serves version 2: pass its --url" in rolled_back.stdout

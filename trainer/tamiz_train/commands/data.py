@@ -10,6 +10,7 @@ import typer
 
 from tamiz.console import ExitCode, print_json
 from tamiz.files import write_whole
+from tamiz.image_files import summarise
 from tamiz.options import JsonOption
 
 from ..recipe import load_recipe
@@ -27,10 +28,13 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
     images = {split.name: len(split) for split in data.splits}
     if as_json:
         problems = [{"what": found.what, "count": len(found.names), "names": found.names} for found in findings]
-        print_json({"task": data.task, "labels": data.labels, "images": images, "findings": problems})
+        document = {"task": data.task, "labels": data.labels, "images": images, "left_out": data.left_out_counts}
+        print_json({**document, "findings": problems})
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in images.items())
         print(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
+        if note := summarise(data.left_out_counts):
+            print(note)
         for found in findings:
             print(found)
         if not findings:

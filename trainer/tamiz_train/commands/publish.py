@@ -24,6 +24,7 @@ from tamiz.options import (
     parse_headers,
 )
 from tamiz_server.control import open_control
+from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 
 from ..run import Run
@@ -38,6 +39,10 @@ def publish(
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
+    apply_serving: Annotated[
+        bool,
+        typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
+    ] = False,
     url: RunningServerOption = None,
     key: KeyOption = None,
     header: HeaderOption = None,
@@ -58,18 +63,35 @@ def publish(
             raise UsageError(f"{source}: no such file")
         if model is None:
             raise UsageError("--model: give the name of the model to publish this graph to")
+        if apply_serving:
+            raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
         from ..publication import publish_graph
 
         with server as control:
+            before = _live_numbers(store, model)
             published = publish_graph(source, store, model, promote=promote, control=control, on_progress=progress_line)
+            print(describe_live(store, model, before, control=control))
     else:
         run = Run.find(source)
         from ..publication import publish_run
 
+        model = model or run.recipe.name
         with server as control:
+            before = _live_numbers(store, model)
             published = publish_run(
-                run, store, model=model, promote=promote, control=control, on_progress=progress_line
+                run,
+                store,
+                model=model,
+                promote=promote,
+                apply_serving=apply_serving,
+                control=control,
+                on_progress=progress_line,
             )
-    print(f"{published.model}: version {published.live} is live")
+            print(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
+
+
+def _live_numbers(repository: Repository, model: str) -> list[int]:
+    is_known = repository.path.is_dir() and model in repository.models()
+    return repository.live_numbers(model) if is_known else []

@@ -11,6 +11,8 @@ import typer
 from tamiz.console import print_json, progress_line
 from tamiz.errors import UsageError
 from tamiz.options import JsonOption
+from tamiz_server.config import new_config
+from tamiz_server.triton_faults import setting_warnings
 
 from ..recipe import load_recipe
 from ..run import Run
@@ -47,6 +49,9 @@ def train(
     else:
         assert recipe is not None
         resolved = load_recipe(recipe, overrides or [], os.environ)
+        if os.environ.get("RANK", "0") == "0":
+            for warning in setting_warnings(new_config(resolved.name, resolved.serving)):
+                progress_line(f"warning: recipe {resolved.name}: serving.{warning}")
         from .. import training
 
         if check:

@@ -15,10 +15,8 @@ import numpy as np
 from tamiz.errors import InvalidImageError
 from tamiz.preprocessing import ImageSource, decode
 
+from .labels import list_some
 from .split import Data, Split
-
-MAX_NAMES = 5
-"""The number of names that the text of a finding lists."""
 
 CHUNK_SIZE = 256
 """The number of images that are read at a time, so that memory is bounded; of each image only a hash is kept."""
@@ -37,8 +35,7 @@ class Finding:
     names: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = f" and {len(self.names) - MAX_NAMES} more" if len(self.names) > MAX_NAMES else ""
-        return f"{len(self.names)} {self.what}: {', '.join(self.names[:MAX_NAMES])}{more}"
+        return f"{len(self.names)} {self.what}: {list_some(self.names)}"
 
 
 def check_data(data: Data, colour: str) -> Iterator[Finding]:

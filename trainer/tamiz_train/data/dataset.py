@@ -53,7 +53,7 @@ def load_data(settings: DataSettings, seed: int) -> Data:
     drawn = frozenset(SPLITS) - given.keys()
     if settings.validation_from == "test" and "validation" in drawn:
         drawn |= {"test"}
-    return Data(source.labels, source.task, train, validation, test, drawn)
+    return Data(source.labels, source.task, train, validation, test, drawn, source.left_out)
 
 
 def _read(settings: DataSettings) -> Source:

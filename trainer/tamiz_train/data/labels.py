@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tamiz.console import printable
+
+MAX_NAMES = 5
+"""The number of labels, files or problems that a message lists."""
 
 
 def to_label(text: str) -> str:
@@ -33,3 +36,9 @@ def in_label_order(labels: Iterable[str]) -> tuple[str, ...]:
         return (0, int(label), label) if integer else (1, 0, label)
 
     return tuple(sorted(set(labels), key=key))
+
+
+def list_some(names: Sequence[str], separator: str = ", ") -> str:
+    """The first names for a message, and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return separator.join(names[:MAX_NAMES]) + more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,10 @@ import numpy.typing as npt
 from tamiz.errors import RecipeError, os_reason, suggest
 
 from ..recipe.data import CsvData
-from .split import SPLITS, Source, Split, in_label_order
+from .labels import in_label_order, list_some, to_label
+from .split import SPLITS, Source, Split, split_name
 
 COLUMNS = ("path", "label", "labels", "split")
-
-MAX_PROBLEMS = 5
-"""The number of problems that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ def read_manifest(settings: CsvData) -> Source:
     if not problems:
         problems += _check_labels(labels, rows, multilabel)
     if problems:
-        more = f"; and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
-        raise RecipeError(f"data.manifest: {path}: {'; '.join(problems[:MAX_PROBLEMS])}{more}")
+        raise RecipeError(f"data.manifest: {path}: {list_some(problems, '; ')}")
     splits = {}
     for name in SPLITS:
         chosen = [row for row in rows if row.split == name]
@@ -65,14 +63,15 @@ def _read(path: Path, problems: list[str]) -> tuple[bool, list[_Row]]:
     """Whether the manifest is multilabel, and its rows."""
     try:
         # utf-8-sig, because spreadsheets write a byte order mark.
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise RecipeError(
             f"data.manifest: {path}: not UTF-8 (byte {exc.start} is {exc.object[exc.start]:#x}); save it as UTF-8"
         ) from exc
     except OSError as exc:
         raise RecipeError(f"data.manifest: {path}: {os_reason(exc)}") from exc
-    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    # A text file without translation of line ends, as csv expects it. A blank before a quoted field is no part of it.
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows = []
     try:
         header = [name.strip() for name in next(lines, [])]
@@ -112,7 +111,8 @@ def _parse_row(line: int, fields: list[str], header: list[str], label_column: st
         problems.append(f"line {line}: {len(fields)} fields, but the header has {len(header)}")
         return None
     row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
-    path, text, split = row["path"], row[label_column], row.get("split", "train")
+    path, text, split = row["path"], to_label(row[label_column]), row.get("split", "train")
+    split = split_name(split) or split
     if not path:
         problems.append(f"line {line}: empty path")
     if label_column == "labels" and not text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +15,18 @@ import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
 from tamiz.errors import RecipeError
+from tamiz.image_files import Found
 
 Task = Literal["multiclass", "multilabel"]
 SPLITS = ("train", "validation", "test")
+
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+"""The split that a folder or a row of a manifest with such a name, in lower case, belongs to."""
+
+
+def split_name(text: str) -> str | None:
+    """The split that a text names, in any case; None if it names none."""
+    return SPLIT_NAMES.get(text.lower())
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Data:
         test: the images that measure the trained model.
         drawn: the names of the splits that were drawn at random from another split. Adding or removing a single image
             can change all of such a split.
+        left_out: the files that were found and are not used, each with the reason.
     """
 
     labels: tuple[str, ...]
@@ -81,6 +91,12 @@ class Data:
     validation: Split
     test: Split
     drawn: frozenset[str] = frozenset()
+    left_out: tuple[Found, ...] = ()
+
+    @property
+    def left_out_counts(self) -> Counter[str]:
+        """The number of files that were found and are not used, by reason."""
+        return Counter(found.left_out for found in self.left_out)
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -100,22 +116,13 @@ class Source:
         labels: the labels in the order of the targets.
         task: ``multiclass`` or ``multilabel``.
         splits: the splits by name, as the data set itself defines them.
+        left_out: the files that were found and are not used, each with the reason.
     """
 
     labels: tuple[str, ...]
     task: Task
     splits: Mapping[str, Split]
-
-
-def in_label_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels in their order: integers by value, then all others by name (-1, 2, 10, other)."""
-
-    def key(label: str) -> tuple[int, int, str]:
-        integer = label.removeprefix("-").isdecimal() and label.isascii()
-        # The label itself is part of the key, because 1 and 01 are different labels.
-        return (0, int(label), label) if integer else (1, 0, label)
-
-    return tuple(sorted(set(labels), key=key))
+    left_out: tuple[Found, ...] = ()
 
 
 def divide(split: Split, fraction: float, name: str, seed: int) -> tuple[Split, Split]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -10,13 +11,11 @@ import numpy as np
 from tamiz.errors import RecipeError
 
 from ..recipe.data import VocData
-from .split import Source, Split, in_label_order
+from .labels import in_label_order, list_some, to_label
+from .split import Source, Split
 
 SET_FILES = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
 """The files of ``ImageSets/Main`` that list the images of each split; the first one that exists is read."""
-
-MAX_PROBLEMS = 5
-"""The number of problems that an error message lists."""
 
 
 def read_voc(settings: VocData) -> Source:
@@ -43,8 +42,7 @@ def read_voc(settings: VocData) -> Source:
         for name in split
     }
     if problems:
-        more = f"; and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
-        raise RecipeError(f"data.root: {'; '.join(problems[:MAX_PROBLEMS])}{more}")
+        raise RecipeError(f"data.root: {list_some(problems, '; ')}")
     labels = in_label_order(label for found in objects.values() for label in found)
     if not labels:
         raise RecipeError(f"data.root: no object is annotated in {settings.root / 'Annotations'}")
@@ -64,8 +62,9 @@ def _read_set(folder: Path, files: tuple[str, ...]) -> list[str]:
         path = folder / file
         if path.is_file():
             try:
-                # The lists of a single class have a second column.
-                return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+                # The lists of a single class have a second column. Not splitlines, which splits a name at U+2028.
+                lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
+                return [re.split("[ \t]", line)[0] for line in lines if line]
             except (OSError, UnicodeDecodeError) as exc:
                 raise RecipeError(f"data.root: {path}: {getattr(exc, 'strerror', None) or 'not UTF-8'}") from exc
     return []
@@ -87,7 +86,7 @@ def _read_objects(root: Path, name: str, difficult: bool, problems: list[str]) -
         return set()
     found = set()
     for item in annotation.iter("object"):
-        label = (item.findtext("name") or "").strip()
+        label = to_label((item.findtext("name") or "").strip())
         if not label:
             problems.append(f"{path}: an object has no name")
         elif difficult or (item.findtext("difficult") or "0").strip() != "1":

@@ -31,8 +31,13 @@ class ImageData(Section):
 class FolderData(ImageData):
     """Image folders, one per class: ``<root>/<split>/<label>/…``.
 
-    The splits are the folders ``train``, ``validation`` and ``test``. If there is no folder ``train``, the class
-    folders are expected in ``root`` itself. A split that has no folder is drawn at random, stratified by class.
+    The splits are the folders ``train``, ``validation`` (or ``valid``, ``val``) and ``test``; other folders beside them
+    are an error. If there is no folder ``train``, the class folders are expected in ``root`` itself. A split that has
+    no folder is drawn at random, stratified by class.
+
+    All image files below a class folder belong to its class. Links are followed. Hidden files and folders, folders of
+    operating systems such as ``__MACOSX``, and files whose names do not end like those of images are left out and
+    counted.
 
     Attributes:
         kind: ``folder``.
@@ -48,8 +53,8 @@ class CsvData(ImageData):
     """A CSV manifest with the columns ``path,label[,split]``, or ``path,labels[,split]`` for several labels per image.
 
     The file is UTF-8. Each path is relative to the manifest. Several labels of one image are separated by ``|``; with
-    the column ``labels`` the task is multilabel. ``split`` is ``train``, ``validation`` or ``test``. Other columns are
-    ignored.
+    the column ``labels`` the task is multilabel. ``split`` is ``train``, ``validation`` (or ``valid``, ``val``) or
+    ``test``. Other columns are ignored.
 
     Attributes:
         kind: ``csv``.

@@ -25,4 +25,4 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A section of a recipe. It is frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())

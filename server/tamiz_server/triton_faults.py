@@ -1,0 +1,41 @@
+"""Faults of Triton releases that some serving settings run into, so that they can be named before they cost a day."""
+
+from __future__ import annotations
+
+import re
+
+from .config import ModelConfig, read_settings
+
+EMBEDDED_VERSION = "2.51.0"
+"""Version of the Triton that the nvidia-pytriton wheel installs."""
+
+_LAST_FAULTY = (2, 51)
+"""The newest release in which both faults were seen. Newer ones are given the benefit of the doubt."""
+
+
+def setting_warnings(config: ModelConfig, triton_version: str = EMBEDDED_VERSION) -> list[str]:
+    """Warn of serving settings that ruin latency or throughput on a version of Triton.
+
+    Args:
+        config: the configuration of a model, with whatever an operator wrote into it.
+        triton_version: version of the server that serves it, as it reports it.
+
+    Returns:
+        one line for each such setting: the setting, what it does and what to set instead.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", triton_version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) > _LAST_FAULTY:
+        return []
+    settings = read_settings(config)
+    warnings = []
+    if settings["instances"] == 1 and (settings["max_queue_size"] or settings["queue_timeout_ms"]):
+        warnings.append(
+            f"instances: 1 with a limited queue: Triton {triton_version} sometimes misses that the only instance "
+            "became free, and requests wait 500 ms longer; set 2 or more instances"
+        )
+    if delay := settings["max_queue_delay_us"]:
+        warnings.append(
+            f"max_queue_delay_us: {delay:g}: Triton {triton_version} may stop using instances until the model is "
+            "loaded again (triton-inference-server/server#8870); set 0"
+        )
+    return warnings

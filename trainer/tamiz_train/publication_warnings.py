@@ -1,0 +1,102 @@
+"""Warnings before a publication: what makes it doubtful that this graph should become the next version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tamiz.errors import TamizError
+from tamiz.files import sha256
+from tamiz.spec import ModelSpec
+from tamiz_server.repository import Repository
+from tamiz_server.version import Version
+
+from .run import Run
+
+
+def version_warnings(
+    repository: Repository, model: str, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
+) -> list[str]:
+    """Compare a graph that is about to be published with the versions of its model.
+
+    Args:
+        repository: the repository; it may not exist yet.
+        model: name of the model; it may not exist yet.
+        graph: the ONNX file.
+        spec: spec of the graph.
+        manifest: its manifest, as `tamiz_train.publication.make_manifest` writes it; empty for a graph without a run.
+
+    Returns:
+        a line if a version is identical to it, and a line if its main test metric is below that of the live version.
+    """
+    versions = _versions(repository, model)
+    hashes = {("onnx_sha256", sha256(graph)), ("weights_sha256", manifest.get("weights_sha256"))}
+    identical = [
+        str(version.version)
+        for version in versions
+        if version.spec == spec and any(value and version.manifest.get(name) == value for name, value in hashes)
+    ]
+    warnings = [f"identical to version {', '.join(identical)} of {model}"] if identical else []
+    for live in [version for version in versions if version.live][-1:]:
+        warnings += _worse_than_live(live, manifest)
+    return warnings
+
+
+def _versions(repository: Repository, model: str) -> list[Version]:
+    try:
+        return repository.versions(model)
+    except TamizError:
+        # A new model has none. Of a damaged one, publishing itself gives the reason if it must fail.
+        return []
+
+
+def _worse_than_live(live: Version, manifest: Mapping[str, Any]) -> list[str]:
+    own, other = (_test_metrics(document) for document in (manifest, live.manifest))
+    metric = next(iter(own), None)
+    if metric is None or metric not in other or own[metric] >= other[metric]:
+        return []
+    fingerprints = [(document.get("fingerprints") or {}).get("test") for document in (manifest, live.manifest)]
+    same = fingerprints[0] is not None and fingerprints[0] == fingerprints[1]
+    images = "the same test images" if same else "other test images; `tamiz compare` measures both on the same ones"
+    return [
+        f"worse than the live version {live.version}: test {metric} {own[metric]:.4f}, that of the live version is "
+        f"{other[metric]:.4f} on {images}"
+    ]
+
+
+def _test_metrics(manifest: Mapping[str, Any]) -> dict[str, float]:
+    """Test metrics of a manifest, the main one first."""
+    metrics: dict[str, float] = (manifest.get("metrics") or {}).get("test") or {}
+    return metrics
+
+
+def run_warnings(run: Run) -> list[str]:
+    """Compare a run with the other finished runs in its folder, on the validation images that they share.
+
+    The validation images decide, because a choice by the test images would make their metrics too good.
+
+    Returns:
+        a line if another run has a higher main metric; no line for runs with other labels or validation images.
+    """
+    validation = run.fingerprints.get("validation")
+    metric, value = next(iter(run.metrics["validation"].items()), (None, 0.0))
+    if metric is None or validation is None:
+        return []
+    rivals = []
+    for folder in sorted(run.path.resolve().parent.iterdir()):
+        rival = Run(folder)
+        try:
+            if rival.finished and rival.fingerprints.get("validation") == validation:
+                rivals.append((rival.metrics["validation"].get(metric, 0.0), rival.path))
+        except (TamizError, ValueError, LookupError):
+            # A damaged run cannot be published instead.
+            continue
+    best, path = max(rivals, default=(value, run.path))
+    if best <= value:
+        return []
+    better = run.path.parent / path.name
+    return [
+        f"not the best run of its folder: validation {metric} {value:.4f}, that of {better} is {best:.4f} on the same "
+        "images"
+    ]
