@@ -15,6 +15,8 @@ _STUB_FAILURE = re.compile(
     re.MULTILINE,
 )
 
+_RESTART = "\n======== Triton is started again ========\n"
+
 _REASONS = (
     # The most specific pattern comes first.
     _STUB_FAILURE,
@@ -50,5 +52,16 @@ def last_line(log: Path) -> str:
 
 
 def read_log(log: Path) -> str:
-    """The whole log; empty if the file does not exist."""
-    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    """The log since the server's latest start; empty if the file does not exist."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return text.rpartition(_RESTART)[2]
+
+
+def mark_restart(log: Path) -> None:
+    """Append a line to a log, so that messages from before a server's restart are not taken for later ones.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    with log.open("a", encoding="utf-8") as file:
+        file.write(_RESTART)

@@ -28,15 +28,20 @@ class ServerProcess:
     Args:
         command: the program and its arguments.
         environment: all environment variables of the process.
-        log: file for its standard output and standard error, which is overwritten.
+        log: file for its standard output and standard error.
+        append: whether to append to the log instead of overwriting it.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, append: bool = False
+    ) -> None:
         self._command = command
         self._environment = environment
         self._log = log
+        self._mode = "ab" if append else "wb"
         self._process: subprocess.Popen[bytes]
         self._started: Future[None] = Future()
+        self._ended = threading.Event()
         # Linux sends the parent-death signal when the thread that created the child ends, not when its process does. So
         # the child is created by a thread that lives as long as the child.
         self._thread = threading.Thread(target=self._run, name="tamiz-triton", daemon=True)
@@ -55,7 +60,7 @@ class ServerProcess:
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
         try:
-            with self._log.open("wb") as output:
+            with self._log.open(self._mode) as output:
                 self._process = subprocess.Popen(
                     [*guard, *self._command],
                     env=self._environment,
@@ -69,10 +74,13 @@ class ServerProcess:
             return
         self._started.set_result(None)
         self._process.wait()
+        self._ended.set()
 
     @property
     def pid(self) -> int:
         """Process ID."""
+        # Another thread may be starting the process.
+        self._started.result()
         return self._process.pid
 
     @property
@@ -80,9 +88,17 @@ class ServerProcess:
         """Whether the process has not ended yet."""
         return self._process.poll() is None
 
-    def wait(self) -> int:
-        """Wait until the process ends; return its exit status, or minus the number of the signal that killed it."""
-        return self._process.wait()
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until the process ends.
+
+        Args:
+            timeout_s: seconds to wait at most; None waits without a limit.
+
+        Returns:
+            its exit status, or minus the number of the signal that killed it; None if it still runs.
+        """
+        # Not Popen.wait, which polls many times a second when it has a timeout.
+        return self._process.returncode if self._ended.wait(timeout_s) else None
 
     def stop(self) -> None:
         """Terminate the process, kill it after 15 s, and kill the children that it left behind."""

@@ -8,34 +8,44 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from tamiz.errors import TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 
+from .control import Control
 from .installation import Installation, find_installation
-from .log import last_line
+from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
 from .readiness import wait_until_ready
 from .repository import Repository
+from .supervisor import RESTARTS, RestartLimit, Supervisor
 from .workspace import Workspace, create_workspace, python_environments, remove_abandoned_workspaces
 
 RESTRICTED_PROTOCOLS = "model-repository,shared-memory,logging,trace"
 """Triton's protocols that need the key: those that change the server or give it access to this machine's memory."""
 
+logger = logging.getLogger("tamiz")
+
 _START_ATTEMPTS = 3
+_BACKENDS = "backends"
+_NOT_RUNNING = "Triton is not running: call start(), or enter its with block"
 
 
 class Triton:
     """A Triton server on this machine's loopback interface; a context manager.
 
-    The ``with`` block begins when the server is ready and every live version of the repository is loaded. When the
-    block ends, the server, its children and its temporary files are removed. The server also ends when this process is
-    killed, if the program ``setpriv`` is installed; the next server that starts removes the temporary files.
+    The ``with`` block begins when the server is ready and every live version of the repository is loaded. A server that
+    crashes is started again with the same ports and the same key, and an instance whose process died is brought back.
+    When the block ends, the server, its children and its temporary files are removed. The server also ends when this
+    process is killed, if the program ``setpriv`` is installed; the next server that starts removes the temporary files.
 
     Args:
         repository: folder of the model repository.
@@ -46,6 +56,9 @@ class Triton:
             server's process, so other users of this machine can see it.
         log: file for Triton's log, which is overwritten; None keeps the log with the temporary files.
         start_timeout_s: seconds within which the server must be ready.
+        restarts: how often within ten minutes a server that crashed is started again.
+        on_progress: called with one line of text when the server crashed or was restarted, or an instance died; None
+            logs the line as a warning of the logger ``tamiz``.
 
     Attributes:
         repository: the model repository.
@@ -64,6 +77,8 @@ class Triton:
         key: str | None = None,
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = 120.0,
+        restarts: int = RESTARTS,
+        on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self.repository = Repository(repository)
         self.key = key or secrets.token_urlsafe(16)
@@ -73,6 +88,10 @@ class Triton:
         self._log = Path(log) if log is not None else None
         self._workspace: Workspace | None = None
         self._process: ServerProcess | None = None
+        self._restarts = restarts
+        self._on_progress = on_progress or logger.warning
+        self._supervisor: Supervisor | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Triton:
         self.start()
@@ -92,16 +111,17 @@ class Triton:
             RepositoryError: the repository does not exist, or a configuration in it cannot be read.
             TritonError: a port is in use, or the server did not start; the message has the reason.
         """
-        if self._process is not None:
+        if self._workspace is not None:
             raise UsageError("Triton is running already: call stop() before start()")
-        models = self.repository.models()
-        live = {model: live_versions(self.repository.config(model)) for model in models}
+        live = self._live_versions()
         installation = find_installation()
         remove_abandoned_workspaces()
         for attempt in range(1, _START_ATTEMPTS + 1):
             self.ports = choose_ports(self._requested_ports)
             try:
-                self._launch(installation, live)
+                self._workspace = self._prepare_workspace(installation)
+                process = self._launch(installation, live, self._workspace)
+                self._supervise(process, installation, self._workspace)
                 return
             except PortInUseError:
                 self._clear()
@@ -112,29 +132,46 @@ class Triton:
                 self._clear()
                 raise
 
-    def _launch(self, installation: Installation, live: dict[str, list[int]]) -> None:
-        self._workspace = create_workspace()
-        environments = python_environments()
-        command = self._command(installation, self._workspace, list(live))
-        self._process = ServerProcess(command, installation.environment(), self.log)
+    def _live_versions(self) -> dict[str, list[int]]:
+        return {model: live_versions(self.repository.config(model)) for model in self.repository.models()}
+
+    def _prepare_workspace(self, installation: Installation) -> Workspace:
+        workspace = create_workspace()
         try:
-            self._process.start()
+            installation.copy_backends(workspace.folder / _BACKENDS)
+            workspace.link_repository(self.repository.path)
+        except BaseException:
+            workspace.remove()
+            raise
+        return workspace
+
+    def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
+        """Start the server's process and wait until it is ready; the caller kills it on failure."""
+        command = self._command(installation, workspace, list(live))
+        environments = python_environments()
+        again = self._process is not None
+        process = ServerProcess(command, installation.environment(), self.log, append=again)
+        try:
+            with self._lock:
+                # A process that is started after stop() would never end.
+                if again and self._supervisor is None:
+                    raise TritonError("Triton was stopped")
+                self._process = process
+                process.start()
+            wait_until_ready(workspace.name, self.ports, process, self.log, live, timeout_s=self.start_timeout_s)
         except OSError as exc:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {os_reason(exc)}") from exc
         except ValueError as exc:
             raise TritonError(f"cannot start Triton: {exc}") from exc
-        try:
-            wait_until_ready(
-                self._workspace.name, self.ports, self._process, self.log, live, timeout_s=self.start_timeout_s
-            )
         finally:
-            self._workspace.claim_python_environment(environments)
+            workspace.claim_python_environment(environments)
+        return process
 
     def _command(self, installation: Installation, workspace: Workspace, models: list[str]) -> list[str]:
         options = {
             "id": workspace.name,
-            "model-repository": workspace.link(self.repository.path),
-            "backend-directory": installation.copy_backends(workspace.folder / "backends"),
+            "model-repository": workspace.repository,
+            "backend-directory": workspace.folder / _BACKENDS,
             "backend-config": f"python,shm-region-prefix-name={workspace.name}-",
             "model-control-mode": "explicit",
             "grpc-address": LOOPBACK,
@@ -150,11 +187,43 @@ class Triton:
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
         return [*command, *(f"--load-model={model}" for model in models)]
 
+    def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:
+        def restart() -> ServerProcess:
+            # The stubs of a process that crashed may still run, and hold its ports.
+            if self._process is not None:
+                self._process.kill()
+            workspace.remove_traces()
+            try:
+                mark_restart(self.log)
+            except OSError as exc:
+                raise TritonError(f"cannot restart Triton: {self.log}: {os_reason(exc)}") from exc
+            # Versions may have been promoted since the last start.
+            return self._launch(installation, self._live_versions(), workspace)
+
+        self._supervisor = Supervisor(
+            process,
+            restart=restart,
+            connect=lambda: Control(self.url, self.key),
+            last_words=lambda: last_line(self.log) + (f"; see {self._log}" if self._log else ""),
+            on_progress=self._on_progress,
+            limit=RestartLimit(self._restarts),
+        )
+        self._supervisor.start()
+
     def stop(self) -> None:
         """Stop the server and its children, and remove its temporary files; the ``with`` block ends with this."""
+        with self._lock:
+            supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.begin_stop()
         if self._process is not None:
+            # A server that is being restarted has no requests to finish.
+            if supervisor is not None and supervisor.restarting:
+                self._process.kill()
             self._process.stop()
-            self._process = None
+        if supervisor is not None:
+            supervisor.join()
+        self._process = None
         if self._workspace is not None:
             self._workspace.remove()
             self._workspace = None
@@ -166,15 +235,15 @@ class Triton:
         self.stop()
 
     def wait(self) -> None:
-        """Wait until the server ends by itself, which is always a failure.
+        """Wait until the server is given up, because it crashed too often, or until another thread stops it.
 
         Raises:
             UsageError: the server is not running.
-            TritonError: the server ended; the message has its exit status and the last line of its log.
+            TritonError: the server is given up; the message has its exit status and the last line of its log.
         """
-        status = self._running_process().wait()
-        # The last line, not the failure reason: the log may hold reasons of earlier failures, such as a rejected model.
-        raise TritonError(f"Triton ended with status {status}: {last_line(self.log)}")
+        if self._supervisor is None:
+            raise UsageError(_NOT_RUNNING)
+        self._supervisor.wait()
 
     @property
     def url(self) -> str:
@@ -183,16 +252,19 @@ class Triton:
 
     @property
     def pid(self) -> int:
-        """Process ID of the server.
+        """Process ID of the server, which changes when it is restarted.
 
         Raises:
             UsageError: the server is not running.
+            TritonError: the server is given up, because it crashed too often.
         """
         return self._running_process().pid
 
     def _running_process(self) -> ServerProcess:
         if self._process is None:
-            raise UsageError("Triton is not running: call start(), or enter its with block")
+            raise UsageError(_NOT_RUNNING)
+        if self._supervisor is not None and self._supervisor.failure is not None:
+            raise self._supervisor.failure
         return self._process
 
     @property

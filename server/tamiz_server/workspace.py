@@ -51,18 +51,21 @@ class Workspace:
         """Unique name of the server; its shared-memory regions are named ``<name>-…``."""
         return self.folder.name
 
-    def link(self, target: Path) -> Path:
-        """Give a file or folder, whatever its path is, a second path that consists of plain characters.
+    @property
+    def repository(self) -> Path:
+        """Second path of the model repository, which consists of plain characters; see `link_repository`."""
+        return self.folder / "repository"
+
+    def link_repository(self, path: Path) -> None:
+        """Give a model repository, whatever its path is, a second path that consists of plain characters.
 
         Raises:
             TritonError: the link cannot be created.
         """
-        link = self.folder / "repository"
         try:
-            link.symlink_to(target.resolve())
+            self.repository.symlink_to(path.resolve())
         except OSError as exc:
-            raise TritonError(f"cannot start Triton: {link}: {os_reason(exc)}") from exc
-        return link
+            raise TritonError(f"cannot start Triton: {self.repository}: {os_reason(exc)}") from exc
 
     def claim_python_environment(self, before: Set[Path]) -> None:
         """Remember the folder that the server's Python backend created in /tmp, so that it is removed with the rest.

@@ -56,7 +56,7 @@ def test_the_recipe_reference_has_the_keys_of_every_section() -> None:
     text = recipe_reference()
     for key in ("name", "data.validation_fraction", "model.head.dropout", "train.phases[].lr", "tracking.uri"):
         assert f"\n`{key}`\n: *" in text, key
-    assert "integer, at least 1; required.* The number of images per batch" in text
+    assert "integer, at least 1.* The number of images per batch" in text
     assert "## `data`, `kind: csv`" in text
 
 

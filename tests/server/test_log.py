@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tamiz_server.log import failure_reason, last_line, stub_failure
+from tamiz_server.log import failure_reason, last_line, mark_restart, stub_failure
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,15 @@ def test_the_message_of_a_stub_that_cannot_start_is_found_while_the_server_still
 
 def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert last_line(tmp_path / "missing.log") == "the log is empty"
+
+
+def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text("bash: line 1: old: not found\n")
+    mark_restart(log)
+    assert last_line(log) == "the log is empty"
+    assert stub_failure(log) is None
+    with log.open("a") as file:
+        file.write("new\n")
+    assert last_line(log) == "new"
+    assert "old" in log.read_text()

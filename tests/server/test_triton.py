@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import psutil
 import pytest
 import pytriton
 from conftest import Served
+from fleet import until
 from graphs import even, make_spec, write_grey_graph
 from leftovers import have_ended, leftovers
 from tritonclient.grpc import InferenceServerClient
@@ -23,10 +25,11 @@ from tritonclient.utils import InferenceServerException
 
 from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UsageError
 from tamiz_server import triton as module
-from tamiz_server.config import ServingSettings, new_config
+from tamiz_server.config import ModelConfig, ServingSettings, new_config
 from tamiz_server.config_text import format_config
 from tamiz_server.control import Control
 from tamiz_server.installation import Installation
+from tamiz_server.instances import Instances
 from tamiz_server.ports import Ports, choose_ports
 from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
@@ -198,11 +201,90 @@ def test_a_repository_that_does_not_exist_is_an_error() -> None:
         pass
 
 
-def test_waiting_for_a_server_that_ends_is_an_error_with_its_exit_status(repository: Path) -> None:
-    with Triton(repository) as triton:
+def test_a_server_that_may_not_be_restarted_is_given_up_when_it_is_killed(repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    with Triton(repository, log=log, restarts=0) as triton:
         os.kill(triton.pid, signal.SIGKILL)
-        with pytest.raises(TritonError, match="Triton ended with status -9"):
+        with pytest.raises(
+            TritonError, match=r"Triton crashed \(SIGKILL\) after .* restarted at most 0 times .*triton.log"
+        ):
             triton.wait()
+        with pytest.raises(TritonError, match="SIGKILL"):
+            _ = triton.pid
+
+
+def test_a_killed_server_is_restarted_with_its_ports_and_key_and_no_call_fails(repository: Path) -> None:
+    before = leftovers()
+    lines: list[str] = []
+    with Triton(repository, on_progress=lines.append) as triton:
+        old = [triton.pid, *(child.pid for child in psutil.Process(triton.pid).children(recursive=True))]
+        ports = triton.ports
+        with Client(triton.url, model="pets", timeout_s=30) as client:
+            os.kill(triton.pid, signal.SIGSEGV)
+            assert client.classify(png_of(255)).label == "b"
+        until(lambda: len(lines) == 2, 30)
+        assert have_ended(old)
+        assert triton.ports == ports
+        with Control(triton.url, triton.key) as control:
+            assert [state.state for state in control.models()] == ["READY"]
+        assert triton.pid not in old
+    assert re.fullmatch(r"Triton crashed \(SIGSEGV\) after [0-9.]+ s; restarting", lines[0])
+    assert re.fullmatch(r"Triton is ready again after [0-9.]+ s", lines[1])
+    assert not leftovers() - before
+
+
+def test_a_server_that_is_stopped_during_a_restart_leaves_nothing_behind(repository: Path) -> None:
+    before = leftovers()
+    lines: list[str] = []
+    with Triton(repository, on_progress=lines.append) as triton:
+        old = triton.pid
+        os.kill(old, signal.SIGKILL)
+        until(lambda: triton.pid != old)
+        pids = [triton.pid, *(child.pid for child in psutil.Process(triton.pid).children(recursive=True))]
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert have_ended(pids)
+    assert len(lines) == 1
+    assert not leftovers() - before
+
+
+def test_an_instance_that_died_is_brought_back_without_a_gap(repository: Path) -> None:
+    lines: list[str] = []
+    files = [path for path in repository.rglob("*") if path.is_file()]
+    content = [path.read_bytes() for path in files]
+    with Triton(repository, on_progress=lines.append) as triton, Client(triton.url, model="pets") as client:
+        instances = Instances(triton.pid)
+        running = instances.running()
+        os.kill(stubs_of(triton)[0], signal.SIGKILL)
+        until(lambda: bool(lines), 2)
+        until(lambda: client.classify(png_of(255)).label == "b" and instances.running() == running, 30)
+    assert lines == ["an instance of model pets died (version 1); loading the model again"]
+    assert [path.read_bytes() for path in files] == content
+
+
+def stubs_of(triton: Triton) -> list[int]:
+    children = psutil.Process(triton.pid).children(recursive=True)
+    return [child.pid for child in children if "python_backend_stub" in child.name() + child.exe()]
+
+
+def test_an_unloaded_model_and_fewer_instances_are_not_taken_for_dead_instances(repository: Path) -> None:
+    lines: list[str] = []
+    with Triton(repository, on_progress=lines.append) as triton, Control(triton.url, triton.key) as control:
+        instances = Instances(triton.pid)
+        with_two = instances.running()
+        Repository(repository).update_config("pets", one_instance)
+        control.load("pets")
+        until(lambda: len(instances.running()) == 1 < len(with_two))
+        time.sleep(1)
+        with InferenceServerClient(triton.url.removeprefix("grpc://")) as client:
+            client.unload_model("pets", headers={"triton-grpc-protocol-triton-key": triton.key})
+        until(lambda: not instances.running(), 20)
+        time.sleep(1)
+    assert not lines
+
+
+def one_instance(config: ModelConfig) -> None:
+    config.instance_group[0].count = 1
 
 
 def test_a_key_with_a_null_byte_is_an_error(repository: Path) -> None:

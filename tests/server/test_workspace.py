@@ -92,7 +92,8 @@ def test_a_linked_folder_has_a_path_in_the_workspace_and_outlives_it(tmp_path: P
     target.mkdir()
     (target / "file").write_text("content")
     workspace = create_workspace()
-    link = workspace.link(target)
+    workspace.link_repository(target)
+    link = workspace.repository
     assert link.parent == workspace.folder
     assert (link / "file").read_text() == "content"
     workspace.remove()

@@ -11,6 +11,7 @@ from graphs import make_spec
 from tamiz import RecipeError
 from tamiz_train import recipe as sections
 from tamiz_train.augmentation import create_augmentation
+from tamiz_train.model_input import model_input
 from tamiz_train.networks import build_classifier
 from tamiz_train.optimization import create_optimizer, create_schedule, freeze
 from tamiz_train.recipe import Recipe, Section, load_recipe, shipped_recipes
@@ -20,7 +21,7 @@ from tamiz_train.recipe import Recipe, Section, load_recipe, shipped_recipes
 def test_every_shipped_recipe_is_accepted_by_the_libraries_it_uses(name: str) -> None:
     recipe = load_recipe(name, ["model.weights=null", "model.pretrained=false"])
     assert recipe.name == name
-    size = recipe.preprocessing
+    size, _ = model_input(recipe)
     spec = make_spec([str(i) for i in range(10)], size.height, size.width, size.colour)
     network = build_classifier(recipe.model, spec)
     for phase in recipe.train.all_phases():
@@ -102,8 +103,15 @@ def test_an_unknown_key_in_the_environment_is_an_error_and_other_variables_are_i
         pytest.param(["name=a/b"], "name: ", id="name"),
         pytest.param(["model.pretrained=true", "model.weights=x"], "set pretrained or weights", id="two sources"),
         pytest.param(["augmentation=3"], "augmentation: .*valid string .got 3.", id="a set's name"),
-        pytest.param(["train.phases=[{epochs: 2, lr: 1}]"], "train: set either epochs or phases", id="phases"),
-        pytest.param(["train.epochs=null"], "train: set either epochs or phases", id="neither"),
+        pytest.param(
+            ["train.phases=[{epochs: 2, lr: 1}]"], "set either epochs or phases.*--set train.epochs=null", id="phases"
+        ),
+        pytest.param(["preprocessing.height=null"], "preprocessing: set both height and width", id="height alone"),
+        pytest.param(["preprocessing=0"], "preprocessing: .*got 0", id="size"),
+        pytest.param(["preprocessing=x"], "preprocessing: .*got 'x'", id="size as text"),
+        pytest.param(["normalisation=imagnet"], "normalisation: .*'imagenet'.*got 'imagnet'", id="normalisation"),
+        pytest.param(["normalisation={mean: [0.5], std: [0]}"], "recipe digits: normalisation.std.0: ", id="deviation"),
+        pytest.param(["name=" + 5000 * "a/"], "name: .{,300}$", id="a long value"),
         pytest.param(
             ["train.epochs=null", "train.phases=[{epochs: 2, lr: 1, trainable: tail}]"],
             "train.phases.0.trainable: .*'tail'",

@@ -113,6 +113,9 @@ def create_schedule(
             by_step = "total_steps" in inspect.signature(kind).parameters
             if by_step:
                 options.setdefault("total_steps", total_steps)
+            if settings.name == "OneCycleLR":
+                options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
+                options.setdefault("cycle_momentum", not {"momentum", "betas"}.isdisjoint(optimizer.defaults))
             if settings.name == "ReduceLROnPlateau":
                 options.setdefault("mode", mode)
             scheduler = kind(optimizer, **options)

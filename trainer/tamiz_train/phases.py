@@ -27,6 +27,7 @@ from .data.loader import Shard, create_loader, set_epoch
 from .distributed import Processes
 from .history import History
 from .lightning_module import ClassifierModule
+from .model_input import model_input
 from .recipe import Recipe, TrainSettings
 from .resumption import lower_rate
 from .training_errors import DivergedError, training_errors
@@ -167,10 +168,11 @@ def _create_loaders(
         "shard": Shard(processes.rank, processes.count),
     }
     augmentation = create_augmentation(recipe.augmentation, settings.seed)
+    preprocessing, _ = model_input(recipe)
     training = create_loader(
-        data.train, recipe.preprocessing, training=True, shuffle=settings.shuffle, augmentation=augmentation, **shared
+        data.train, preprocessing, training=True, shuffle=settings.shuffle, augmentation=augmentation, **shared
     )
-    return training, create_loader(data.validation, recipe.preprocessing, **shared)
+    return training, create_loader(data.validation, preprocessing, **shared)
 
 
 def _create_trainer(

@@ -19,6 +19,7 @@ from .augmentation import check_augmentation, create_augmentation
 from .data import Split
 from .evaluation import Evaluation
 from .lettering import drawable, set_lettering
+from .model_input import model_input
 from .recipe import Recipe
 
 THUMBNAIL_SIDE = 144
@@ -143,17 +144,18 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         count: number of images.
     """
     augmentation = create_augmentation(recipe.augmentation, recipe.train.seed)
+    preprocessing, _ = model_input(recipe)
     images: list[Pixels] = []
     titles: list[tuple[str, str]] = []
     for index in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int).tolist():
         target = split.targets[index]
         title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
         try:
-            plain = augmented = prepare(split.images[index], recipe.preprocessing)
+            plain = augmented = prepare(split.images[index], preprocessing)
             if augmentation is not None:
-                pixels = decode(split.images[index], recipe.preprocessing.colour)
+                pixels = decode(split.images[index], preprocessing.colour)
                 check_augmentation(augmentation, pixels)
-                augmented = resize(augmentation(image=pixels)["image"], recipe.preprocessing)
+                augmented = resize(augmentation(image=pixels)["image"], preprocessing)
         except InvalidImageError:
             images += [_blank()] * 2
             titles += [(title, "unreadable")] * 2

@@ -22,6 +22,7 @@ from .data import Data, Split, load_data
 from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
 from .loss import create_loss
+from .model_input import model_input
 from .networks import build_classifier, check_name
 from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
@@ -43,7 +44,7 @@ class Setup:
     """What a recipe refers to, found and checked.
 
     Attributes:
-        recipe: the recipe.
+        recipe: the recipe, with the input that it left to the model.
         data: the data set.
         spec: the spec of the model, before thresholds are tuned.
         classifier: the classifier with its initial weights.
@@ -138,14 +139,16 @@ def check(recipe: Recipe) -> Setup:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     check_name(recipe.model)
+    preprocessing, normalisation = model_input(recipe)
+    recipe = recipe.with_input(preprocessing, normalisation)
     data = load_data(recipe.data, settings.seed)
     spec = ModelSpec(
         task=data.task,
         labels=data.labels,
         # If they are tuned, the final ones are set at the end of training.
         thresholds=_initial_thresholds(recipe, data) if data.task == "multilabel" else None,
-        preprocessing=recipe.preprocessing,
-        normalisation=recipe.normalisation,
+        preprocessing=preprocessing,
+        normalisation=normalisation,
     )
     classifier = build_classifier(recipe.model, spec)
     _check_optimization(recipe, data, classifier)

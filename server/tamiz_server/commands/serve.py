@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tamiz.console import progress_line
+from tamiz.console import print_next, progress_line
 from tamiz.interruption import interrupted_by
-from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
+from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption, name_repository
 from tamiz.served_version import live_versions
 
 from ..repository import Repository
@@ -33,9 +34,20 @@ def serve(
     ] = None,
     log: Annotated[Path, typer.Option(help="File for Triton's log, which is overwritten.")] = Path("triton.log"),
 ) -> None:
-    """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C."""
+    """Serve a model repository with the embedded Triton, on this machine's loopback interface, until Ctrl-C.
+
+    If Triton crashes, it is started again with the same ports and the same key, at most five times within ten minutes.
+    """
     models = Repository(repository).models()
-    triton = Triton(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, key=key, log=log)
+    triton = Triton(
+        repository,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        key=key,
+        log=log,
+        on_progress=progress_line,
+    )
     try:
         # Ctrl-C too: Python's own handler would let a second one interrupt the shutdown of Triton.
         with interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP), triton:
@@ -49,9 +61,17 @@ def serve(
                 for warning in setting_warnings(triton.repository.config(model)):
                     progress_line(f"warning: model {model}: {warning}")
             progress_line("uses the given key" if key else f"key for promote and rollback: {triton.key}")
+            _print_next(models, triton)
             triton.wait()
     except KeyboardInterrupt:
         progress_line("stopped")
+
+
+def _print_next(models: Sequence[str], triton: Triton) -> None:
+    if models:
+        print_next("classify", "IMAGES", "--model", models[0], "--url", triton.url)
+    else:
+        print_next("publish", "RUN", *name_repository(triton.repository.path), "--url", triton.url, "--key", "KEY")
 
 
 def _describe(repository: Repository, model: str) -> str:

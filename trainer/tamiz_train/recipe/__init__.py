@@ -5,6 +5,7 @@ the reference of the recipe's keys. Nothing here imports PyTorch.
 """
 
 from .data import CsvData, DataSettings, FolderData, ImageData, TorchvisionData, VocData
+from .input import PreprocessingSettings
 from .loading import load_recipe, shipped_recipes
 from .model import HeadSettings, ModelSettings
 from .recipe import Recipe
@@ -21,6 +22,7 @@ __all__ = [
     "ModelSettings",
     "OptimizerSettings",
     "PhaseSettings",
+    "PreprocessingSettings",
     "Recipe",
     "ScheduleSettings",
     "Section",

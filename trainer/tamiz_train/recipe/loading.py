@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from tamiz.errors import RecipeError, one_line, os_reason, suggest
 
 from .data import DATA_KINDS
+from .document import parse
+from .keys import section_of
+from .overrides import apply_overrides
 from .recipe import Recipe
 
-OTHER_TOOLS_VARIABLES = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIMENT_NAME": "tracking.experiment"}
-"""Environment variables of other tools that set a key; ``TAMIZ_<SECTION>__<KEY>`` takes precedence over them."""
+MAX_SHOWN = 100
+"""The number of characters of a wrong value that a message shows."""
 
 
 def load_recipe(
@@ -39,21 +42,18 @@ def load_recipe(
     Raises:
         RecipeError: there is no such recipe, or it is invalid; the message lists all problems.
     """
-    source, text = _read_source(name)
+    source, text = read_source(name)
     try:
-        document = _parse(text)
+        document = parse(text)
     except yaml.YAMLError as exc:
         raise RecipeError(f"recipe {source}: not valid YAML: {one_line(exc)}") from exc
     if not isinstance(document, dict):
         raise RecipeError(f"recipe {source}: not a mapping of keys to values")
-    for variable, key, value in _environment_overrides(environment or {}):
-        # Values from other tools' variables are taken as text: an experiment named 2024 must not become a number.
-        _override(document, key, value, variable, as_text=variable in OTHER_TOOLS_VARIABLES)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"--set {override}: write key=value, such as train.epochs=3")
-        _override(document, key.strip(), value, f"--set {override}")
+    if isinstance(size := document.get("preprocessing"), int):
+        # Written out, so that the command line can set another key of the section.
+        document["preprocessing"] = {"height": size, "width": size}
+    document.setdefault("name", _name_from(source))
+    apply_overrides(document, overrides, environment or {})
     try:
         return Recipe.model_validate(document)
     except ValidationError as exc:
@@ -66,7 +66,12 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
+def read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
+    """The name or path of a recipe for messages, and its text.
+
+    Raises:
+        RecipeError: there is no such recipe, or the file cannot be read.
+    """
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
         try:
@@ -80,73 +85,48 @@ def _read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
     return str(name), resource.read_text(encoding="utf-8")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-6 as a number, as YAML 1.2 does. PyYAML follows YAML 1.1, which requires a decimal point."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-
-
-def _environment_overrides(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(variable, key, value) for each variable that sets a key.
-
-    Tamiz's own variables come last and so take precedence.
-    """
-    found = [(name, key, environment[name]) for name, key in OTHER_TOOLS_VARIABLES.items() if name in environment]
-    plain_keys = {name for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
-    for name, value in sorted(environment.items()):
-        if not name.startswith("TAMIZ_"):
-            continue
-        path = name.removeprefix("TAMIZ_").lower().split("__")
-        section = path[0]
-        # A variable named after a whole section, such as TAMIZ_DATA, sets no key and is ignored.
-        if len(path) == 1 and section not in plain_keys:
-            continue
-        if section not in Recipe.model_fields:
-            hint = suggest(section, Recipe.model_fields)
-            raise RecipeError(f"environment variable {name}: a recipe has no section {section!r}{hint}")
-        found.append((name, ".".join(path), value))
-    return found
-
-
-def _override(document: dict[str, Any], key: str, value: str, source: str, *, as_text: bool = False) -> None:
-    *parents, last = key.split(".")
-    section = document
-    for parent in parents:
-        child = section.get(parent)
-        if child is None:
-            child = section[parent] = {}
-        if not isinstance(child, dict):
-            raise RecipeError(f"{source}: {parent} is a value, not a section")
-        section = child
-    try:
-        section[last] = value if as_text else _parse(value)
-    except yaml.YAMLError as exc:
-        raise RecipeError(f"{source}: the value is not valid YAML") from exc
+def _name_from(source: str) -> str:
+    """The name of a recipe that gives none: that of its file."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem).strip("-_.") or "recipe"
 
 
 def _format_problems(exc: ValidationError, document: dict[str, Any]) -> str:
+    errors = exc.errors(include_url=False)
+    paths = [_yaml_path(error["loc"], document, error["type"]) for error in errors]
     # A dict keeps the order and drops duplicates.
     problems: dict[str, None] = {}
-    for error in exc.errors(include_url=False):
-        path = _yaml_path(error["loc"], document, error["type"])
+    for error, path in zip(errors, paths, strict=True):
+        if isinstance(error["input"], dict) and any(path == other[: len(path)] != other for other in paths):
+            # The key takes either a section or a name. It has a section, whose own problems are reported.
+            continue
         key = ".".join(path) or "recipe"
         if error["type"] == "extra_forbidden":
-            problem = f"unknown key {key}{suggest(path[-1], _known_keys(path, document))}"
+            problem = _unknown_key(path, document)
         elif error["type"] == "missing":
             problem = f"{key} is missing"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            value = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+            value = "" if isinstance(error["input"], dict) else f" (got {_shorten(repr(error['input']))})"
             problem = f"{key}: {message}{value}"
         problems[problem] = None
     return "; ".join(problems)
+
+
+def _unknown_key(path: list[str], document: dict[str, Any]) -> str:
+    key = ".".join(path)
+    if path[0] == "data" and len(path) == 2:
+        kinds = [kind for kind, section in DATA_KINDS.items() if path[1] in section.model_fields]
+        if kinds:
+            return (
+                f"{key} belongs to data.kind {' and '.join(kinds)}, not to {document['data']['kind']}; remove the key, "
+                f"or add --set {key}=null"
+            )
+    section = section_of(path, document)
+    return f"unknown key {_shorten(key)}{suggest(path[-1], section.model_fields) if section else ''}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) -> list[str]:
@@ -161,21 +141,3 @@ def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) 
             # The missing key itself is not in the document.
             path.append(str(part))
     return path
-
-
-def _known_keys(path: list[str], document: dict[str, Any]) -> list[str]:
-    """The keys that are allowed at the level of the path's last key."""
-    section: type[BaseModel] | None = Recipe
-    for part in path[:-1]:
-        if part == "data":
-            section = DATA_KINDS.get(str(document["data"].get("kind")))
-        else:
-            field = section.model_fields.get(part) if section else None
-            section = _section(field.annotation) if field else None
-    return list(section.model_fields) if section else []
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section class in a type annotation; None if the annotated field is a plain value."""
-    options = [annotation, *getattr(annotation, "__args__", ())]
-    return next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)

@@ -12,6 +12,7 @@ from tamiz.spec import Normalisation, Preprocessing
 from tamiz_server.config import ServingSettings
 
 from .data import DataSettings
+from .input import NormalisationName, PreprocessingKey, PreprocessingSettings
 from .model import ModelSettings
 from .section import Probability, Section
 from .tracking import TrackingSettings
@@ -23,13 +24,15 @@ class Recipe(Section):
 
     Attributes:
         name: The name of the recipe: letters, digits, ``.``, ``_`` and ``-``. Its runs are written to
-            ``<runs_dir>/<name>``, and it is the default name of the published model.
+            ``<runs_dir>/<name>``, and it is the default name of the published model. Default: the name of the file.
         data: The images and their labels. The key ``kind`` selects the kind of data: see `FolderData`, `CsvData`,
             `VocData` and `TorchvisionData`.
-        preprocessing: How each image is brought to the size of the network's input. It is published with each version
-            of the model, so that clients prepare images in the same way.
-        normalisation: The mean and standard deviation of each channel, by which the network normalises its input. Pixel
-            values are scaled to 0 to 1 first.
+        preprocessing: How each image is brought to the size of the network's input; see `PreprocessingSettings`. A
+            number is short for a square of that many pixels. Default: RGB in the size that timm gives for the model.
+        normalisation: The mean and standard deviation of each channel, by which the network normalises its input, as
+            ``{mean: […], std: […]}``; pixel values are scaled to 0 to 1 first. Or a name: ``imagenet``, ``inception``
+            (mean and standard deviation of 0.5), ``clip``, or ``none``. Default: null, the values that timm gives for
+            the model's weights; for the networks of Tamiz ``inception``.
         augmentation: The augmentation of training images: a list of Albumentations transforms, each given by its name
             and arguments, or the name of a shipped set: ``standard``, ``documents`` or ``none``. Default: none.
         model: The network; see `ModelSettings`.
@@ -44,11 +47,11 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     data: Annotated[DataSettings, Field(discriminator="kind")]
-    preprocessing: Preprocessing
-    normalisation: Normalisation
+    preprocessing: PreprocessingKey = PreprocessingSettings()
+    normalisation: Normalisation | NormalisationName | None = None
     augmentation: str | tuple[dict[str, dict[str, Any]], ...] = ()
     model: ModelSettings
-    train: TrainSettings
+    train: TrainSettings = TrainSettings()
     thresholds: Probability | Literal["tuned"] = 0.5
     serving: ServingSettings = ServingSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -57,12 +60,20 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _normalisation_fits_channels(self) -> Recipe:
         channels, normalisation = self.preprocessing.channels, self.normalisation
-        if not len(normalisation.mean) == len(normalisation.std) == channels:
+        if (
+            isinstance(normalisation, Normalisation)
+            and not len(normalisation.mean) == len(normalisation.std) == channels
+        ):
             raise ValueError(
                 f"normalisation: preprocessing.colour {self.preprocessing.colour} has {channels} channels; set "
                 f"{channels} means and standard deviations"
             )
         return self
+
+    def with_input(self, preprocessing: Preprocessing, normalisation: Normalisation) -> Recipe:
+        """The same recipe with the given input, instead of what it leaves to the model."""
+        settings = PreprocessingSettings(**preprocessing.model_dump())
+        return self.model_copy(update={"preprocessing": settings, "normalisation": normalisation})
 
     def with_absolute_paths(self) -> Recipe:
         """The same recipe with absolute paths, so that it can be read from any working directory."""

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from .section import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
+DEFAULT_EPOCHS = 10
+
 
 class OptimizerSettings(Section):
     """The optimizer.
@@ -15,12 +17,12 @@ class OptimizerSettings(Section):
     Attributes:
         name: The name of a class in ``torch.optim``, such as ``AdamW`` (the default), or of an optimizer of timm, such
             as ``adamw`` or ``lamb``.
-        lr: The learning rate, above 0.
+        lr: The learning rate, above 0. Default: 0.001.
         options: Further arguments of the optimizer. Default: none.
     """
 
     name: str = "AdamW"
-    lr: PositiveFloat
+    lr: PositiveFloat = 0.001
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -34,7 +36,8 @@ class ScheduleSettings(Section):
     Attributes:
         name: The name of a class in ``torch.optim.lr_scheduler``, or of a schedule of timm: ``cosine``, ``tanh``,
             ``step``, ``multistep``, ``plateau`` or ``poly``.
-        options: Further arguments of the schedule. Default: none.
+        options: Further arguments of the schedule. Default: none. ``max_lr`` of ``OneCycleLR`` is the learning rate of
+            the phase unless it is set.
     """
 
     name: str
@@ -62,12 +65,14 @@ class TrainSettings(Section):
     """How the network is trained.
 
     Attributes:
-        epochs: The number of passes over the training images. Set either this or ``phases``.
+        epochs: The number of passes over the training images. Set either this or ``phases``. Default: 10 if there are
+            no phases.
         phases: A list of training phases; see `PhaseSettings`. Set either this or ``epochs``.
-        batch_size: The number of images per batch, over all processes together.
+        batch_size: The number of images per batch, over all processes together. Default: 32.
         accumulate: The number of batches whose gradients are accumulated for one optimizer step. Default: 1.
         optimizer: The optimizer; see `OptimizerSettings`. The learning rate of a phase replaces ``optimizer.lr``.
-        schedule: The learning rate schedule; see `ScheduleSettings`. Default: null, a constant learning rate.
+        schedule: The learning rate schedule; see `ScheduleSettings`. Default: ``OneCycleLR``, which warms up and then
+            anneals. Null means a constant learning rate.
         warmup_epochs: The number of epochs, fractions allowed, over which the learning rate rises linearly from 0 at
             the start of each phase, whatever the schedule. Default: 0.
         label_smoothing: The label smoothing of the cross-entropy loss, from 0 to below 1; multiclass only. Default: 0.
@@ -99,12 +104,12 @@ class TrainSettings(Section):
         num_threads: The number of threads that PyTorch uses on the CPU. Default: null, one per core.
     """
 
-    epochs: PositiveInt | None = None
+    epochs: PositiveInt | None = DEFAULT_EPOCHS
     phases: tuple[PhaseSettings, ...] = ()
-    batch_size: PositiveInt
+    batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings | None = None
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings | None = ScheduleSettings(name="OneCycleLR")
     warmup_epochs: NonNegativeFloat = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["balanced"] | None = None
@@ -124,11 +129,16 @@ class TrainSettings(Section):
     num_workers: Annotated[int, Field(ge=0)] = 0
     num_threads: PositiveInt | None = None
 
-    @model_validator(mode="after")
-    def _epochs_or_phases(self) -> TrainSettings:
-        if (self.epochs is None) == (not self.phases):
-            raise ValueError("set either epochs or phases")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _either_epochs_or_phases(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("phases"):
+            if data.get("epochs") is not None:
+                raise ValueError("set either epochs or phases, not both; --set train.epochs=null removes the epochs")
+            return {**data, "epochs": None}
+        return {**data, "epochs": DEFAULT_EPOCHS} if data.get("epochs") is None else data
 
     def all_phases(self) -> tuple[PhaseSettings, ...]:
         """The phases of the run; a single phase that trains all weights if the recipe sets ``epochs``."""

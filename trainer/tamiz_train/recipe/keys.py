@@ -1,0 +1,43 @@
+"""The keys of a recipe: which section describes the keys at each level of the document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from .data import DATA_KINDS
+from .recipe import Recipe
+
+
+def section_of(path: Sequence[str], document: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The section that describes the last key of a path.
+
+    Args:
+        path: the keys from the top of the recipe, such as ``("train", "optimizer", "lr")``.
+        document: the recipe, whose ``data.kind`` selects the section of the data.
+
+    Returns:
+        the class of the section; None if the key belongs to a free mapping such as ``options``, or to no section.
+    """
+    section: type[BaseModel] | None = Recipe
+    for part in path[:-1]:
+        if part == "data" and section is Recipe:
+            section = DATA_KINDS.get(data_kind(document))
+        else:
+            field = section.model_fields.get(part) if section else None
+            section = inner_section(field.annotation) if field else None
+    return section
+
+
+def data_kind(document: Mapping[str, Any]) -> str:
+    """The value of ``data.kind``; empty if there is none."""
+    data = document.get("data")
+    return str(data.get("kind", "")) if isinstance(data, Mapping) else ""
+
+
+def inner_section(annotation: Any) -> type[BaseModel] | None:
+    """The section class in a type annotation; None if the annotated field is a plain value."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((item for item in options if isinstance(item, type) and issubclass(item, BaseModel)), None)
