@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -99,11 +100,9 @@ def classify_many_async(**arguments: Any) -> None:
         asyncio.run(client.close())
 
 
-def set_timeout(kind: type[Client] | type[AsyncClient]) -> Callable[..., None]:
-    def call(timeout_s: float) -> None:
-        kind(URL, model="pets").timeout_s = timeout_s
-
-    return call
+def set_timeout(**arguments: Any) -> None:
+    with contextlib.closing(Client(URL, model="pets")) as client:
+        client.timeout_s = arguments["timeout_s"]
 
 
 def make_spec(**arguments: Any) -> ModelSpec:
@@ -208,6 +207,11 @@ def test_any_value_is_taken_or_refused_in_one_short_line(name: str) -> None:
         allowed = (SpecError,)
     for value in ODD_VALUES:
         check_accepted_or_refused(call, name.rpartition(".")[2], value, allowed)
+
+
+def test_a_wrong_timeout_is_refused_when_it_is_set_later_too() -> None:
+    for value in CLIENT["timeout_s"]:
+        check_refused(set_timeout, "timeout_s", value)
 
 
 def test_what_is_no_image_is_an_invalid_image() -> None:

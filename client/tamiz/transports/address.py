@@ -75,7 +75,8 @@ def _parse_hosts(url: str, hosts: str, default_port: int) -> tuple[str, ...]:
             raise UsageError(f"url: {shown}: write an IPv6 address in brackets, such as grpc://[::1]:8001")
         if found is None or not 0 < port < 65536:
             raise UsageError(
-                f"url: {shorten(host, _MAX_SHOWN)!r} in {shown} is not host:port; write grpc://host:port, or grpc://host:port,host:port"
+                f"url: {shorten(host, _MAX_SHOWN)!r} in {shown} is not host:port; write grpc://host:port, or "
+                "grpc://host:port,host:port"
             )
         targets.append(f"{found['host']}:{port}")
     if len(set(targets)) < len(targets) or (url.startswith("dns:") and len(targets) > 1):
