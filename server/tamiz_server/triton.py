@@ -147,7 +147,7 @@ class Triton:
 
     def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
-        command = self._command(installation, workspace, list(live))
+        command = self._command(installation, workspace)
         environments = python_environments()
         again = self._process is not None
         process = ServerProcess(command, installation.environment(), self.log, append=again)
@@ -167,7 +167,7 @@ class Triton:
             workspace.claim_python_environment(environments)
         return process
 
-    def _command(self, installation: Installation, workspace: Workspace, models: list[str]) -> list[str]:
+    def _command(self, installation: Installation, workspace: Workspace) -> list[str]:
         options = {
             "id": workspace.name,
             "model-repository": workspace.repository,
@@ -183,9 +183,13 @@ class Triton:
             "grpc-restricted-protocol": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "http-restricted-api": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "exit-timeout-secs": EXIT_TIMEOUT_S,
+            # A foreign model that cannot be loaded does not keep those of Tamiz from being served.
+            "exit-on-error": "false",
+            "strict-readiness": "false",
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
-        return [*command, *(f"--load-model={model}" for model in models)]
+        # All that Triton can load, not only what `wait_until_ready` requires.
+        return [*command, *(f"--load-model={model}" for model in self.repository.configured())]
 
     def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:
         def restart() -> ServerProcess:
