@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -77,6 +78,14 @@ def test_grey_photographs_are_read_as_grey_only_by_a_network_without_colour_weig
     assert drafted(tmp_path / "scans", tmp_path, pretrained=True).preprocessing.colour == "RGB"
 
 
+def test_given_splits_are_kept_and_a_missing_test_split_is_offered_in_a_comment(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "test")
+    text = draft_recipe(survey(root))
+    assert "# The data has 8 images for validation." in text
+    assert "# test_fraction: 0.2 # splits off images for test; the data has none" in text
+    assert check(drafted(root, tmp_path)).data.drawn == frozenset()
+
+
 def test_labels_with_few_images_get_more_weight(tmp_path: Path) -> None:
     for label, count in (("cat", 60), ("dog", 10)):
         write_images(tmp_path / "data" / label, count)
@@ -130,7 +139,7 @@ def test_images_none_of_which_can_be_read_are_an_error(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / "data" / label).mkdir(parents=True)
         for index in range(10):
-            (tmp_path / "data" / label / f"{index}.png").write_bytes(b"no image")
+            (tmp_path / "data" / label / f"{index}.png").write_bytes(f"no image {label} {index}".encode())
     with pytest.raises(TamizError, match="none of the 20 images can be read"):
         survey(tmp_path / "data")
 

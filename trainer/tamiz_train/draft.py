@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tamiz.console import printable
 
-from .data import SPLITS
-from .recipe.data import CsvData
+from .recipe.data import TEST_FRACTION, CsvData
 from .survey import Survey
 
 SMALL_SIDE = 48
@@ -90,12 +89,14 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
     yield f"  root: {_text(str(found.settings.root))}"
     if isinstance(found.settings, CsvData):
         yield f"  manifest: {_text(str(found.settings.manifest))}"
-    for name in SPLITS[1:]:
+    for name, fraction in (("validation", found.settings.validation_fraction), ("test", TEST_FRACTION)):
         count = f"{len(data.split(name)):,} images"
-        if name not in data.drawn:
+        if not len(data.split(name)):
+            yield f"  # {name}_fraction: {fraction} # splits off images for {name}; the data has none"
+        elif name not in data.drawn:
             yield f"  # The data has {count} for {name}."
         elif hasattr(found.settings, f"{name}_fraction"):
-            yield f"  {name}_fraction: {getattr(found.settings, f'{name}_fraction')} # {count}, drawn at random"
+            yield f"  {name}_fraction: {fraction} # {count}, drawn by their content"
     if found.unreadable:
         yield f"  on_unreadable: skip # of {found.decoded} images, {len(found.unreadable)} cannot be read"
     grey_input = found.grey and not fine_tuned
