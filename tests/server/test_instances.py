@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tamiz_server.control import Control
+from tamiz_server.instances import Instance, Instances, bring_back
+
+NOBODY = "grpc://127.0.0.1:1"
+
+
+def instance_of(folder: Path) -> Instance:
+    return Instance(folder / "pets" / "3" / "model.onnx", "pets_0_1")
+
+
+def test_an_instance_knows_its_model_and_version(tmp_path: Path) -> None:
+    instance = instance_of(tmp_path)
+    assert (instance.model, instance.version) == ("pets", 3)
+
+
+def test_children_that_are_no_stubs_are_no_instances() -> None:
+    assert Instances(os.getpid()).running() == set()
+
+
+def test_a_graph_whose_time_cannot_be_changed_is_the_reason(tmp_path: Path) -> None:
+    with Control(NOBODY) as control:
+        problem = bring_back(instance_of(tmp_path), control)
+    assert problem == "the time of model.onnx cannot be changed: No such file or directory"
+
+
+def test_a_server_that_does_not_answer_is_the_reason_and_the_graph_keeps_its_content(tmp_path: Path) -> None:
+    instance = instance_of(tmp_path)
+    instance.file.parent.mkdir(parents=True)
+    instance.file.write_text("graph")
+    os.utime(instance.file, (1, 1))
+    with Control(NOBODY) as control:
+        problem = bring_back(instance, control)
+    assert problem is not None
+    assert "127.0.0.1:1" in problem
+    assert instance.file.read_text() == "graph"
+    assert instance.file.stat().st_mtime > 1
