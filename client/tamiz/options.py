@@ -64,3 +64,8 @@ def parse_headers(texts: Sequence[str] | None) -> dict[str, str]:
 def make_tls(ca: Path | None, certificate: Path | None, certificate_key: Path | None) -> Tls | None:
     """The certificates that the options name; None without any."""
     return Tls(ca, certificate, certificate_key) if ca or certificate or certificate_key else None
+
+
+def name_repository(path: Path) -> list[str]:
+    """The arguments of a suggested command that name a model repository: none for the default one."""
+    return [] if path == DEFAULT_REPOSITORY else ["--repository", str(path)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,12 @@ def test_the_commands_check_data_before_training_and_report_after_it(
     tried = tamiz("train", "digits", "--check", *sets, cwd=tmp_path)
     assert "the network can be exported" in tried.stdout
     assert "nothing was trained" in tried.stdout
+    assert tried.stdout.splitlines()[-1] == "next: " + shlex.join(["tamiz", "train", "digits", *sets])
     assert not (tmp_path / "runs").exists()
 
-    assert tamiz("train", "digits", *sets, cwd=tmp_path).returncode == 0
+    trained = tamiz("train", "digits", *sets, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert re.fullmatch(r"next: tamiz evaluate runs/digits/[-\d]+", trained.stdout.splitlines()[-1])
     done = tamiz("evaluate", "runs/digits", "--split", "all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"metric .* train .* validation .* test", done.stdout)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import Served
 from graphs import grey_level, make_spec, write_grey_graph
+from tls_proxy import Authority, TlsProxy
 
-from tamiz import ModelNotFoundError, RunError, UsageError
+from tamiz import ModelNotFoundError, RunError, Tls, UsageError
 from tamiz_server.repository import Repository
 from tamiz_train.data import Split
 from tamiz_train.evaluation import load_run_data
@@ -60,6 +61,16 @@ def test_a_model_of_a_running_server_is_named_by_its_url(served: Served) -> None
         assert source.evaluate(Split("test", images, np.arange(10))).metrics["accuracy"] == 1
     with pytest.raises(ModelNotFoundError), open_source(f"{served.triton.url}/none", Path("none")):
         pass
+
+
+def test_a_model_behind_tls_is_reached_with_the_authority_that_signed_the_certificate(
+    served: Served, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    with TlsProxy(served.triton.ports.grpc, authority) as proxy:
+        name = f"grpcs://127.0.0.1:{proxy.port}/grey"
+        with open_source(name, Path("none"), tls=Tls(ca=authority.path), headers={"x": "y"}) as source:
+            assert source.spec.labels[0] == "grey 0"
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,12 @@ def test_a_model_with_labels_of_every_kind_is_published_and_served(served: Serve
         assert [answer.label for answer in answers] == labels
 
 
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout.splitlines()[-1]
+
+
 def test_the_commands_export_and_publish_to_a_running_server(
-    run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+    run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     name = served.new_name()
     exported = tamiz("export", run.path, "--json")
@@ -145,6 +149,7 @@ def test_the_commands_export_and_publish_to_a_running_server(
     assert name not in served.repository.models(), "nothing is published when the server rejects the key"
     first = tamiz("publish", run.path / "model.onnx", *where, *server)
     assert first.returncode == 0, first.stderr
+    assert last_line(first) == f"next: tamiz classify IMAGES --model {name} --url {served.triton.url}"
     with served.client(name) as client:
         client.refresh()
         assert client.live_version == 1
@@ -155,6 +160,9 @@ def test_the_commands_export_and_publish_to_a_running_server(
         assert client.live_version == 2
     third = tamiz("publish", run.path, *where)
     assert f"{name}: version 2 is live in {served.repository.path}; whether a running server" in third.stdout
+    assert last_line(third) == f"next: tamiz promote {name} 3 --repository {served.repository.path}"
+    elsewhere = tamiz("publish", run.path / "model.onnx", "--model", "digits", cwd=tmp_path)
+    assert last_line(elsewhere) == "next: tamiz serve"
     versions = Repository(served.repository.path).versions(name)
     assert [version.live for version in versions] == [False, True, False]
     assert versions[1].manifest["run"] == "run"

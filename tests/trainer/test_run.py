@@ -44,6 +44,21 @@ def test_the_newest_finished_run_of_a_recipe_is_found(tiny_recipe: MakeRecipe, t
     assert (second.finished, third.finished) == (True, False)
 
 
+def test_an_unknown_run_is_an_error_that_suggests_the_closest_one(
+    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="no run digits: there is no such folder; `tamiz train` creates runs"):
+        Run.find("digits")
+    path = Run.create(tiny_recipe("runs_dir=runs")).path
+    for find in (Run.find, Run.find_unfinished):
+        for wrong in ("digits", "runs/digit", "rums/digits"):
+            with pytest.raises(RunError, match=rf"no run {wrong}: .*; did you mean 'runs/digits'\?"):
+                find(wrong)
+        with pytest.raises(RunError, match=rf"; did you mean '{path}'\?"):
+            find(f"{path}0")
+
+
 def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path
 ) -> None:

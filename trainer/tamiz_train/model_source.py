@@ -15,13 +15,14 @@ from pathlib import Path
 from tamiz import Client
 from tamiz.errors import UsageError, suggest
 from tamiz.spec import ModelSpec
+from tamiz.transports import Headers, Tls
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
 
 from .adapted_graph import AdaptedGraph
 from .data import Split
 from .evaluation import Evaluation, evaluate, evaluate_function, evaluate_served
-from .run import Run
+from .run import Run, known_runs
 from .weights import load_classifier
 
 
@@ -49,12 +50,16 @@ class ModelSource(ABC):
 
 
 @contextmanager
-def open_source(name: str, repository: Path) -> Iterator[ModelSource]:
+def open_source(
+    name: str, repository: Path, *, tls: Tls | None = None, headers: Headers = None
+) -> Iterator[ModelSource]:
     """Open a model by its name.
 
     Args:
         name: the model, as the module describes it.
         repository: folder of the model repository.
+        tls: certificates for the connection to a running server.
+        headers: sent with every request to a running server.
 
     Raises:
         UsageError: there is no such model.
@@ -68,7 +73,7 @@ def open_source(name: str, repository: Path) -> Iterator[ModelSource]:
         url, _, model = name.rpartition("/")
         if not model or url.endswith(":/"):
             raise UsageError(f"{name}: name the model too, as in grpc://localhost:8001/digits")
-        with Client(url, model=model) as client:
+        with Client(url, model=model, tls=tls, headers=headers) as client:
             yield _ServedSource(client)
     elif name.endswith(".onnx"):
         yield _open_graph(Path(name))
@@ -88,7 +93,8 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
     model, slash, number = name.partition("/")
     known = repository.models() if repository.path.is_dir() else []
     if model not in known or (slash and not number.isdecimal()):
-        hint = suggest(model, known) if model not in known else "; a version is a number, as in digits/3"
+        names = [*known, *known_runs(Path(name))]
+        hint = suggest(model, names) if model not in known else "; a version is a number, as in digits/3"
         raise UsageError(
             f"no model {name}: it is neither the folder of a run, nor an .onnx file, nor a model in {repository.path}"
             f"{hint}"

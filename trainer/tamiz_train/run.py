@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tamiz.errors import OutputError, RunError, one_line, os_reason
+from tamiz.errors import OutputError, RunError, one_line, os_reason, suggest
 from tamiz.files import staged, write_whole
 from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
@@ -70,7 +70,8 @@ class Run:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise RunError(f"no run {folder}: there is no such folder; `tamiz train` creates runs below runs/")
+            hint = suggest(str(folder), known_runs(folder)) or "; `tamiz train` creates runs below runs/"
+            raise RunError(f"no run {folder}: there is no such folder{hint}")
         if cls(folder).finished:
             return cls(folder)
         finished = [cls(entry) for entry in sorted(folder.iterdir()) if cls(entry).finished]
@@ -92,7 +93,8 @@ class Run:
         newest_first = (folder, *sorted(folder.glob("*"), reverse=True))
         started = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
         if not started:
-            raise RunError(f"no run {folder}: recipe.yaml, which training writes first, is missing")
+            hint = "" if folder.is_dir() else suggest(str(folder), known_runs(folder))
+            raise RunError(f"no run {folder}: recipe.yaml, which training writes first, is missing{hint}")
         return cls(started[0])
 
     @classmethod
@@ -292,3 +294,16 @@ class Run:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
             raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc
+
+
+def known_runs(path: Path) -> list[str]:
+    """The folders of runs and of recipes with runs that a wrong path may mean: those beside it, and those of ``runs``.
+
+    Args:
+        path: a path that is no run.
+    """
+    folders = set()
+    for parent in {path.parent, Path("runs")}:
+        folders |= {recipe.parent for recipe in parent.glob("*/recipe.yaml")}
+        folders |= {recipe.parent.parent for recipe in parent.glob("*/*/recipe.yaml")}
+    return sorted(map(str, folders))

@@ -12,7 +12,19 @@ from tamiz import Client
 from tamiz.bulk.inputs import find_images
 from tamiz.console import print_json
 from tamiz.errors import UsageError
-from tamiz.options import DEFAULT_REPOSITORY, ImagesArgument, JsonOption, ModelOption, RepositoryOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    ImagesArgument,
+    JsonOption,
+    ModelOption,
+    RepositoryOption,
+    make_tls,
+    parse_headers,
+)
 from tamiz.transports import DEFAULT_URL
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
@@ -30,6 +42,10 @@ def served(
     model: ModelOption,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     url: Annotated[str, typer.Option(help="The server of the repository, grpc://host:port.")] = DEFAULT_URL,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     serve: Annotated[bool, typer.Option("--serve", help="Start an embedded Triton for the benchmark.")] = False,
     seconds: DurationOption = 3.0,
     rounds: RoundsOption = 5,
@@ -50,6 +66,11 @@ def served(
     fastest setting of threads and batch size that is found. Run the server and this command on the same machine.
     The report is written to reports/MODEL unless --out names another folder.
     """
+    headers, tls = parse_headers(header), make_tls(ca, certificate, certificate_key)
+    if serve and (headers or tls):
+        raise UsageError(
+            "--serve starts a server that needs neither headers nor certificates; leave out one or the other"
+        )
     files = sample_images(find_images(images))
     folder = out or Path("reports") / model
     prepare_folder(folder)
@@ -57,7 +78,7 @@ def served(
     with ExitStack() as stack:
         if serve:
             url = stack.enter_context(Triton(repository)).url
-        client = stack.enter_context(Client(url, model=model, timeout_s=60))
+        client = stack.enter_context(Client(url, model=model, timeout_s=60, headers=headers, tls=tls))
         if client.live_version != live.version or client.spec != live.spec:
             raise UsageError(
                 f"--repository {repository}: version {live.version} of {model} is live there, but {url} serves "

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tamiz.console import progress_line
+from tamiz.console import print_next, progress_line
 from tamiz.interruption import interrupted_by
-from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
+from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption, name_repository
 from tamiz.served_version import live_versions
 
 from ..repository import Repository
@@ -60,9 +61,17 @@ def serve(
                 for warning in setting_warnings(triton.repository.config(model)):
                     progress_line(f"warning: model {model}: {warning}")
             progress_line("uses the given key" if key else f"key for promote and rollback: {triton.key}")
+            _print_next(models, triton)
             triton.wait()
     except KeyboardInterrupt:
         progress_line("stopped")
+
+
+def _print_next(models: Sequence[str], triton: Triton) -> None:
+    if models:
+        print_next("classify", "IMAGES", "--model", models[0], "--url", triton.url)
+    else:
+        print_next("publish", "RUN", *name_repository(triton.repository.path), "--url", triton.url, "--key", "KEY")
 
 
 def _describe(repository: Repository, model: str) -> str:

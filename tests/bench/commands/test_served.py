@@ -81,8 +81,9 @@ def test_a_repository_that_the_server_does_not_serve_is_a_usage_error(
         (["none.png", "--model", "grey"], "none.png: no such file"),
         (["EMPTY", "--model", "grey"], "no images in"),
         (["EMPTY", "--model", "grey", "--seconds", "0"], "--seconds"),
+        (["none.png", "--model", "grey", "--serve", "--header", "a=b"], "--serve starts a server that needs neither"),
     ],
-    ids=["missing image", "empty folder", "duration of 0"],
+    ids=["missing image", "empty folder", "duration of 0", "headers for its own server"],
 )
 def test_invalid_input_is_one_line_and_exit_code_2(
     arguments: list[str], message: str, tamiz: Tamiz, tmp_path: Path

@@ -29,7 +29,7 @@ def start_serving(repository: Path, tmp_path: Path, *options: str) -> tuple[subp
     ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
     process = subprocess.Popen([*map(str, command), *ports], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    return process, [process.stdout.readline() for _ in range(3)]
+    return process, [process.stdout.readline() for _ in range(4)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -40,6 +40,8 @@ def test_the_command_serves_until_a_signal_and_leaves_nothing_behind(
     process, lines = start_serving(repository, tmp_path)
     assert "serving pets version 1" in lines[0]
     assert "key for promote and rollback: " in lines[2]
+    url = next(word for word in lines[1].split() if word.startswith("grpc://")).rstrip(",")
+    assert lines[3] == f"next: tamiz classify IMAGES --model pets --url {url}\n"
     pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
     assert len(pids) > 2
     process.send_signal(number)

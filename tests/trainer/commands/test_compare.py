@@ -95,6 +95,16 @@ def test_a_version_with_a_new_label_is_compared_with_the_version_before(
         (["none", "nothing"], 2, "no model none: it is neither the folder of a run, nor an .onnx file, nor a model in"),
         (["a.onnx", "b.onnx"], 2, "a.onnx: no such file"),
         (["a", "b", "--out", "x.json"], 2, "--out x.json: unsupported format; write a .csv file"),
+        (
+            ["a", "b", "--header", "a=b"],
+            2,
+            "certificates and headers are for the connection to a server, but no served",
+        ),
+        (
+            ["grpc://localhost:1/a", "b", "--ca", "none"],
+            2,
+            "is not encrypted, but certificates are given; write grpcs://",
+        ),
         (["a"], 2, "Missing argument 'B'"),
     ],
 )

@@ -90,6 +90,12 @@ def test_labels_of_every_kind_are_evaluated_and_printed(
         (["model.onnx"], "model.onnx is no run; to evaluate it, give labelled images by --images FOLDER"),
         (["runs/digits", "--images", "few", "--split", "test"], "--split: choose either a split of the run, or other"),
         (["digits/1", "--images", "few", "--model", "digits"], "--model: with --images, name one model"),
+        (
+            ["runs/digits", "--header", "a=b"],
+            "certificates and headers are for the connection to a server, but no served",
+        ),
+        (["digits/1", "--images", "few", "--ca", "ca.pem"], "certificates and headers are for the connection to a"),
+        (["--model", "digits", "--header", "=secret"], "--header =: write name=value"),
         (["digits/1", "--images", "none"], "--images none: no such folder"),
         (["digits/1", "--images", "few"], "no model digits/1: it is neither the folder of a run, nor an .onnx file"),
     ],

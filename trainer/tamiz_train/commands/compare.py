@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,17 @@ from tamiz.console import print_json, print_table, printable
 from tamiz.errors import RecipeError, RunError, UsageError
 from tamiz.files import check_writable
 from tamiz.image_files import summarise
-from tamiz.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    RepositoryOption,
+)
 
-from .arguments import LabelledFolderOption
+from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
@@ -36,6 +45,10 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     images: LabelledFolderOption = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Write all images with different predictions to this .csv file.")
     ] = None,
@@ -49,12 +62,14 @@ def compare(
         if out.suffix != ".csv":
             raise UsageError(f"--out {out}: unsupported format; write a .csv file")
         check_writable(out)
+    headers, tls = read_connection((first, second), header, ca, certificate, certificate_key)
     from ..comparison import compare as compare_models
     from ..comparison import write_differences
     from ..labelled_images import read_labelled_folder
     from ..model_source import open_source
 
-    with open_source(first, repository) as one, open_source(second, repository) as other:
+    open_model = partial(open_source, repository=repository, tls=tls, headers=headers)
+    with open_model(first) as one, open_model(second) as other:
         found = _test_images((one, other)) if images is None else read_labelled_folder(images)
         chosen = _without_fitted(found, (one, other))
         compared = compare_models(one, other, chosen)

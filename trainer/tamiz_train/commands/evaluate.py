@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,14 +15,25 @@ from tamiz import Client
 from tamiz.console import print_json, print_next, print_table, printable
 from tamiz.errors import TrackingError, UsageError
 from tamiz.image_files import summarise
-from tamiz.options import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, UrlOption
+from tamiz.options import (
+    DEFAULT_REPOSITORY,
+    CaOption,
+    CertificateKeyOption,
+    CertificateOption,
+    HeaderOption,
+    JsonOption,
+    RepositoryOption,
+    UrlOption,
+)
 from tamiz.transports import DEFAULT_URL
 
 from ..run import Run
-from .arguments import LabelledFolderOption
+from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
+    from ..labelled_images import LabelledImages
+    from ..model_source import ModelSource
 
 
 def evaluate(
@@ -45,6 +57,10 @@ def evaluate(
         str | None, typer.Option(help="Evaluate this served model, and compare its predictions with the run's.")
     ] = None,
     url: UrlOption = DEFAULT_URL,
+    header: HeaderOption = None,
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    certificate_key: CertificateKeyOption = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     out: Annotated[
         Path | None,
@@ -60,20 +76,28 @@ def evaluate(
     """
     if source is None and model is None:
         raise UsageError("name a run, or a served model with --model")
+    names = (source or "", "" if model is None else url)
+    headers, tls = read_connection(names, header, ca, certificate, certificate_key)
     found: Run | None
     if images is None:
         if source is not None and (source.endswith(".onnx") or "://" in source):
             raise UsageError(f"{source} is no run; to evaluate it, give labelled images by --images FOLDER")
         found = Run.find(source or Path("runs") / str(model))
-        results = _evaluate_run(found, split or "test", model, url, out)
+        with nullcontext() if model is None else Client(url, model=model, tls=tls, headers=headers) as client:
+            results = _evaluate_run(found, split or "test", client, out)
         title = f"{found.path}" if model is None else f"{model} at {url}, compared with {found.path}"
     else:
         if split is not None:
             raise UsageError("--split: choose either a split of the run, or other images by --images")
         if source is not None and model is not None:
             raise UsageError("--model: with --images, name one model: leave out either --model or the argument")
-        name = source or f"{url}/{model}"
-        found, title, results = _evaluate_images(name, images, repository, out)
+        from ..labelled_images import read_labelled_folder
+        from ..model_source import open_source
+
+        folder, name = read_labelled_folder(images), source or f"{url}/{model}"
+        with open_source(name, repository, tls=tls, headers=headers) as opened:
+            results = [_evaluate_images(name, opened, folder, out)]
+            found, title = opened.run, opened.title
     if as_json:
         documents = [result.to_dict() for result in results]
         print_json({"splits": documents} if split == "all" else documents[0])
@@ -87,7 +111,7 @@ def evaluate(
         print_next("publish", found.path)
 
 
-def _evaluate_run(run: Run, split: str, model: str | None, url: str, out: Path | None) -> list[_Result]:
+def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
     from .. import evaluation
     from ..data.split import SPLITS
     from ..weights import load_classifier
@@ -100,11 +124,10 @@ def _evaluate_run(run: Run, split: str, model: str | None, url: str, out: Path |
     for each in map(data.split, names):
         measured = evaluation.evaluate(classifier, each, run.spec, num_workers=run.recipe.train.num_workers)
         title, folder, differing, trained = f"{run.recipe.name}, {run.path.name}", each.name, None, run
-        if model is not None:
+        if client is not None:
             own = measured
-            with Client(url, model=model) as client:
-                measured = evaluation.evaluate_served(client, each, run.spec)
-                title = f"{model} version {client.live_version} at {url}"
+            measured = evaluation.evaluate_served(client, each, run.spec)
+            title = f"{client.model} version {client.live_version} at {client.url}"
             folder, differing, trained = f"{each.name}-served", measured.differences(own), None
         page = _write_report(measured, (out or run.path / "evaluation") / folder, title, trained)
         _track(run, measured, page.parent)
@@ -112,27 +135,18 @@ def _evaluate_run(run: Run, split: str, model: str | None, url: str, out: Path |
     return results
 
 
-def _evaluate_images(
-    name: str, folder: Path, repository: Path, out: Path | None
-) -> tuple[Run | None, str, list[_Result]]:
-    """The run, if the model is one; the title of the model; and the result."""
-    from ..labelled_images import read_labelled_folder
-    from ..model_source import open_source
-
-    images = read_labelled_folder(folder)
-    with open_source(name, repository) as source:
-        images.require_labels(source.spec.labels, f"{name} does not have")
-        measured = source.evaluate(images.to_split(source.spec))
-        run, title = source.run, source.title
-        if source.fitted_images is not None and (seen := sum(images.among(source.fitted_images))):
-            _note(
-                f"{seen:,} of {len(images):,} images are among those that the run was trained on; the figures are too "
-                "good for new images"
-            )
+def _evaluate_images(name: str, source: ModelSource, images: LabelledImages, out: Path | None) -> _Result:
+    images.require_labels(source.spec.labels, f"{name} does not have")
+    measured = source.evaluate(images.to_split(source.spec))
+    if source.fitted_images is not None and (seen := sum(images.among(source.fitted_images))):
+        _note(
+            f"{seen:,} of {len(images):,} images are among those that the run was trained on; the figures are too "
+            "good for new images"
+        )
     _note(summarise(images.left_out))
-    parent = out or (Path("evaluation") if run is None else run.path / "evaluation")
-    page = _write_report(measured, parent / f"images-{images.name}", title, run)
-    return run, title, [_Result(images.name, measured, page, None)]
+    parent = out or (Path("evaluation") if source.run is None else source.run.path / "evaluation")
+    page = _write_report(measured, parent / f"images-{images.name}", source.title, source.run)
+    return _Result(images.name, measured, page, None)
 
 
 @dataclass(frozen=True)

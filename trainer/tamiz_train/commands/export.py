@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tamiz.console import print_json
+from tamiz.console import print_json, print_next
 from tamiz.options import JsonOption
 
 from ..run import Run
@@ -18,3 +18,5 @@ def export(run: RunArgument, as_json: JsonOption = False) -> None:
     print(f"{exported.path}: {exported.parity}")
     if as_json:
         print_json({"path": str(exported.path), "parity": exported.parity.to_dict()})
+    else:
+        print_next("publish", found.path)

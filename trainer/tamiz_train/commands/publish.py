@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamiz.console import print_json, progress_line
+from tamiz.console import print_json, print_next, progress_line
 from tamiz.errors import UsageError
 from tamiz.options import (
     DEFAULT_REPOSITORY,
@@ -21,6 +21,7 @@ from tamiz.options import (
     RepositoryOption,
     RunningServerOption,
     make_tls,
+    name_repository,
     parse_headers,
 )
 from tamiz_server.control import open_control
@@ -28,6 +29,9 @@ from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 
 from ..run import Run
+
+if TYPE_CHECKING:
+    from ..publication import PublishedVersion
 
 
 def publish(
@@ -90,8 +94,21 @@ def publish(
             print(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
+    else:
+        print_next(*_next(published, repository, url))
 
 
 def _live_numbers(repository: Repository, model: str) -> list[int]:
     is_known = repository.path.is_dir() and model in repository.models()
     return repository.live_numbers(model) if is_known else []
+
+
+def _next(published: PublishedVersion, repository: Path, url: str | None) -> list[object]:
+    """Arguments of the command that is useful next."""
+    server = [] if url is None else ["--url", url]
+    folder = name_repository(repository)
+    if published.live != published.version:
+        return ["promote", published.model, published.version, *folder, *server]
+    if url is None:
+        return ["serve", *folder]
+    return ["classify", "IMAGES", "--model", published.model, *server]

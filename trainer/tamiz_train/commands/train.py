@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tamiz.console import print_json, progress_line
+from tamiz.console import print_json, print_next, progress_line
 from tamiz.errors import UsageError
 from tamiz.options import JsonOption
 from tamiz_server.config import new_config
@@ -64,6 +64,7 @@ def train(
             parity = check_export(setup.classifier, setup.spec, images)
             print(f"the network can be exported, although it is not trained yet: {parity}")
             print("the recipe is valid; nothing was trained")
+            print_next("train", recipe, *(part for override in overrides or [] for part in ("--set", override)))
             return
         run = training.train(resolved, progress_line)
     # Of several processes that train together, only the first one prints.
@@ -72,3 +73,5 @@ def train(
     print(f"run {run.path}")
     if as_json:
         print_json({"run": str(run.path), **run.metrics})
+    else:
+        print_next("evaluate", run.path)
