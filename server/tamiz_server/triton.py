@@ -24,10 +24,11 @@ from .installation import Installation, find_installation
 from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
+from .python_environments import python_environments
 from .readiness import wait_until_ready
 from .repository import Repository
 from .supervisor import RESTARTS, RestartLimit, Supervisor
-from .workspace import Workspace, create_workspace, python_environments, remove_abandoned_workspaces
+from .workspace import Workspace, create_workspace, remove_abandoned_workspaces
 
 RESTRICTED_PROTOCOLS = "model-repository,shared-memory,logging,trace"
 """Triton's protocols that need the key: those that change the server or give it access to this machine's memory."""
