@@ -248,18 +248,23 @@ def test_a_server_that_is_stopped_during_a_restart_leaves_nothing_behind(reposit
     assert not leftovers() - before
 
 
-def test_an_instance_that_died_is_brought_back_without_a_gap(repository: Path) -> None:
+def test_an_instance_that_died_is_brought_back_without_a_gap_or_a_change_of_the_repository(repository: Path) -> None:
     lines: list[str] = []
-    files = [path for path in repository.rglob("*") if path.is_file()]
-    content = [path.read_bytes() for path in files]
+    paths = [repository, *repository.rglob("*")]
+    before = [path.stat().st_mtime_ns for path in paths]
     with Triton(repository, on_progress=lines.append) as triton, Client(triton.url, model="pets") as client:
         instances = Instances(triton.pid)
         running = instances.running()
         os.kill(stubs_of(triton)[0], signal.SIGKILL)
         until(lambda: bool(lines), 2)
         until(lambda: client.classify(png_of(255)).label == "b" and instances.running() == running, 30)
+        assert [path.stat().st_mtime_ns for path in paths] == before
+        # The configuration that brought it back does not hide those that are written later.
+        with Control(triton.url, triton.key) as control:
+            Repository(repository).publish("pets", repository / "pets" / "1" / "model.onnx", SPEC)
+            promote(Repository(repository), "pets", 2, control=control)
+        assert client.classify(png_of(255)).version == 2
     assert lines == ["an instance of model pets died (version 1); loading the model again"]
-    assert [path.read_bytes() for path in files] == content
 
 
 def stubs_of(triton: Triton) -> list[int]:
