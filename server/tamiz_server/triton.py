@@ -19,6 +19,7 @@ from types import TracebackType
 from tamiz.errors import TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 
+from .config import BACKEND
 from .control import Control
 from .installation import Installation, find_installation
 from .log import last_line, mark_restart
@@ -186,6 +187,9 @@ class Triton:
             "exit-timeout-secs": EXIT_TIMEOUT_S,
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
+        # Our backend completes nothing, and a process that is asked to would double the time of every load.
+        if all(self.repository.config(model).backend == BACKEND for model in models):
+            command.append("--disable-auto-complete-config")
         return [*command, *(f"--load-model={model}" for model in models)]
 
     def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:

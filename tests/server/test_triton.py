@@ -120,6 +120,37 @@ def test_a_model_that_tamiz_did_not_publish_is_served_beside_the_others(reposito
     assert states == {("other", "READY"), ("pets", "READY")}
 
 
+def test_the_configuration_of_a_python_model_may_be_completed_by_the_model_itself(
+    repository: Path, tmp_path: Path
+) -> None:
+    version = repository / "theirs" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(COMPLETES_ITS_CONFIGURATION)
+    (version.parent / "config.pbtxt").write_text('name: "theirs" backend: "python"')
+    with Triton(repository) as triton, Control(triton.url, triton.key) as control:
+        assert [field.name for field in control.config("theirs").input] == ["size"]
+
+
+COMPLETES_ITS_CONFIGURATION = """
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "size", "data_type": "TYPE_INT32", "dims": [1]})
+        config.add_output({"name": "double", "data_type": "TYPE_INT32", "dims": [1]})
+        return config
+
+    def execute(self, requests):
+        return []
+"""
+
+
+def test_a_server_of_models_with_complete_configurations_starts_without_the_processes_that_would_complete_them(
+    repository: Path,
+) -> None:
+    with Triton(repository) as triton:
+        assert "--disable-auto-complete-config" in psutil.Process(triton.pid).cmdline()
+
+
 def test_a_damaged_graph_is_the_reason_in_the_error(repository: Path) -> None:
     before = leftovers()
     (repository / "pets" / "1" / "model.onnx").write_bytes(b"not a graph")
