@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import RepositoryError
+from tamiz.json_text import to_json
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
 
 BACKEND = "onnxruntime"
@@ -133,7 +134,7 @@ def add_version(config: ModelConfig, version: int, spec: ModelSpec, summary: Map
         spec: spec of the version.
         summary: summary of the version's manifest, which JSON can hold.
     """
-    config.parameters[f"{SUMMARY_PARAMETER}{version}"].string_value = json.dumps(summary)
+    config.parameters[f"{SUMMARY_PARAMETER}{version}"].string_value = to_json(summary)
     config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[LAST_VERSION].string_value = str(max(last_version(config), version))
 

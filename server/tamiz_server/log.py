@@ -38,6 +38,19 @@ def failure_reason(log: Path) -> str:
     return _one_line(found[0]) if found else last_line(log)
 
 
+def load_failure(log: Path, model: str) -> str | None:
+    """Why Triton did not load a model while it started; None if the log has no message about that."""
+    name, text = re.escape(model), read_log(log)
+    patterns = (
+        # Triton writes line ends within a message as a backslash and an n.
+        rf"failed to load '{name}' version \d+: .*?(?=\\n|\"?$)",
+        rf"(?<=failed to load model '{name}': ).*?(?=\"?$)",
+        rf"(?<=Poll failed for model directory '{name}': ).*?(?=\"?$)",
+    )
+    found = next((found for pattern in patterns if (found := re.search(pattern, text, re.MULTILINE))), None)
+    return _one_line(found[0]) if found else None
+
+
 def stub_failure(log: Path) -> str | None:
     """Why a stub process of the Python backend could not start; None if the log has no message about that."""
     found = _STUB_FAILURE.search(read_log(log))

@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tamiz.errors import TritonError
 from tamiz.transports import open_channel
 
-from .log import failure_reason, last_line, stub_failure
+from .log import failure_reason, last_line, load_failure, stub_failure
 from .ports import LOOPBACK, PortInUseError, Ports
 from .process import ServerProcess
 
@@ -106,6 +106,7 @@ def _require_loaded(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str,
     try:
         ready = stub.ModelReady(request, timeout=10).ready
     except grpc.RpcError as exc:
-        raise TritonError(f"Triton did not start: {failure_reason(log)}") from exc
+        raise TritonError(f"Triton did not start: {load_failure(log, model) or failure_reason(log)}") from exc
     if not ready:
-        raise TritonError(f"Triton did not load model {model} version {version}: {failure_reason(log)}")
+        reason = load_failure(log, model) or failure_reason(log)
+        raise TritonError(f"Triton did not load model {model} version {version}: {reason}")

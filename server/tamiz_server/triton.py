@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tamiz.errors import TritonError, UsageError, os_reason
+from tamiz.errors import RepositoryError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 
 from .config import BACKEND
@@ -149,7 +149,7 @@ class Triton:
 
     def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
-        command = self._command(installation, workspace, list(live))
+        command = self._command(installation, workspace)
         environments = python_environments()
         again = self._process is not None
         process = ServerProcess(command, installation.environment(), self.log, append=again)
@@ -169,7 +169,7 @@ class Triton:
             workspace.claim_python_environment(environments)
         return process
 
-    def _command(self, installation: Installation, workspace: Workspace, models: list[str]) -> list[str]:
+    def _command(self, installation: Installation, workspace: Workspace) -> list[str]:
         options = {
             "id": workspace.name,
             "model-repository": workspace.repository,
@@ -185,12 +185,24 @@ class Triton:
             "grpc-restricted-protocol": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "http-restricted-api": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
             "exit-timeout-secs": EXIT_TIMEOUT_S,
+            # A foreign model that cannot be loaded does not keep those of Tamiz from being served.
+            "exit-on-error": "false",
+            "strict-readiness": "false",
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
+        # All that Triton can load, not only what `wait_until_ready` requires.
+        models = self.repository.configured()
         # Our backend completes nothing, and a process that is asked to would double the time of every load.
-        if all(self.repository.config(model).backend == BACKEND for model in models):
+        if not any(map(self._may_complete_itself, models)):
             command.append("--disable-auto-complete-config")
         return [*command, *(f"--load-model={model}" for model in models)]
+
+    def _may_complete_itself(self, model: str) -> bool:
+        try:
+            return self.repository.config(model).backend != BACKEND
+        except RepositoryError:
+            # Triton cannot read it either.
+            return False
 
     def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:
         def restart() -> ServerProcess:

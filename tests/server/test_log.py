@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tamiz_server.log import failure_reason, last_line, mark_restart, stub_failure
+from tamiz_server.log import failure_reason, last_line, load_failure, mark_restart, stub_failure
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,20 @@ def test_the_message_of_a_stub_that_cannot_start_is_found_while_the_server_still
 
 def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert last_line(tmp_path / "missing.log") == "the log is empty"
+
+
+def test_the_reason_why_a_model_was_not_loaded_is_found_among_those_of_others(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text(
+        """E1125 1 manager.cc:1460] "Poll failed for model directory 'ens': ensemble scheduling must be set"
+E1125 1 manager.cc:724] "failed to load model 'dogs': at least one version must be available"
+E1125 1 lifecycle.cc:642] "failed to load 'cats' version 1: Internal: it has 0 inputs\\n\\nAt:\\n  model.py"
+"""
+    )
+    assert load_failure(log, "ens") == "ensemble scheduling must be set"
+    assert load_failure(log, "cats") == "failed to load 'cats' version 1: Internal: it has 0 inputs"
+    assert load_failure(log, "dogs") == "at least one version must be available"
+    assert load_failure(log, "pets") is None
 
 
 def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:

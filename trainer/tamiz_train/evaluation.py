@@ -17,6 +17,7 @@ import torch
 
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.image_bar import ImageBar
 from tamiz.path_text import path_to_text
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
@@ -263,11 +264,13 @@ def evaluate_function(
     loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
-    for images, _, places, messages in loader:
-        unreadable += messages
-        if len(images):
-            probabilities.append(compute(images.numpy()))
-            indices.append(places.numpy())
+    with ImageBar(split.name, len(split)) as bar:
+        for images, _, places, messages in loader:
+            unreadable += messages
+            if len(images):
+                probabilities.append(compute(images.numpy()))
+                indices.append(places.numpy())
+            bar.advance(len(images) + len(messages))
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 
 
@@ -293,13 +296,15 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
     probabilities = np.zeros((len(split), len(spec.labels)), np.float32)
     indices, unreadable = [], []
     outcomes = client.classify_many(iter(split.images), top_k=len(spec.labels), on_error="return")
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, InvalidImageError):
-            unreadable.append(str(outcome))
-            continue
-        indices.append(index)
-        for scored in outcome.top:
-            probabilities[index, column[scored.label]] = scored.score
+    with ImageBar(split.name, len(split)) as bar:
+        for index, outcome in enumerate(outcomes):
+            bar.advance()
+            if isinstance(outcome, InvalidImageError):
+                unreadable.append(str(outcome))
+                continue
+            indices.append(index)
+            for scored in outcome.top:
+                probabilities[index, column[scored.label]] = scored.score
     if served.thresholds is not None:
         thresholds = dict(zip(served.labels, served.thresholds, strict=True))
         spec = spec.model_copy(update={"thresholds": tuple(thresholds[label] for label in spec.labels)})

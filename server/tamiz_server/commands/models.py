@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from google.protobuf.json_format import MessageToDict
 
 from tamiz.console import print_json, print_table
 from tamiz.errors import RepositoryError
@@ -29,8 +30,6 @@ from ..control import Control, open_control
 from ..repository import Repository
 from ..version import Version, summarize
 
-_FOREIGN = "not published by Tamiz"
-
 
 def models(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
@@ -47,7 +46,8 @@ def models(
 ) -> None:
     """List models and their versions: which are live, their labels, run and test metrics, when they were published.
 
-    With --url, list what a running server has, and why it does not serve the rest.
+    With --url, list what a running server has, and why it does not serve the rest. With --json, also their
+    configurations, with whatever an operator or another tool wrote into them.
     """
     tls = make_tls(ca, certificate, certificate_key)
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
@@ -55,8 +55,9 @@ def models(
     if as_json:
         print_json(rows)
     elif rows:
-        headers = [name.replace("_", " ") for name in rows[0]]
-        print_table(headers, ([_cell(value) for value in row.values()] for row in rows))
+        # A column without a single value, and the configuration, which is for programs, would only take space.
+        names = [name for name in rows[0] if name != "config" and any(row[name] not in (None, "") for row in rows)]
+        print_table([name.replace("_", " ") for name in names], ([_cell(row[name]) for name in names] for row in rows))
     else:
         print(f"no models in {url or repository}")
 
@@ -79,7 +80,8 @@ def _server_row(state: ModelState, config: ModelConfig | None) -> dict[str, obje
         "labels": read_labels(config, state.version) if config is not None and published else None,
         **{name: summary.get(name) for name in summarize({})},
         "state": state.state,
-        "reason": state.reason or (_FOREIGN if config is not None and not published else ""),
+        "reason": state.reason or ("" if config is None or published else "not published by Tamiz"),
+        "config": _readable_config(config) if config is not None else None,
     }
 
 
@@ -88,11 +90,12 @@ def _repository_rows(path: Path) -> list[dict[str, object]]:
     rows = []
     for model in repository.models():
         try:
-            rows += [_row(version) for version in repository.versions(model)]
+            config = _readable_config(repository.config(model))
+            rows += [{**_row(version), "note": "", "config": config} for version in repository.versions(model)]
         except RepositoryError as exc:
-            # A model that is damaged, or that Tamiz did not publish, must not hide the others.
+            # A model that is damaged must not hide the others.
             print(f"skipped: {exc}", file=sys.stderr)
-    return rows
+    return rows + [_foreign_row(repository, model, note) for model, note in repository.foreign_models().items()]
 
 
 def _row(version: Version) -> dict[str, object]:
@@ -105,6 +108,24 @@ def _row(version: Version) -> dict[str, object]:
         "input": f"{preprocessing.height}x{preprocessing.width} {preprocessing.colour}",
         **summarize(version.manifest),
     }
+
+
+def _foreign_row(repository: Repository, model: str, note: str) -> dict[str, object]:
+    config = None
+    if model in repository.configured():
+        try:
+            config = _readable_config(repository.config(model))
+        except RepositoryError as exc:
+            note = f"{note}: {exc}"
+    names = ("model", "version", "live", "labels", "input", *summarize({}))
+    return {**dict.fromkeys(names), "model": model, "note": note, "config": config}
+
+
+def _readable_config(config: ModelConfig) -> dict[str, Any]:
+    """A configuration as JSON holds it, without the parameters of Tamiz, whose content has columns of its own."""
+    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+    parameters = {key: value for key, value in document.get("parameters", {}).items() if not key.startswith("tamiz.")}
+    return {**document, "parameters": parameters}
 
 
 def _cell(value: object) -> str:
