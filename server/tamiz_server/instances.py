@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -67,12 +67,14 @@ class Instances:
                 self._known[pid] = instance
         return set(self._known.values())
 
-    def _children(self) -> Iterator[int]:
-        for children in _PROCESSES.glob(f"{self._pid}/task/*/children"):
-            try:
-                yield from map(int, children.read_text().split())
-            except OSError:
-                continue
+    def _children(self) -> list[int]:
+        children: list[int] = []
+        # The server and its threads may end at any moment.
+        with suppress(OSError):
+            for thread in (_PROCESSES / str(self._pid) / "task").iterdir():
+                with suppress(OSError):
+                    children += map(int, (thread / "children").read_text().split())
+        return children
 
 
 def _read_instance(pid: int) -> Instance | None:

@@ -199,7 +199,7 @@ class Triton:
 
     def _may_complete_itself(self, model: str) -> bool:
         try:
-            return self.repository.config(model).backend != BACKEND
+            return bool(self.repository.config(model).backend != BACKEND)
         except RepositoryError:
             # Triton cannot read it either.
             return False

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 from tamiz_server.control import Control
@@ -20,6 +22,16 @@ def test_an_instance_knows_its_model_and_version(tmp_path: Path) -> None:
 
 def test_children_that_are_no_stubs_are_no_instances() -> None:
     assert Instances(os.getpid()).running() == set()
+
+
+def test_a_server_may_end_at_any_moment_while_its_instances_are_looked_for() -> None:
+    for _ in range(100):
+        process = subprocess.Popen(["sleep", "0.005"])
+        instances = Instances(process.pid)
+        reaper = threading.Thread(target=process.wait)
+        reaper.start()
+        while reaper.is_alive():
+            assert instances.running() == set()
 
 
 def test_a_server_that_does_not_answer_is_the_reason(tmp_path: Path) -> None:
