@@ -84,11 +84,6 @@ class ServerProcess:
         self._started.result()
         return self._process.pid
 
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended yet."""
-        return not self._ended.is_set()
-
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait until the process ends.
 
@@ -119,6 +114,16 @@ class ServerProcess:
         return self._thread.ident is not None and self._started.exception() is None
 
     def _signal(self, send: Callable[[int, int], None], number: int) -> None:
-        if self.running:
+        if not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 send(self._process.pid, number)
+
+
+def describe_exit(status: int) -> str:
+    """Describe an exit status: ``ended with status 1``, or ``crashed (SIGSEGV)``."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"crashed ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"crashed (signal {-status})"

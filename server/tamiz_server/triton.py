@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tamiz.errors import RepositoryError, TritonError, UsageError, os_reason
+from tamiz.errors import RepositoryError, ServerError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 
 from .config import BACKEND
@@ -46,6 +46,8 @@ class Triton:
 
     The ``with`` block begins when the server is ready and every live version of the repository is loaded. A server that
     crashes is started again with the same ports and the same key, and an instance whose process died is brought back.
+    A server that crashes too often is given up: `wait` and `pid` raise `TritonError` with the reason, and so does the
+    block if it ends with a `tamiz.errors.ServerError`.
     When the block ends, the server, its children and its temporary files are removed. The server also ends when this
     process is killed, if the program ``setpriv`` is installed; the next server that starts removes the temporary files.
 
@@ -102,7 +104,11 @@ class Triton:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failure = self._supervisor.failure if self._supervisor is not None else None
         self.stop()
+        # A server that is given up explains why it did not answer.
+        if failure is not None and isinstance(exc, ServerError):
+            raise failure from exc
 
     def start(self) -> None:
         """Start the server and wait until it is ready; the ``with`` block begins with this.

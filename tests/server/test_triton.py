@@ -23,7 +23,7 @@ from leftovers import have_ended, leftovers
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UsageError
+from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UnavailableError, UsageError
 from tamiz_server import triton as module
 from tamiz_server.config import ModelConfig, ServingSettings, new_config
 from tamiz_server.config_text import format_config
@@ -31,6 +31,7 @@ from tamiz_server.control import Control
 from tamiz_server.installation import Installation
 from tamiz_server.instances import Instances
 from tamiz_server.ports import Ports, choose_ports
+from tamiz_server.process import ServerProcess
 from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
@@ -242,6 +243,37 @@ def test_a_server_that_may_not_be_restarted_is_given_up_when_it_is_killed(reposi
             triton.wait()
         with pytest.raises(TritonError, match="SIGKILL"):
             _ = triton.pid
+
+
+def test_a_block_that_fails_because_the_server_was_given_up_ends_with_the_reason(repository: Path) -> None:
+    lines: list[str] = []
+
+    def classify_after_a_crash() -> None:
+        with (
+            Triton(repository, restarts=0, on_progress=lines.append) as triton,
+            Client(triton.url, model="pets", timeout_s=2) as client,
+        ):
+            os.kill(triton.pid, signal.SIGKILL)
+            client.classify(png_of(255))
+
+    with pytest.raises(TritonError, match=r"Triton crashed \(SIGKILL\) after .* restarted at most 0 times") as caught:
+        classify_after_a_crash()
+    assert isinstance(caught.value.__cause__, UnavailableError)
+    assert [re.sub(r"[0-9.]+ s", "N s", line) for line in lines] == ["Triton crashed (SIGKILL) after N s; given up"]
+
+
+def test_a_server_that_is_killed_while_it_starts_is_reported_as_killed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ServerProcess.start
+
+    def start_and_kill(process: ServerProcess) -> None:
+        start(process)
+        os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(ServerProcess, "start", start_and_kill)
+    with pytest.raises(TritonError, match=r"Triton did not start: it crashed \(SIGKILL\); "), Triton(repository):
+        pass
 
 
 def test_a_killed_server_is_restarted_with_its_ports_and_key_and_no_call_fails(repository: Path) -> None:
