@@ -43,6 +43,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
                 extra="train,cpu",
                 summary="Write a contact sheet of a recipe's training images.",
             ),
+            LazyCommand(
+                "split",
+                "tamiz_train.commands.data:split",
+                extra="train,cpu",
+                summary="Write the splits of a recipe's images as a manifest.",
+            ),
         ],
     ),
     LazyCommand(
