@@ -8,6 +8,7 @@ from types import TracebackType
 
 from tritonclient.grpc import model_config_pb2
 
+from tamiz.arguments import check_text
 from tamiz.errors import UsageError
 from tamiz.transports import Headers, Tls, open_transport, parse_url
 from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad, ServerMetadata
@@ -48,6 +49,7 @@ class Control:
             ServerError: the server cannot be reached, rejects the key, or cannot load the model. In the last case it
                 keeps serving the versions that it had loaded before.
         """
+        check_text("model", model, "the name of a model")
         self._transport.call(RepositoryModelLoad(model), LOAD_TIMEOUT_S)
 
     def models(self) -> list[ModelState]:
@@ -64,6 +66,7 @@ class Control:
         Raises:
             ServerError: the server cannot be reached, or it does not serve the model.
         """
+        check_text("model", model, "the name of a model")
         return self._transport.call(ModelConfig(model), LOAD_TIMEOUT_S)
 
     def server_version(self) -> str:
