@@ -41,11 +41,11 @@ def of_repository(method: str) -> Callable[..., Any]:
     return lambda **arguments: getattr(Repository("models"), method)(**arguments)
 
 
-def of_control(method: str) -> Callable[..., Any]:
+def of_control(method: str, **given: Any) -> Callable[..., Any]:
     def call(**arguments: Any) -> None:
         control = Control("grpc://127.0.0.1:9")
         try:
-            getattr(control, method)(**arguments)
+            getattr(control, method)(**given, **arguments)
         finally:
             control.close()
 
@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Control.tls": (create_control, ("ca.pem", True, {"ca": "a.pem"})),
     "Control.headers": (create_control, (5, "a=b", {1: "a"}, {"a": 1})),
     "Control.load.model": (of_control("load"), NO_NAME),
+    "Control.load.config": (of_control("load", model="pets"), (5, "a", {})),
     "Control.config.model": (of_control("config"), NO_NAME),
     "Repository.path": (Repository, NO_PATH),
     **{
