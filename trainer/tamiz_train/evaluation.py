@@ -18,7 +18,6 @@ import torch
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError
 from tamiz.image_bar import ImageBar
-from tamiz.path_text import path_to_text
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
@@ -91,8 +90,7 @@ class Evaluation:
 
     def name(self, index: int) -> str:
         """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
-        image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
+        return self.split.image_name(index)
 
     @property
     def images(self) -> int:
