@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tamiz.console import progress_line
 from tamiz.options import (
     DEFAULT_REPOSITORY,
     CaOption,
@@ -41,7 +42,7 @@ def promote(
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         before = store.live_numbers(model)
         promotion.promote(store, model, version, control=control)
-        print(promotion.describe_live(store, model, before, control=control))
+        progress_line(promotion.describe_live(store, model, before, control=control))
 
 
 def rollback(
@@ -60,4 +61,4 @@ def rollback(
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         before = store.live_numbers(model)
         promotion.rollback(store, model, control=control)
-        print(promotion.describe_live(store, model, before, control=control))
+        progress_line(promotion.describe_live(store, model, before, control=control))

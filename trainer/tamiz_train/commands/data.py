@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tamiz.console import ExitCode, print_json
+from tamiz.console import ExitCode, print_json, progress_line
 from tamiz.files import write_whole
 from tamiz.image_files import summarise
 from tamiz.options import JsonOption
@@ -32,13 +32,13 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         print_json({**document, "findings": problems})
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in images.items())
-        print(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
+        progress_line(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
         if note := summarise(data.left_out_counts):
-            print(note)
+            progress_line(note)
         for found in findings:
-            print(found)
+            progress_line(str(found))
         if not findings:
-            print("no problems found in the data")
+            progress_line("no problems found in the data")
     return ExitCode.FAILED if findings else ExitCode.SUCCESS
 
 
@@ -54,4 +54,4 @@ def show(
 
     data = load_data(resolved.data, resolved.train.seed)
     write_whole(out, plot_samples(data.train, data.labels, resolved))
-    print(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")
+    progress_line(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")
