@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,27 @@ def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, d
     # As of a run from before they were saved.
     (run.path / "images.safetensors").unlink()
     assert run.fitted_images is None
+
+
+def test_a_run_knows_whether_another_one_has_the_same_images_with_the_same_labels(
+    tiny_recipe: MakeRecipe, digits: Path, tmp_path: Path
+) -> None:
+    def contents_of(root: Path) -> dict[str, str]:
+        recipe = tiny_recipe(f"runs_dir={tmp_path}", f"data.root={root}")
+        run = Run.create(recipe)
+        run.record_data(load_data(recipe.data, recipe.train.seed), root)
+        return run.contents
+
+    original = contents_of(digits)
+    moved = Path(shutil.copytree(digits, tmp_path / "moved"))
+    for index, image in enumerate(sorted((moved / "test" / "3").iterdir(), reverse=True)):
+        image.rename(image.with_name(f"renamed {index}{image.suffix}"))
+    assert contents_of(moved) == original
+    image = next((moved / "test" / "3").iterdir())
+    image.rename(moved / "test" / "4" / "relabelled.png")
+    relabelled = contents_of(moved)
+    assert relabelled["test"] != original["test"]
+    assert relabelled["train"] == original["train"]
 
 
 def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tamiz.console import print_json, print_table
+from tamiz.console import note_line, print_json, print_table, progress_line
 from tamiz.errors import RepositoryError
 from tamiz.options import (
     DEFAULT_REPOSITORY,
@@ -20,6 +22,7 @@ from tamiz.options import (
     KeyOption,
     RepositoryOption,
     make_tls,
+    name_repository,
     parse_headers,
 )
 from tamiz.transports.requests import ModelState
@@ -55,10 +58,13 @@ def models(
     if as_json:
         print_json(rows)
     elif rows:
-        headers = [name.replace("_", " ") for name in rows[0]]
-        print_table(headers, ([_cell(value) for value in row.values()] for row in rows))
+        columns = [name for name in rows[0] if name != "test_images"]
+        headers = [name.replace("_", " ") for name in columns]
+        print_table(headers, ([_cell(row[name]) for name in columns] for row in rows))
+        for note in _different_test_images(rows, repository):
+            progress_line(note)
     else:
-        print(f"no models in {url or repository}")
+        progress_line(f"no models in {url or repository}")
 
 
 def _server_rows(control: Control) -> list[dict[str, object]]:
@@ -91,7 +97,7 @@ def _repository_rows(path: Path) -> list[dict[str, object]]:
             rows += [_row(version) for version in repository.versions(model)]
         except RepositoryError as exc:
             # A model that is damaged, or that Tamiz did not publish, must not hide the others.
-            print(f"skipped: {exc}", file=sys.stderr)
+            note_line(f"skipped: {exc}")
     return rows
 
 
@@ -105,6 +111,21 @@ def _row(version: Version) -> dict[str, object]:
         "input": f"{preprocessing.height}x{preprocessing.width} {preprocessing.colour}",
         **summarize(version.manifest),
     }
+
+
+def _different_test_images(rows: Iterable[Mapping[str, object]], repository: Path) -> Iterator[str]:
+    """A line for each model whose versions were measured on different test images."""
+    for model, versions in groupby(rows, lambda row: row["model"]):
+        groups: dict[object, list[str]] = {}
+        for row in versions:
+            if row["test_accuracy"] is not None or row["test_f1"] is not None:
+                # Test images that are not recorded may be others.
+                groups.setdefault(row["test_images"] or row["version"], []).append(str(row["version"]))
+        if len(groups) > 1:
+            named = (f"version{'s' * (len(group) > 1)} {', '.join(group)}" for group in groups.values())
+            models = [f"{model}/{group[0]}" for group in groups.values()][:2]
+            command = shlex.join(["tamiz", "compare", *models, *name_repository(repository), "--images", "FOLDER"])
+            yield f"{model}: measured on different test images: {' / '.join(named)}; on the same ones: {command}"
 
 
 def _cell(value: object) -> str:
