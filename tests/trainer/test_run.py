@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from graphs import make_spec
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
@@ -69,6 +72,16 @@ def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, {"test": {"accuracy": 1}})
     assert load_file(run.path / "model.safetensors")["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert np.array_equal(found.parity_images, np.ones((2, 28, 28, 1), np.uint8))
+
+
+def test_a_copied_run_keeps_the_date_of_its_training(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
+    run.finish({}, make_spec(["a", "b"]), {"test": {}}, np.ones((2, 28, 28, 1), np.uint8))
+    trained = run.finished_at
+    assert abs((datetime.now(UTC) - trained).total_seconds()) < 60
+    # As after a copy to another machine, some days later.
+    os.utime(run.path / "metrics.json", (2e9, 2e9))
+    assert Run(run.path).finished_at == trained
 
 
 def test_a_metric_without_a_value_is_null_in_the_files_of_a_run(

@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,8 @@ class Run:
         with staged(self.path / PARITY_FILE) as part:
             numpy.save_file({"images": np.ascontiguousarray(parity_images)}, part)
         write_whole(self.path / "spec.json", spec.to_json())
-        write_whole(self.path / "metrics.json", to_json(metrics, indent=2))
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        write_whole(self.path / "metrics.json", to_json({"finished": finished, **metrics}, indent=2))
 
     @property
     def finished(self) -> bool:
@@ -209,16 +210,14 @@ class Run:
 
     @property
     def finished_at(self) -> datetime:
-        """When training completed.
+        """When training completed; for a run from before this was recorded, when its file was written.
 
         Raises:
             RunError: the run is not complete.
         """
-        path = self.path / "metrics.json"
-        try:
-            return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-        except OSError as exc:
-            raise RunError(f"{path}: {os_reason(exc)}; the run is not complete") from exc
+        if (recorded := self.metrics.get("finished")) is not None:
+            return datetime.fromisoformat(recorded).astimezone()
+        return datetime.fromtimestamp((self.path / "metrics.json").stat().st_mtime).astimezone()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -237,7 +236,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: what was passed to `finish`; None is a figure without a value.
+        """The content of metrics.json: what was passed to `finish`, and when; None is a figure without a value.
 
         Raises:
             RunError: the run is not complete.

@@ -125,7 +125,8 @@ def _different_test_images(rows: Iterable[Mapping[str, object]], repository: Pat
             named = (f"version{'s' * (len(group) > 1)} {', '.join(group)}" for group in groups.values())
             models = [f"{model}/{group[0]}" for group in groups.values()][:2]
             command = shlex.join(["tamiz", "compare", *models, *name_repository(repository), "--images", "FOLDER"])
-            yield f"{model}: measured on different test images: {' / '.join(named)}; on the same ones: {command}"
+            measured = "measured" if all(isinstance(images, str) for images in groups) else "perhaps measured"
+            yield f"{model}: {measured} on different test images: {' / '.join(named)}; on the same ones: {command}"
 
 
 def _cell(value: object) -> str:
