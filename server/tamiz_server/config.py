@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import RepositoryError
+from tamiz.json_text import to_json
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
+
+BACKEND = "onnxruntime"
+"""Backend of the models that Tamiz publishes: that of the embedded Triton, or the one that Triton's images contain."""
 
 LAST_VERSION = "tamiz.last_version"
 """Config parameter with the highest version number ever used, so that a deleted version's number is not used again."""
@@ -70,7 +74,7 @@ class ServingSettings(BaseModel):
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
     """Create the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
-    config = ModelConfig(name=model, backend="onnxruntime")
+    config = ModelConfig(name=model, backend=BACKEND)
     write_settings(config, settings)
     return config
 
@@ -130,7 +134,7 @@ def add_version(config: ModelConfig, version: int, spec: ModelSpec, summary: Map
         spec: spec of the version.
         summary: summary of the version's manifest, which JSON can hold.
     """
-    config.parameters[f"{SUMMARY_PARAMETER}{version}"].string_value = json.dumps(summary)
+    config.parameters[f"{SUMMARY_PARAMETER}{version}"].string_value = to_json(summary)
     config.parameters[f"{SPEC_PARAMETER}{version}"].string_value = spec.to_json()
     config.parameters[LAST_VERSION].string_value = str(max(last_version(config), version))
 

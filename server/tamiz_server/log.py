@@ -17,6 +17,9 @@ _STUB_FAILURE = re.compile(
 
 _RESTART = "\n======== Triton is started again ========\n"
 
+# A log may have many gigabytes, and is read many times while a server starts; a start writes less than this.
+_READ_BYTES = 1 << 20
+
 _REASONS = (
     # The most specific pattern comes first.
     _STUB_FAILURE,
@@ -33,6 +36,19 @@ def failure_reason(log: Path) -> str:
     text = read_log(log)
     found = next((found for pattern in _REASONS if (found := pattern.search(text))), None)
     return _one_line(found[0]) if found else last_line(log)
+
+
+def load_failure(log: Path, model: str) -> str | None:
+    """Why Triton did not load a model while it started; None if the log has no message about that."""
+    name, text = re.escape(model), read_log(log)
+    patterns = (
+        # Triton writes line ends within a message as a backslash and an n.
+        rf"failed to load '{name}' version \d+: .*?(?=\\n|\"?$)",
+        rf"(?<=failed to load model '{name}': ).*?(?=\"?$)",
+        rf"(?<=Poll failed for model directory '{name}': ).*?(?=\"?$)",
+    )
+    found = next((found for pattern in patterns if (found := re.search(pattern, text, re.MULTILINE))), None)
+    return _one_line(found[0]) if found else None
 
 
 def stub_failure(log: Path) -> str | None:
@@ -52,9 +68,12 @@ def last_line(log: Path) -> str:
 
 
 def read_log(log: Path) -> str:
-    """The log since the server's latest start; empty if the file does not exist."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return text.rpartition(_RESTART)[2]
+    """The end of the log, of what was written since the server's latest start; empty if the file does not exist."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _READ_BYTES))
+        return file.read().decode("utf-8", errors="replace").rpartition(_RESTART)[2]
 
 
 def mark_restart(log: Path) -> None:

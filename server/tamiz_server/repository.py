@@ -30,6 +30,7 @@ from tamiz.locks import open_locked
 from tamiz.spec import ModelSpec
 
 from .config import (
+    PROMOTIONS,
     ModelConfig,
     ServingSettings,
     add_version,
@@ -75,13 +76,41 @@ class Repository:
         self.path = Path(path)
 
     def models(self) -> list[str]:
-        """Names of the models, sorted.
+        """Names of the models that Tamiz published, sorted.
 
         Raises:
-            RepositoryError: the repository does not exist.
+            RepositoryError: the repository does not exist, or a configuration cannot be read.
         """
         self._require_folder()
-        return sorted(entry.parent.name for entry in self.path.glob(f"*/{CONFIG_FILE}"))
+        return [name for name in self.configured() if self._is_published(name)]
+
+    def configured(self) -> list[str]:
+        """Names of all folders that have a configuration, sorted: what Triton can load, whoever published it."""
+        return sorted(path.parent.name for path in self.path.glob(f"*/{CONFIG_FILE}") if path.is_file())
+
+    def foreign_models(self) -> dict[str, str]:
+        """Models of other tools, and folders that are no models, by name; with what distinguishes them.
+
+        Folders whose names no model of Tamiz could have, such as hidden ones or ``lost+found``, are left out unless
+        they have a configuration.
+
+        Raises:
+            RepositoryError: the repository does not exist, or a configuration cannot be read.
+        """
+        self._require_folder()
+        published = {name: self._is_published(name) for name in self.configured()}
+        folders = {entry.name for entry in self.path.iterdir() if entry.is_dir() and MODEL_NAME.fullmatch(entry.name)}
+        foreign = {name: "not published by Tamiz" for name, own in published.items() if not own}
+        foreign |= dict.fromkeys(folders - published.keys(), f"not published by Tamiz: no {CONFIG_FILE}")
+        return dict(sorted(foreign.items()))
+
+    def _is_published(self, model: str) -> bool:
+        path = self.path / model / CONFIG_FILE
+        # The text decides, so that a model of Tamiz whose configuration became malformed is still known as such.
+        try:
+            return PROMOTIONS.encode() in path.read_bytes()
+        except OSError as exc:
+            raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
 
     def versions(self, model: str) -> list[Version]:
         """All versions of a model, lowest number first.

@@ -1,4 +1,7 @@
-"""The smallest network of every family of timm is exported to ONNX and compared with its graph."""
+"""The smallest network of every family of timm is exported to ONNX and compared with its graph.
+
+``docs/reference/timm-families.md`` has the results.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,18 @@ from tamiz_train.recipe import ModelSettings
 
 pytestmark = pytest.mark.acceptance
 
-FAMILIES = timm.list_modules()
+FAILING = {
+    "gemma4_vit": "onnxscript 0.7.2 gives two bounds of successive Clip nodes the same name, so the graph is not valid",
+}
+"""The families whose networks cannot be exported, with the reason."""
+
+FAMILIES = [
+    pytest.param(
+        family,
+        marks=pytest.mark.xfail(reason=FAILING[family], raises=ExportError, strict=True) if family in FAILING else (),
+    )
+    for family in timm.list_modules()
+]
 """The modules of timm, each of which defines the networks of one family."""
 
 SPECIAL = ["maxvit_rmlp_pico_rw_256", "coatnext_nano_rw_224", "crossvit_tiny_240", "deit_tiny_distilled_patch16_224"]
@@ -31,20 +45,34 @@ SPECIAL = ["maxvit_rmlp_pico_rw_256", "coatnext_nano_rw_224", "crossvit_tiny_240
 
 @pytest.fixture(scope="session")
 def table() -> Iterator[list[dict[str, Any]]]:
-    """The rows of ``timm_families.json``, which is written to the working directory after the last test."""
+    """The results, which are written to ``reports/timm_families.md`` after the last test."""
     rows: list[dict[str, Any]] = []
     yield rows
-    Path("timm_families.json").write_text(json.dumps(rows, indent=1) + "\n")
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/timm_families.md").write_text(to_table(rows))
+
+
+def to_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| family | smallest network | input | parameters | largest difference |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        outcome = f"{row['largest_difference']:.1g}" if "largest_difference" in row else "cannot be exported"
+        lines.append(
+            f"| {row['family']} | {row['model']} | {row['size']} | {row['parameters'] / 1e6:.1f} M | {outcome} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_smallest_network_of_a_family_is_exported(family: str, table: list[dict[str, Any]]) -> None:
-    export(family, smallest(family), table)
+    export(smallest(family), table)
 
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_a_network_with_unusual_attention_or_several_heads_is_exported(name: str, table: list[dict[str, Any]]) -> None:
-    export("", name, table)
+    export(name, table)
 
 
 def smallest(family: str) -> str:
@@ -57,8 +85,9 @@ def smallest(family: str) -> str:
     return min(timm.list_models(module=family), key=parameters)
 
 
-def export(family: str, name: str, table: list[dict[str, Any]]) -> None:
+def export(name: str, table: list[dict[str, Any]]) -> None:
     spec = make_spec(name)
+    family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
     row: dict[str, Any] = {"family": family, "model": name, "size": spec.preprocessing.height}
     table.append(row)
     started = time.perf_counter()

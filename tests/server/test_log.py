@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tamiz_server.log import failure_reason, last_line, mark_restart, stub_failure
+from tamiz_server.log import failure_reason, last_line, load_failure, mark_restart, stub_failure
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,20 @@ def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert last_line(tmp_path / "missing.log") == "the log is empty"
 
 
+def test_the_reason_why_a_model_was_not_loaded_is_found_among_those_of_others(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text(
+        """E1125 1 manager.cc:1460] "Poll failed for model directory 'ens': ensemble scheduling must be set"
+E1125 1 manager.cc:724] "failed to load model 'dogs': at least one version must be available"
+E1125 1 lifecycle.cc:642] "failed to load 'cats' version 1: Internal: it has 0 inputs\\n\\nAt:\\n  model.py"
+"""
+    )
+    assert load_failure(log, "ens") == "ensemble scheduling must be set"
+    assert load_failure(log, "cats") == "failed to load 'cats' version 1: Internal: it has 0 inputs"
+    assert load_failure(log, "dogs") == "at least one version must be available"
+    assert load_failure(log, "pets") is None
+
+
 def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     log.write_text("bash: line 1: old: not found\n")
@@ -76,3 +91,15 @@ def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:
         file.write("new\n")
     assert last_line(log) == "new"
     assert "old" in log.read_text()
+
+
+def test_a_log_of_many_gigabytes_is_read_as_fast_as_a_small_one(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.touch()
+    os.truncate(log, 64 << 30)
+    with log.open("a") as file:
+        file.write("\nbash: line 1: old: not found\n")
+    assert stub_failure(log) == "bash: line 1: old: not found"
+    mark_restart(log)
+    assert stub_failure(log) is None
+    assert last_line(log) == "the log is empty"

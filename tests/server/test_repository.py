@@ -227,3 +227,31 @@ def test_a_repository_that_cannot_be_changed_is_an_error(graph: Path, tmp_path: 
         (tmp_path / "locked").mkdir(mode=0o500)
         with pytest.raises(RepositoryError, match="cannot be changed"):
             Repository(tmp_path / "locked").publish("pets", graph, SPEC)
+
+
+def test_models_of_other_tools_are_known_as_such(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    for name in ("onnx", "ensemble", "malformed", "empty", ".hidden", "lost+found"):
+        (repository.path / name).mkdir()
+    (repository.path / "onnx" / "config.pbtxt").write_text('backend: "onnxruntime"')
+    (repository.path / "ensemble" / "config.pbtxt").write_text('platform: "ensemble"')
+    (repository.path / "malformed" / "config.pbtxt").write_text("{")
+    assert repository.models() == ["pets"]
+    assert repository.foreign_models() == {
+        "empty": "not published by Tamiz: no config.pbtxt",
+        "ensemble": "not published by Tamiz",
+        "malformed": "not published by Tamiz",
+        "onnx": "not published by Tamiz",
+    }
+    assert repository.configured() == ["ensemble", "malformed", "onnx", "pets"]
+
+
+def test_a_model_of_tamiz_with_a_malformed_configuration_is_not_taken_for_that_of_another_tool(
+    repository: Repository, graph: Path
+) -> None:
+    repository.publish("pets", graph, SPEC)
+    path = repository.path / "pets" / "config.pbtxt"
+    path.write_text(path.read_text() + "{")
+    assert (repository.models(), repository.foreign_models()) == (["pets"], {})
+    with pytest.raises(RepositoryError, match="not a model configuration"):
+        repository.live_numbers("pets")

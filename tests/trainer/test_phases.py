@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 from conftest import TAMIZ
 from safetensors.torch import load_file
+from terminal import use_terminal
 
 from tamiz import RecipeError, RunError
 from tamiz_train.history import History
@@ -108,6 +110,19 @@ def test_a_resumed_run_has_the_same_results_as_an_uninterrupted_one(
     assert resumed.metrics["test"] == whole.metrics["test"]
 
 
+def test_the_first_epoch_after_an_interruption_has_its_own_duration_and_its_own_bar(
+    tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = interrupt_after(1, tiny_recipe("data.subset_size=400", f"runs_dir={tmp_path}"), monkeypatch)
+    terminal = use_terminal(monkeypatch)
+    began = time.perf_counter()
+    _, resumed = resume(unfinished).metrics["epochs"]
+    passed = time.perf_counter() - began
+    assert 0 < resumed["seconds"] < passed
+    assert resumed["images_per_s"] > 400 / passed
+    assert any(re.match(r"epoch 2/2 .* 400/400 .* images/s", line) for line in terminal.lines)
+
+
 def test_a_run_without_a_completed_epoch_starts_again(
     tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,10 +190,12 @@ def test_a_failure_of_training_is_a_run_error_of_one_line(
     workers: int, digits: Path, tiny_recipe: Make, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(digits, tmp_path / "digits"))
-    for path in sorted((root / "train" / "5").iterdir()):
-        cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+    for value, path in enumerate(sorted((root / "train" / "5").iterdir())):
+        cv2.imwrite(str(path), np.full((4, 4), value, np.uint8))
     options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 8, width: 8}}]"]
-    with pytest.raises(RunError, match=r"training failed in .*: .*[Cc]rop") as caught:
+    with pytest.raises(
+        RunError, match=r"/5/.*\.png: the augmentation fails on this image: .*[Cc]rop.*; set data"
+    ) as caught:
         train(tiny_recipe(*options, f"train.num_workers={workers}", f"runs_dir={tmp_path / 'runs'}"))
     assert "Traceback" not in str(caught.value)
     assert "\n" not in str(caught.value)

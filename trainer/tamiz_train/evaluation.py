@@ -17,12 +17,13 @@ import torch
 
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
-from tamiz.path_text import path_to_text
+from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.content import content_hashes
 from .data.loader import create_loader
 from .data.split import SPLITS
 from .metrics import (
@@ -89,8 +90,7 @@ class Evaluation:
 
     def name(self, index: int) -> str:
         """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
-        image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
+        return self.split.image_name(index)
 
     @property
     def images(self) -> int:
@@ -209,9 +209,8 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         splits: names of the splits that will be evaluated.
 
     Raises:
-        RunError: the images cannot be found, or their labels differ from those of the run. Or images were added or
-            removed, and one of the splits is drawn at random from them: it would differ from the run's, and could
-            contain images of its training.
+        RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
+            images; or images have changed, and one of the splits now has images of another split of the run.
     """
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
@@ -220,11 +219,18 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
             f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
             "by --images FOLDER"
         ) from exc
-    if redrawn := run.changed_splits(data) & data.drawn & set(splits):
+    for name in sorted(run.changed_splits(data) & data.drawn & set(splits)):
+        others = run.recorded_images({split.name for split in data.splits} - {name})
+        moved = others is None or len(others.intersection(content_hashes(data.split(name).images)))
+        if moved:
+            raise RunError(
+                f"{run.recipe.data.root} has other images than the run was trained on, and {name} now has images of "
+                "another split of the run; restore the images, or train again"
+            )
+    if len(splits) == 1 and not any(len(data.split(name)) for name in splits):
         raise RunError(
-            f"{run.recipe.data.root} has other images than the run was trained on, and {' and '.join(sorted(redrawn))} "
-            "is drawn at random from them: it could contain images of the run's training; restore the images, or "
-            "train again"
+            f"{run.path}: the data of the run has no {' '.join(splits)} images; evaluate another split, or give images "
+            "with their labels by --images FOLDER"
         )
     return data
 
@@ -263,11 +269,13 @@ def evaluate_function(
     loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
-    for images, _, places, messages in loader:
-        unreadable += messages
-        if len(images):
-            probabilities.append(compute(images.numpy()))
-            indices.append(places.numpy())
+    with ImageBar(split.name, len(split)) as bar:
+        for images, _, places, messages in loader:
+            unreadable += messages
+            if len(images):
+                probabilities.append(compute(images.numpy()))
+                indices.append(places.numpy())
+            bar.advance(len(images) + len(messages))
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 
 
@@ -293,13 +301,15 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
     probabilities = np.zeros((len(split), len(spec.labels)), np.float32)
     indices, unreadable = [], []
     outcomes = client.classify_many(iter(split.images), top_k=len(spec.labels), on_error="return")
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, InvalidImageError):
-            unreadable.append(str(outcome))
-            continue
-        indices.append(index)
-        for scored in outcome.top:
-            probabilities[index, column[scored.label]] = scored.score
+    with ImageBar(split.name, len(split)) as bar:
+        for index, outcome in enumerate(outcomes):
+            bar.advance()
+            if isinstance(outcome, InvalidImageError):
+                unreadable.append(str(outcome))
+                continue
+            indices.append(index)
+            for scored in outcome.top:
+                probabilities[index, column[scored.label]] = scored.score
     if served.thresholds is not None:
         thresholds = dict(zip(served.labels, served.thresholds, strict=True))
         spec = spec.model_copy(update={"thresholds": tuple(thresholds[label] for label in spec.labels)})

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from tamiz.errors import InvalidImageError
+from tamiz.image_bar import ImageBar
 from tamiz.prediction import Prediction, interpret
 from tamiz.preprocessing import ImageSource, Pixels, prepare
 from tamiz.spec import Preprocessing
@@ -46,20 +47,22 @@ def predict(
     """
     classifier = load_classifier(run)
     results: list[Prediction | InvalidImageError] = []
-    for start in range(0, len(images), BATCH_SIZE):
-        prepared = [_prepare(image, run.spec.preprocessing) for image in images[start : start + BATCH_SIZE]]
-        pixels = [outcome for outcome in prepared if not isinstance(outcome, InvalidImageError)]
-        found, pooled = _classify(classifier, pixels, run, top_k) if pixels else ([], [])
-        predictions, rows = iter(found), iter(pooled)
-        for outcome in prepared:
-            row = None
-            if isinstance(outcome, InvalidImageError):
-                results.append(outcome)
-            else:
-                results.append(next(predictions))
-                row = next(rows)
-            if features is not None:
-                features.append(row)
+    with ImageBar(run.recipe.name, len(images)) as bar:
+        for start in range(0, len(images), BATCH_SIZE):
+            prepared = [_prepare(image, run.spec.preprocessing) for image in images[start : start + BATCH_SIZE]]
+            pixels = [outcome for outcome in prepared if not isinstance(outcome, InvalidImageError)]
+            found, pooled = _classify(classifier, pixels, run, top_k) if pixels else ([], [])
+            predictions, rows = iter(found), iter(pooled)
+            for outcome in prepared:
+                row = None
+                if isinstance(outcome, InvalidImageError):
+                    results.append(outcome)
+                else:
+                    results.append(next(predictions))
+                    row = next(rows)
+                if features is not None:
+                    features.append(row)
+            bar.advance(len(prepared))
     return results
 
 

@@ -6,14 +6,13 @@ Each is one fit of a Lightning trainer; an interrupted run continues in the phas
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
@@ -25,6 +24,7 @@ from .classifier import Classifier
 from .data import Data
 from .data.loader import Shard, create_loader, set_epoch
 from .distributed import Processes
+from .epoch_bar import EpochBar
 from .history import History
 from .lightning_module import ClassifierModule
 from .model_input import model_input
@@ -94,6 +94,8 @@ def fit(
         if len(phases) > 1:
             on_progress(f"phase {index + 1} of {len(phases)}: {classifier.parameter_summary()}")
         callbacks = [history, *_create_callbacks(recipe.train, folder, history)]
+        if processes.first:
+            callbacks.append(EpochBar(history, data, processes))
         training, validation = _create_loaders(recipe, data, processes, phase_index=index)
         if resumed is not None:
             # Set here, because Lightning would set the epoch only after the workers have started to load images.
@@ -135,8 +137,6 @@ def _create_callbacks(settings: TrainSettings, folder: Path, history: History) -
     if settings.early_stopping_patience is not None:
         mode = "min" if lower_is_better(history.monitor) else "max"
         callbacks.append(_EarlyStopping(history.monitor, patience=settings.early_stopping_patience, mode=mode))
-    if sys.stderr.isatty():
-        callbacks.append(TQDMProgressBar())
     return callbacks
 
 
@@ -197,7 +197,7 @@ def _create_trainer(
         deterministic=settings.deterministic,
         callbacks=callbacks,
         logger=list(loggers) or False,
-        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=run,

@@ -66,9 +66,9 @@ def _worse_than_live(live: Version, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _test_metrics(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """Test metrics of a manifest, the main one first."""
-    metrics: dict[str, float] = (manifest.get("metrics") or {}).get("test") or {}
-    return metrics
+    """Test metrics of a manifest that have a value, the main one first."""
+    metrics: dict[str, float | None] = (manifest.get("metrics") or {}).get("test") or {}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def run_warnings(run: Run) -> list[str]:
@@ -81,14 +81,14 @@ def run_warnings(run: Run) -> list[str]:
     """
     validation = run.contents.get("validation")
     metric, value = next(iter(run.metrics["validation"].items()), (None, 0.0))
-    if metric is None or validation is None:
+    if metric is None or value is None or validation is None:
         return []
     rivals = []
     for folder in sorted(run.path.resolve().parent.iterdir()):
         rival = Run(folder)
         try:
             if rival.finished and rival.contents.get("validation") == validation:
-                rivals.append((rival.metrics["validation"].get(metric, 0.0), rival.path))
+                rivals.append((rival.metrics["validation"].get(metric) or 0.0, rival.path))
         except (TamizError, ValueError, LookupError):
             # A damaged run cannot be published instead.
             continue

@@ -6,9 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from ..console import make_console
+from ..image_bar import ImageBar, shows_bars
 
 LINE_EVERY_S = 10.0
 
@@ -32,16 +30,7 @@ class JobProgress:
         self.images = done
         self.errors = errors
         self._done_before = done
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:,.0f} images/s, {task.fields[errors]:,} errors,"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=make_console(stderr=True), disable=not sys.stderr.isatty())
-        total = None if self._bar.disable else count_total()
-        self._task = self._bar.add_task(name, total=total, completed=done, rate=0.0, errors=errors)
+        self._bar = ImageBar(name, count_total() if shows_bars() else None, done=done, keep=True)
         self._began = self._printed = time.monotonic()
 
     @property
@@ -53,8 +42,8 @@ class JobProgress:
         """Count one more finished image."""
         self.images += 1
         self.errors += error
-        if not self._bar.disable:
-            self._bar.update(self._task, completed=self.images, rate=self.images_per_s, errors=self.errors)
+        if shows_bars():
+            self._bar.advance(note=f", {self.errors:,} errors")
         elif time.monotonic() - self._printed > LINE_EVERY_S:
             self._printed = time.monotonic()
             line = f"{self.images:,} images, {self.images_per_s:,.0f} images/s, {self.errors:,} errors"

@@ -14,6 +14,8 @@ from tamiz.interruption import interrupted_by
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption, name_repository
 from tamiz.served_version import live_versions
 
+from ..control import Control
+from ..log import load_failure
 from ..repository import Repository
 from ..triton import Triton
 from ..triton_faults import setting_warnings
@@ -57,6 +59,8 @@ def serve(
             progress_line(
                 f"gRPC {triton.url}, HTTP port {triton.ports.http}, metrics port {triton.ports.metrics}, log {log}"
             )
+            for name, reason in _left_out(triton).items():
+                progress_line(f"left out: {name}: {reason}")
             for model in models:
                 for warning in setting_warnings(triton.repository.config(model)):
                     progress_line(f"warning: model {model}: {warning}")
@@ -77,3 +81,14 @@ def _print_next(models: Sequence[str], triton: Triton) -> None:
 def _describe(repository: Repository, model: str) -> str:
     versions = live_versions(repository.config(model))
     return f"{model} version {', '.join(map(str, versions)) or 'latest'}"
+
+
+def _left_out(triton: Triton) -> dict[str, str]:
+    """What the repository holds and the server does not serve, with the reasons."""
+    with Control(triton.url, triton.key) as control:
+        ready = {state.model for state in control.models() if state.state == "READY"}
+    return {
+        model: f"{note}: {reason}" if (reason := load_failure(triton.log, model)) else note
+        for model, note in triton.repository.foreign_models().items()
+        if model not in ready
+    }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,49 @@ def test_a_model_that_is_damaged_does_not_hide_the_others(tamiz: Tamiz, tmp_path
     assert "dogs" in done.stdout
     assert "cats" not in done.stdout
     assert "skipped: model cats version 1 is damaged" in done.stderr
+
+
+def test_models_of_other_tools_are_listed_as_not_published_by_tamiz(tamiz: Tamiz, tmp_path: Path) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
+    repository.publish("pets", write_grey_graph(tmp_path / "graph.onnx", spec), spec)
+    for name, text in (("ensemble", 'platform: "ensemble"'), ("malformed", "{")):
+        (repository.path / name).mkdir()
+        (repository.path / name / "config.pbtxt").write_text(text)
+    (repository.path / "empty").mkdir()
+    done = tamiz("models", "--repository", repository.path, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    notes = {row["model"]: row["note"] for row in json.loads(done.stdout)}
+    assert notes["pets"] == ""
+    assert notes["ensemble"] == "not published by Tamiz"
+    assert notes["empty"] == "not published by Tamiz: no config.pbtxt"
+    assert notes["malformed"].startswith("not published by Tamiz: ")
+    assert "not a model configuration" in notes["malformed"]
+    assert "not published by Tamiz" in tamiz("models", "--repository", repository.path).stdout
+
+
+def test_what_an_operator_wrote_into_a_configuration_is_in_the_json_of_disk_and_server(
+    served: Served, tamiz: Tamiz
+) -> None:
+    name = served.new_name()
+    served.publish(name, make_spec(["a", "b"]))
+    path = served.repository.path / name / "config.pbtxt"
+    text = re.sub(r"instance_group \{(.|\n)*?\n\}\n", "", path.read_text())
+    groups = (
+        'instance_group [{ count: 2 kind: KIND_CPU }, { name: "late" rate_limiter { priority: 2 } kind: KIND_CPU }]'
+    )
+    cache = "response_cache { enable: true }"
+    parameter = 'parameters { key: "execution_mode" value { string_value: "1" } }'
+    path.write_text("\n".join([text, groups, cache, parameter, "optimization { priority: PRIORITY_MAX }"]))
+    served.control.load(name)
+    for where in (["--repository", served.repository.path], ["--url", served.triton.url, "--key", served.triton.key]):
+        rows = json.loads(tamiz("models", *where, "--json").stdout)
+        config = next(row["config"] for row in rows if row["model"] == name and row["live"])
+        assert config["instance_group"][0]["count"] == 2
+        assert config["instance_group"][1]["rate_limiter"]["priority"] == 2
+        assert config["response_cache"] == {"enable": True}
+        assert config["optimization"]["priority"] == "PRIORITY_MAX"
+        assert config["parameters"]["execution_mode"] == {"string_value": "1"}
+        assert not [key for key in config["parameters"] if key.startswith("tamiz.")]
 
 
 def test_a_repository_without_models_is_not_an_error(tamiz: Tamiz, tmp_path: Path) -> None:

@@ -53,6 +53,38 @@ def test_the_command_serves_until_a_signal_and_leaves_nothing_behind(
     assert "Started GRPCInferenceService" in (tmp_path / "triton.log").read_text()
 
 
+def test_what_is_not_served_and_settings_that_ruin_serving_are_named_at_the_start(
+    repository: Path, tmp_path: Path
+) -> None:
+    """A foreign model that Triton cannot load does not stop it; one that it can load is served."""
+    for name, text in (("ensemble", 'platform: "ensemble"'), ("malformed", "{"), ("python", 'backend: "python"')):
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "config.pbtxt").write_text(text)
+    (repository / "python" / "1" / "model.py").write_text(
+        "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
+    )
+    (repository / "empty").mkdir()
+    Repository(repository).update_config(
+        "pets", lambda config: setattr(config.dynamic_batching, "max_queue_delay_microseconds", 900)
+    )
+    process, lines = start_serving(repository, tmp_path)
+    try:
+        assert process.stdout is not None
+        while not lines[-1].startswith("key for"):
+            assert lines[-1], "the server did not start"
+            lines.append(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    left_out = [line for line in lines if line.startswith("left out: ")]
+    assert lines[0] == "serving pets version 1\n"
+    assert len(left_out) == 3
+    assert left_out[0] == "left out: empty: not published by Tamiz: no config.pbtxt\n"
+    assert left_out[1].startswith("left out: ensemble: not published by Tamiz: ensemble scheduling must be set")
+    assert left_out[2].startswith("left out: malformed: not published by Tamiz: failed to read text proto")
+    assert [line for line in lines if line.startswith("warning: model pets: max_queue_delay_us: 900: Triton 2.51")]
+
+
 def test_triton_ends_when_the_command_is_killed_and_the_next_server_removes_its_files(
     repository: Path, tmp_path: Path
 ) -> None:
