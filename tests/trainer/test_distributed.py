@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tamiz_train.run import Run
@@ -52,3 +54,26 @@ def test_a_batch_size_that_the_processes_cannot_divide_ends_all_of_them(digits: 
     done = torchrun(["train", "digits", *(part for item in sets for part in ("--set", item))], tmp_path)
     assert done.returncode != 0
     assert "train.batch_size: a batch of 63 images cannot be divided among 2 processes" in done.stderr
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_a_process_that_can_read_none_of_its_images_trains_along(task: str, tmp_path: Path) -> None:
+    """Without shuffling, the first of two processes has every other image."""
+    random = np.random.default_rng(0)
+    names = [f"{split}-{number}.png" for split, count in (("train", 16), ("validation", 4)) for number in range(count)]
+    for number, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / name), random.integers(0, 256, (8, 8), np.uint8))
+        if number % 2 == 0:
+            (tmp_path / name).write_bytes(b"damaged")
+    column = "label" if task == "multiclass" else "labels"
+    rows = [f"{name},{'ab'[number // 2 % 2]},{name.split('-')[0]}\n" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text(f"path,{column},split\n" + "".join(rows))
+    data = "data={kind: csv, root: ., on_unreadable: skip}"
+    sets = [data, "tracking.uri=null", "train.batch_size=8", "train.epochs=2", "train.shuffle=false", "runs_dir=runs"]
+    done = torchrun(["train", "digits", *(part for item in sets for part in ("--set", item))], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "digits").iterdir()
+    metrics = Run.find(folder).metrics
+    assert len(metrics["epochs"]) == 2
+    for epoch in metrics["epochs"]:
+        assert all(isinstance(value, int | float) for value in epoch.values())

@@ -18,6 +18,7 @@ from tamiz.errors import RunError
 from .classifier import Classifier
 from .cpu import keep_freed_memory, keep_strided_depthwise_in_float32
 from .data import Data
+from .data.labels import list_some
 from .data.loader import Batch
 from .loss import create_loss
 from .mixing import create_mix
@@ -58,6 +59,7 @@ class ClassifierModule(L.LightningModule):
         self.loss = create_loss(recipe.train, data)
         self.mix = create_mix(recipe.train, len(data.labels))
         self.validation_metrics = nn.ModuleDict(validation_metrics(data))
+        self.labels, self.multilabel = len(data.labels), data.task == "multilabel"
         self.unreadable: set[str] = set()
         self.lr = phase.lr
         self._changed = False
@@ -95,14 +97,15 @@ class ClassifierModule(L.LightningModule):
         )
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, _: int) -> Tensor | None:
-        """Compute the loss of a batch; None, for which Lightning skips the step, if no image could be read.
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the loss of a batch.
 
         Raises:
             DivergedError: the loss is NaN or infinite.
+            RunError: images cannot be read.
         """
         if not self._has_images(batch):
-            return None
+            raise RunError(f"no image for training can be read: {list_some(batch.unreadable, '; ')}")
         if batch.unreadable and len(batch.targets) == 1:
             # Twice, because batch normalisation can fail on the only image that is left of a batch.
             batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
@@ -115,14 +118,23 @@ class ClassifierModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Compute the loss and the metrics of a batch."""
-        if not self._has_images(batch):
+        readable, size = self._has_images(batch), len(batch.targets)
+        if not readable and self.trainer.world_size == 1:
             return
-        logits, size = self.classifier(batch.images), len(batch.targets)
-        probabilities = self.classifier.probabilities(logits)
-        self.log("validation_loss", self.loss(logits, batch.targets), batch_size=size, sync_dist=True)
+        # Of several processes each logs every metric, because they are averaged over all processes.
+        loss = torch.zeros((), device=self.device)
+        probabilities = torch.zeros((1, self.labels), device=self.device)
+        targets = probabilities.int()
+        if readable:
+            logits = self.classifier(batch.images)
+            loss, targets = self.loss(logits, batch.targets), batch.targets.int()
+            probabilities = self.classifier.probabilities(logits)
+        self.log("validation_loss", loss, batch_size=size, sync_dist=True)
         for name, metric in self.validation_metrics.items():
             assert isinstance(metric, Metric)
-            metric.update(probabilities, batch.targets.int())
+            # An image with no label and no probability changes no multilabel metric.
+            if readable or self.multilabel:
+                metric.update(probabilities, targets)
             self.log(f"validation_{name}", metric, prog_bar=True, batch_size=size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
@@ -227,6 +239,8 @@ class ClassifierModule(L.LightningModule):
 
     def _has_images(self, batch: Batch) -> bool:
         if batch.unreadable and self.recipe.data.on_unreadable == "stop":
-            raise RunError(f"{'; '.join(batch.unreadable)}; set data.on_unreadable to skip to leave such images out")
+            raise RunError(
+                f"{list_some(batch.unreadable, '; ')}; set data.on_unreadable to skip to leave such images out"
+            )
         self.unreadable.update(batch.unreadable)
         return len(batch.targets) > 0
