@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +19,13 @@ from tamiz_train.training import train
 pytestmark = pytest.mark.integration
 
 
-def torchrun(arguments: list[str], cwd: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    arguments: list[str], cwd: Path, program: tuple[str, ...] = ("-m", "tamiz")
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [*command, "-m", "tamiz", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        [*command, *program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
     )
 
 
@@ -52,3 +56,55 @@ def test_a_batch_size_that_the_processes_cannot_divide_ends_all_of_them(digits: 
     done = torchrun(["train", "digits", *(part for item in sets for part in ("--set", item))], tmp_path)
     assert done.returncode != 0
     assert "train.batch_size: a batch of 63 images cannot be divided among 2 processes" in done.stderr
+
+
+DIVERGING_SECOND_PROCESS = """
+import os
+from tamiz.cli import main
+from tamiz_train.classifier import Classifier
+
+forward, calls = Classifier.forward, 0
+
+def diverge(self, images):
+    global calls
+    calls += self.training
+    return forward(self, images) * (float("nan") if calls > 6 and os.environ["RANK"] == "1" else 1)
+
+Classifier.forward = diverge
+main()
+"""
+"""`tamiz` with a network whose output is NaN from the seventh training step on, in the second process only."""
+
+
+def test_divergence_in_one_process_ends_all_of_them_and_keeps_the_epochs_before(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(DIVERGING_SECOND_PROCESS)
+    # Four steps in each epoch.
+    sets = [f"data.root={digits}", "tracking.uri=null", "train.batch_size=60", "data.subset_size=240"]
+    arguments = ["train", "digits", *(part for item in sets for part in ("--set", item))]
+    done = torchrun(arguments, tmp_path, ("program.py",))
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    # torchrun can end a process before it has printed its error.
+    assert errors, done.stderr
+    for line in errors:
+        assert re.search(r"diverged in .*: the training loss .* in epoch 2; epoch 1, the best, is kept; continue", line)
+    unfinished = Run.find_unfinished(tmp_path / "runs" / "digits")
+    assert {path.name for path in (unfinished.path / "checkpoints").iterdir()} == {"best-1.ckpt", "last.ckpt"}
+
+
+def test_processes_train_together_when_one_of_them_can_read_no_image_of_a_batch(digits: Path, tmp_path: Path) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    images = sorted((root / "train").rglob("*.png"))
+    # In the order of files, each second image is of the second process.
+    for path in images[1:120:2]:
+        path.write_bytes(b"damaged")
+    for index, path in enumerate(sorted((root / "test").rglob("*.png"))[::90]):
+        copy = root / "validation" / path.relative_to(root / "test")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(b"damaged" if index % 2 else path.read_bytes())
+    sets = [f"data.root={root}", "tracking.uri=null", "train.batch_size=60", "train.shuffle=false", "train.epochs=1"]
+    sets += ["data.on_unreadable=skip"]
+    done = torchrun(["train", "digits", "--json", *(part for item in sets for part in ("--set", item))], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout.splitlines()[-1])["unreadable_images"]) == 62
