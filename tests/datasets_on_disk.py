@@ -35,8 +35,8 @@ def write_voc(root: Path, sets: Mapping[str, Mapping[str, list[str]]]) -> Path:
         (root / name).mkdir(parents=True, exist_ok=True)
     for split, images in sets.items():
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in images))
-        for name, labels in images.items():
-            cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), np.full((20, 30, 3), 100, np.uint8))
+        for index, (name, labels) in enumerate(images.items()):
+            cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), np.full((20, 30, 3), 10 * index % 250, np.uint8))
             objects = "".join(
                 f"<object><name>{label.lstrip('?')}</name><difficult>{int(label.startswith('?'))}</difficult></object>"
                 for label in labels

@@ -10,10 +10,22 @@ import psutil
 
 
 def leftovers() -> set[str]:
-    """Paths of the temporary folders and the shared memory of embedded servers, running ones included."""
-    shared = {str(path) for path in Path("/dev/shm").glob("tamiz-triton-*")}
-    environments = {str(path) for path in Path("/tmp").glob("python_env_*")}
-    return shared | environments | {str(path) for path in Path(tempfile.gettempdir()).glob("tamiz-triton-*")}
+    """Paths of the temporary folders and the shared memory of embedded servers, running ones included.
+
+    Those of servers that other programs on this machine run meanwhile are left out, as far as they can be told apart.
+    """
+    temporary = Path(tempfile.gettempdir())
+    others = tuple(name for name in _running_servers() if not (temporary / name).exists())
+    shared = {path for path in Path("/dev/shm").glob("tamiz-triton-*") if not path.name.startswith(others)}
+    # Nothing tells which server created a folder.
+    environments = set() if others else set(Path("/tmp").glob("python_env_*"))
+    return {str(path) for path in shared | environments | set(temporary.glob("tamiz-triton-*"))}
+
+
+def _running_servers() -> list[str]:
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    options = [argument for command in commands for argument in command[1:2]]
+    return [option.removeprefix("--id=") for option in options if option.startswith("--id=tamiz-triton-")]
 
 
 def have_ended(pids: list[int]) -> bool:

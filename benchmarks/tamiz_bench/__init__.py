@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .client import ClientReport, compare_clients
     from .comparison import Comparison, measure_in_rounds
     from .limit import InProcessLimit, LimitSetting, find_limit
-    from .load.closed_loop import Load, measure_calls, measure_client, sample_images
+    from .load.closed_loop import Load, measure_bulk_throughput, measure_calls, measure_client, sample_images
     from .preprocessing import compare_preprocessing
     from .report import Report, print_report
     from .report_files import write_report
@@ -55,6 +55,7 @@ __all__ = [
     "compare_preprocessing",
     "compare_training",
     "find_limit",
+    "measure_bulk_throughput",
     "measure_calls",
     "measure_client",
     "measure_in_rounds",
@@ -78,6 +79,7 @@ _LAZY = {
     "compare_preprocessing": "preprocessing",
     "compare_training": "training",
     "find_limit": "limit",
+    "measure_bulk_throughput": "load.closed_loop",
     "measure_calls": "load.closed_loop",
     "measure_client": "load.closed_loop",
     "measure_in_rounds": "comparison",

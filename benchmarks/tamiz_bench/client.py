@@ -27,7 +27,7 @@ from .comparison import Comparison, measure_in_rounds
 from .contenders.float32_model import copy_with_float32_model
 from .contenders.tritonclient_script import TritonclientScript
 from .limit import LimitSetting, find_limit
-from .load.closed_loop import measure_calls, measure_client
+from .load.closed_loop import measure_bulk_throughput, measure_calls
 from .machine import describe_machine
 
 SCRIPT_THREADS = 16
@@ -121,8 +121,8 @@ def compare_clients(
         differing = sum(client.classify(path).label != script.classify(path) for path in compared)
         limit, _ = find_limit(graph, live.spec, images, client.max_batch_size, duration_s / 2, on_progress)
         contenders: dict[str, Callable[[], float]] = {
-            "tamiz": lambda: measure_client(client, images, duration_s).images_per_s,
-            "tamiz, shared memory": lambda: measure_client(local_client, images, duration_s).images_per_s,
+            "tamiz": lambda: measure_bulk_throughput(client, images, duration_s),
+            "tamiz, shared memory": lambda: measure_bulk_throughput(local_client, images, duration_s),
             "tritonclient script": partial(_measure_script, script, images, duration_s, 1),
             f"tritonclient script, {SCRIPT_THREADS} threads": partial(
                 _measure_script, script, images, duration_s, SCRIPT_THREADS

@@ -111,7 +111,9 @@ def find_limit(
     fastest = sorted(trials, key=lambda setting: trials[setting].images_per_s, reverse=True)[:_FINALISTS]
     finalists = {f"limit, {setting}": InProcessLimit(graph, spec, setting) for setting in fastest}
     contenders = {name: partial(limit.measure_throughput, images, duration_s) for name, limit in finalists.items()}
-    final = measure_in_rounds(contenders, _FINAL_ROUNDS, "images/s", on_progress)
+    final = measure_in_rounds(
+        contenders, _FINAL_ROUNDS, "images/s", lambda line: on_progress(f"choosing the limit, {line}")
+    )
     winner = max(finalists, key=final.median)
     return finalists[winner], list(trials.items())
 

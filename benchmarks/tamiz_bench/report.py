@@ -87,13 +87,23 @@ def print_report(report: Report) -> None:
     load, setting = report.load, report.limit_setting
     print(
         f"served: {report.served_images_per_s:,.0f} images/s ({load.in_flight} in flight, batch size "
-        f"{load.batch_size}; median of {len(report.comparison.figures[SERVED])} rounds)"
+        f"{load.batch_size}; median of {_rounds(report)})"
     )
     print(
         f"limit:  {report.limit_images_per_s:,.0f} images/s in process ({setting.threads} threads, "
         f"{setting.intra_op_threads} intra-op threads of ONNX Runtime, batch size {setting.batch_size}; same rounds)"
     )
     print(f"served ÷ limit = {report.served_to_limit:.3f}")
+    if report.served_to_limit > 1:
+        print(
+            "The ratio is above 1, so the measured limit is too low: measure longer (--seconds), in more rounds "
+            "(--rounds), and on a quiet machine."
+        )
+
+
+def _rounds(report: Report) -> str:
+    count = len(report.comparison.figures[SERVED])
+    return f"{count} rounds" if count > 1 else "1 round"
 
 
 def _row(parameters: Load | LimitSetting, measurement: Measurement) -> dict[str, Any]:

@@ -19,8 +19,8 @@ class Measurement:
     Attributes:
         images: number of images that were classified.
         duration_s: duration of the measurement in seconds.
-        p50_ms: median latency in milliseconds. The latency of an image is the time from reading its path from the
-            list of images to its result; it includes decoding and resizing.
+        p50_ms: median latency in milliseconds. The latency of an image is the time that the call with its batch took:
+            decoding and resizing, sending, and the answer. Images are not read ahead.
         p95_ms: 95th percentile of the latency in milliseconds.
         p99_ms: 99th percentile of the latency in milliseconds.
     """

@@ -67,7 +67,15 @@ class AsyncClient(BaseClient):
         batch_size: int | None = None,
     ) -> AsyncGenerator[Outcome]:
         """Classify images lazily; the images may come from an asynchronous iterable too. See `Client.classify_many`."""
-        pipeline.check(images, in_flight, batch_size, on_error, top_k)
+        pipeline.check(
+            images,
+            top_k=top_k,
+            on_error=on_error,
+            ordered=ordered,
+            in_flight=in_flight,
+            batch_size=batch_size,
+            asynchronous=True,
+        )
         return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
 
     async def close(self) -> None:

@@ -27,6 +27,32 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     ),
     LazyCommand("train", "tamiz_train.commands.train:train", extra="train,cpu", summary="Train a model from a recipe."),
     LazyGroup(
+        name="recipe",
+        help="Write a recipe for your own images, and look at recipes.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "new",
+                "tamiz_train.commands.recipe:new",
+                extra="train,cpu",
+                summary="Look at labelled images, and write a recipe for them.",
+            ),
+            LazyCommand(
+                "list",
+                "tamiz_train.commands.recipe:list_recipes",
+                extra="train,cpu",
+                summary="List the shipped recipes.",
+            ),
+            LazyCommand("show", "tamiz_train.commands.recipe:show", extra="train,cpu", summary="Print a recipe."),
+            LazyCommand(
+                "schema",
+                "tamiz_train.commands.recipe:schema",
+                extra="train,cpu",
+                summary="Print the JSON schema of recipes, for editors.",
+            ),
+        ],
+    ),
+    LazyGroup(
         name="data",
         help="Check and show the images of a recipe before training.",
         rich_markup_mode=None,
@@ -42,6 +68,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
                 "tamiz_train.commands.data:show",
                 extra="train,cpu",
                 summary="Write a contact sheet of a recipe's training images.",
+            ),
+            LazyCommand(
+                "split",
+                "tamiz_train.commands.data:split",
+                extra="train,cpu",
+                summary="Write the splits of a recipe's images as a manifest.",
             ),
         ],
     ),

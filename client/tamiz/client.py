@@ -79,7 +79,7 @@ class Client(BaseClient):
             InvalidImageError: the image cannot be read; it was not sent.
             ServerError: the call failed; see the subclasses.
             SpecError: the model has no spec that this client understands.
-            UsageError: ``top_k`` is less than 1.
+            UsageError: ``top_k`` is not a whole number of 1 or more.
             ClosedError: the client is closed.
         """
         return self._run(self._engine.classification.classify(image, top_k))
@@ -130,8 +130,9 @@ class Client(BaseClient):
                 the image's prediction.
             ordered: yield outcomes in the order of the images. Otherwise they are yielded as soon as they arrive, and
                 the ``position`` of each is the position of its image in ``images``.
-            in_flight: number of requests in flight at a time; None finds the best number.
-            batch_size: number of images in a request; None takes the server's ``max_batch_size``.
+            in_flight: number of requests in flight at a time, at most 1,024; None finds the best number.
+            batch_size: number of images in a request, at most 65,536; None takes the server's ``max_batch_size``, and
+                more than that are sent in several requests.
 
         Yields:
             one outcome for each image.
@@ -144,7 +145,15 @@ class Client(BaseClient):
             ClosedError: the client is closed.
             Exception: one that ``images`` raises, after the outcomes of the images before it.
         """
-        pipeline.check(images, in_flight, batch_size, on_error, top_k)
+        pipeline.check(
+            images,
+            top_k=top_k,
+            on_error=on_error,
+            ordered=ordered,
+            in_flight=in_flight,
+            batch_size=batch_size,
+            asynchronous=False,
+        )
         return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
 
     def close(self) -> None:

@@ -32,15 +32,37 @@ prints the message as one line and exits with the code of `tamiz.console.ExitCod
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
+
+MAX_MESSAGE = 2_000
+"""The number of characters of a message: whatever a caller or a server sent, an error stays readable."""
+
+MAX_PROBLEMS = 20_000
+"""The same for an error that lists all problems of a document."""
+
+# Control characters other than a line feed, and bytes of file names that are not UTF-8.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _MAX_NAMES = 12
 """Largest number of known names in a message."""
 
 
 class TamizError(Exception):
-    """Base of every error that Tamiz raises on purpose. Each survives pickling, with its attributes."""
+    """Base of every error that Tamiz raises on purpose. Each survives pickling, with its attributes.
+
+    Args:
+        message: what failed, why, and what to do. The middle of a very long one is left out, and characters that a
+            terminal or a file cannot take, as names of files may hold, are escaped.
+    """
+
+    max_message = MAX_MESSAGE
+
+    def __init__(self, message: str = "") -> None:
+        # Shortened first, so that a huge message costs no time, and again, because escaping lengthens it.
+        escaped = _CONTROL.sub(_escape, shorten(message, self.max_message))
+        super().__init__(shorten(escaped, self.max_message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Python would call the class with the message alone, which fails for a class with other arguments; and an
@@ -54,6 +76,8 @@ class UsageError(TamizError):
 
 class RecipeError(UsageError):
     """A recipe is wrong; the message holds every problem found in it."""
+
+    max_message = MAX_PROBLEMS
 
 
 class ClosedError(TamizError):
@@ -160,6 +184,18 @@ def _restore(kind: type[TamizError], args: tuple[Any, ...], attributes: dict[str
     error.args = args
     vars(error).update(attributes)
     return error
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most ``most`` characters: of a longer one the beginning and the end, which often says what to do."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from .errors import InvalidImageError, os_reason
+from .arguments import check_type, show
+from .errors import InvalidImageError, os_reason, shorten
 from .image_header import MAX_FILE_BYTES, Header, read_header
 from .spec import PREPROCESSING_REVISION, Preprocessing
 
@@ -44,6 +45,12 @@ decides the colour, although the names of these flags mention grey."""
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
+_MAX_PATH = 4096
+"""The longest path of Linux (``PATH_MAX``); what is longer is often an image file in base64."""
+
+_MAX_NAME = 300
+"""The number of characters of an image's path in messages."""
+
 # Images are prepared in parallel, each in one thread. OpenCV's own threads would only compete for the same cores.
 cv2.setNumThreads(1)
 
@@ -60,7 +67,9 @@ def prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels:
 
     Raises:
         InvalidImageError: the image is unreadable, too large or of an unsupported format.
+        UsageError: ``preprocessing`` is something else.
     """
+    check_type("preprocessing", preprocessing, Preprocessing, "the tamiz.Preprocessing of a model's spec")
     colour, revision = preprocessing.colour, preprocessing.revision
     return resize(decode(image, colour, revision=revision, enough_for=preprocessing), preprocessing)
 
@@ -138,30 +147,33 @@ def resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 def _read(image: ImageSource) -> tuple[str, bytes]:
     if isinstance(image, bytes | bytearray | memoryview):
-        content = bytes(image)
-        name = f"{len(content)} bytes"
-    elif not isinstance(image, str | os.PathLike):
-        raise InvalidImageError(
-            f"{type(image).__name__}: not an image; give a path, the bytes of an image file, or a uint8 array"
-        )
-    else:
-        path = Path(image)
-        name = str(path)
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                # Reading a pipe could block, and reading a device could never end.
-                raise InvalidImageError(f"{name}: not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise InvalidImageError(f"{name}: {status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
-            with path.open("rb") as file:
-                # Limited, because the file may be growing.
-                content = file.read(status.st_size)
-        except InvalidImageError:
-            raise
-        except (OSError, ValueError) as exc:
-            raise InvalidImageError(f"{name}: {os_reason(exc)}") from exc
-    return name, content
+            content = bytes(image)
+        except ValueError as exc:
+            raise InvalidImageError(f"memoryview: {exc}") from exc
+        return f"{len(content)} bytes", content
+    try:
+        path = Path(image)  # type: ignore[arg-type]
+    except Exception as exc:
+        raise InvalidImageError(
+            f"{show(image)}: not an image; give a path, the bytes of an image file, or a uint8 array"
+        ) from exc
+    name = shorten(str(path), _MAX_NAME).replace("\n", "\\n")
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            # Reading a pipe could block, and reading a device could never end.
+            raise InvalidImageError(f"{name}: not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise InvalidImageError(f"{name}: {status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
+        with path.open("rb") as file:
+            # Limited, because the file may be growing.
+            return name, file.read(status.st_size)
+    except InvalidImageError:
+        raise
+    except (OSError, ValueError) as exc:
+        hint = "; give a path, or the decoded bytes of an image file" if len(str(path)) > _MAX_PATH else ""
+        raise InvalidImageError(f"{name}: {os_reason(exc)}{hint}") from exc
 
 
 def _on_white(pixels: MatLike, colour: str, *, premultiplied: bool) -> Pixels:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import check_text, check_type
 from .bulk.results import to_record
 from .client import Client
 from .errors import UsageError, suggest
@@ -38,6 +39,7 @@ class Classify:
     """
 
     def __init__(self, *, column: str = "bytes", **client: Any) -> None:
+        check_text("column", column, "the name of the column with the images")
         self.column = column
         self.client = Client(**client)
 
@@ -51,10 +53,11 @@ class Classify:
             the columns of the batch and the new ones.
 
         Raises:
-            UsageError: the batch has no column of this name.
+            UsageError: the batch is not a mapping, or has no column of this name.
             ServerError: the servers did not answer within ``timeout_s``. Ray then ends the job, unless its
                 ``DataContext`` is set otherwise (``actor_task_retry_on_errors``, ``max_errored_blocks``).
         """
+        check_type("batch", batch, Mapping, "one array for each column")
         if self.column not in batch:
             raise UsageError(f"unknown column: {self.column!r}{suggest(self.column, batch)}")
         outcomes = list(self.client.classify_many(iter(batch[self.column]), on_error="return"))

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import SpecError
+from .arguments import check_text, check_type, show
+from .errors import SpecError, UsageError
 
 SCHEMA_VERSION = 1
 PREPROCESSING_REVISION = 3
@@ -32,7 +33,22 @@ SPEC_METADATA = "tamiz.spec"
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
-class Preprocessing(BaseModel):
+class _Document(BaseModel):
+    """A part of the spec: what is unknown or wrong is refused, with an error of Tamiz."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            raise UsageError(f"{type(self).__name__}: {describe(exc)}") from exc
+
+    # Otherwise pydantic would call it for a part of a larger document too, whose problems are reported together.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+
+class Preprocessing(_Document):
     """How an image becomes the uint8 input of a model; `tamiz.preprocessing.prepare` does it.
 
     Attributes:
@@ -47,8 +63,6 @@ class Preprocessing(BaseModel):
             averages all covered pixels when it shrinks an image, which antialiases and is several times slower; it is
             the same as ``linear`` when it enlarges.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     revision: Annotated[int, Field(ge=1, le=PREPROCESSING_REVISION)] = PREPROCESSING_REVISION
     height: Side
@@ -69,7 +83,7 @@ class Preprocessing(BaseModel):
         return self.height, self.width, self.channels
 
 
-class Normalisation(BaseModel):
+class Normalisation(_Document):
     """Normalisation of each channel, ``(x / 255 - mean) / std``.
 
     The graph applies it, so a client must not; the spec has it for information.
@@ -79,13 +93,11 @@ class Normalisation(BaseModel):
         std: standard deviation of each channel, of values between 0 and 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(_Document):
     """The contract between one trained version of a model and the programs that use it.
 
     Attributes:
@@ -97,8 +109,6 @@ class ModelSpec(BaseModel):
         preprocessing: how an image becomes the input.
         normalisation: normalisation that the graph applies to the input.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     task: Literal["multiclass", "multilabel"] = "multiclass"
@@ -135,13 +145,18 @@ class ModelSpec(BaseModel):
             source: name of the file or model that the text comes from, for error messages.
 
         Raises:
+            UsageError: ``text`` is neither a string nor bytes.
             SpecError: the text is not JSON, a value is missing or wrong, or the schema or the preprocessing revision
                 is newer than this version of Tamiz supports.
         """
+        check_text("source", source, "the name of a file or model")
+        check_type("text", text, (str, bytes, bytearray), "the JSON document as a string or bytes")
         try:
             document = json.loads(text)
         except ValueError as exc:
             raise SpecError(f"{source}: not JSON: {exc}") from exc
+        except RecursionError as exc:
+            raise SpecError(f"{source}: the JSON document is nested too deeply") from exc
         if not isinstance(document, dict):
             raise SpecError(f"{source}: not a JSON object")
         _check_supported(document, source)
@@ -157,6 +172,8 @@ def describe(exc: ValidationError) -> str:
     for error in exc.errors(include_url=False):
         path = ".".join(str(part) for part in error["loc"])
         message = error["msg"].removeprefix("Value error, ")
+        if error["type"] not in ("missing", "extra_forbidden", "value_error"):
+            message = f"{show(error['input'])}: {message}"
         problems.append(f"{path}: {message}" if path else message)
     return "; ".join(problems)
 

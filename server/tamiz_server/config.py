@@ -18,6 +18,9 @@ from tamiz.errors import RepositoryError
 from tamiz.json_text import to_json
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
 
+BACKEND = "onnxruntime"
+"""Backend of the models that Tamiz publishes: that of the embedded Triton, or the one that Triton's images contain."""
+
 LAST_VERSION = "tamiz.last_version"
 """Config parameter with the highest version number ever used, so that a deleted version's number is not used again."""
 
@@ -71,7 +74,7 @@ class ServingSettings(BaseModel):
 
 def new_config(model: str, settings: ServingSettings) -> ModelConfig:
     """Create the configuration of a model that has no versions yet; `add_version` and `set_live` complete it."""
-    config = ModelConfig(name=model, backend="onnxruntime")
+    config = ModelConfig(name=model, backend=BACKEND)
     write_settings(config, settings)
     return config
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from google.protobuf.json_format import MessageToJson
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.errors import UsageError
@@ -41,14 +42,20 @@ class Control:
             raise UsageError(f"url: {url!r}: a change goes to one server at a time; give one host:port")
         self._transport = open_transport(address.urls[0], tls=tls, headers=headers, key=key)
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, config: model_config_pb2.ModelConfig | None = None) -> None:
         """Load a model, or load it again after its configuration changed; return once the change is in effect.
+
+        Args:
+            model: name of the model.
+            config: configuration to serve the model with; None uses that in the server's model repository. Triton
+                uses it until the one in the repository changes and the model is loaded again.
 
         Raises:
             ServerError: the server cannot be reached, rejects the key, or cannot load the model. In the last case it
                 keeps serving the versions that it had loaded before.
         """
-        self._transport.call(RepositoryModelLoad(model), LOAD_TIMEOUT_S)
+        json = None if config is None else MessageToJson(config, preserving_proto_field_name=True)
+        self._transport.call(RepositoryModelLoad(model, json), LOAD_TIMEOUT_S)
 
     def models(self) -> list[ModelState]:
         """List the versions in the server's model repository, with their states.

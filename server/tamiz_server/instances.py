@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from tamiz.errors import TamizError, os_reason
+from tamiz.errors import TamizError
 
+from .config import ModelConfig
 from .control import Control
+from .repository import CONFIG_FILE, Repository
 
 _PROCESSES = Path("/proc")
 _STUB = "triton_python_backend_stub"
+_LOADED_AGAIN = "tamiz_loaded_again"
 
 
 class Instance(NamedTuple):
@@ -54,21 +58,34 @@ class Instances:
         self._known: dict[int, Instance] = {}
 
     def running(self) -> set[Instance]:
-        """The instances whose stub process runs; costs less than a millisecond."""
+        """The instances whose stub process runs; costs some milliseconds, since Triton has a hundred threads."""
         known = self._known
         self._known = {}
         for pid in self._children():
             instance = known.get(pid) or _read_instance(pid)
-            if instance is not None and not _is_zombie(pid):
+            if instance is not None and self._runs(pid):
                 self._known[pid] = instance
         return set(self._known.values())
 
-    def _children(self) -> Iterator[int]:
-        for children in _PROCESSES.glob(f"{self._pid}/task/*/children"):
-            try:
-                yield from map(int, children.read_text().split())
-            except OSError:
-                continue
+    def still_run(self) -> bool:
+        """Whether all instances that `running` found still run; costs much less."""
+        return all(map(self._runs, self._known))
+
+    def _runs(self, pid: int) -> bool:
+        try:
+            state, parent = (_PROCESSES / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+        except OSError:
+            return False
+        return state != "Z" and int(parent) == self._pid
+
+    def _children(self) -> list[int]:
+        children: list[int] = []
+        # The server and its threads may end at any moment.
+        with suppress(OSError):
+            for thread in (_PROCESSES / str(self._pid) / "task").iterdir():
+                with suppress(OSError):
+                    children += map(int, (thread / "children").read_text().split())
+        return children
 
 
 def _read_instance(pid: int) -> Instance | None:
@@ -82,13 +99,6 @@ def _read_instance(pid: int) -> Instance | None:
     if Path(arguments[0]).name != _STUB or len(arguments) < 9:
         return None
     return Instance(Path(arguments[1]), arguments[8])
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return (_PROCESSES / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def missing_instances(lost: set[Instance], running: set[Instance], control: Control) -> set[Instance]:
@@ -121,16 +131,22 @@ def _configured_count(model: str, control: Control) -> int:
 def bring_back(instance: Instance, control: Control) -> str | None:
     """Have the server load a model again, all instances of it, while the instances that it has keep serving.
 
-    Triton loads a version again only if one of its files has changed; only the file's time is changed.
+    Triton loads a model again only if its files or its configuration changed. The repository may be read-only, so the
+    change is a parameter of the configuration that is sent with the request.
 
     Returns:
         why it was not possible; None on success.
     """
     try:
-        os.utime(instance.file)
-        control.load(instance.model)
-    except OSError as exc:
-        return f"the time of {instance.file.name} cannot be changed: {os_reason(exc)}"
+        config = _config_on_disk(instance) or control.config(instance.model)
+        config.parameters[_LOADED_AGAIN].string_value = datetime.now(UTC).isoformat()
+        control.load(instance.model, config)
     except TamizError as exc:
         return str(exc)
     return None
+
+
+def _config_on_disk(instance: Instance) -> ModelConfig | None:
+    # Not the configuration that the server has: it would hide a change on disk from the next load.
+    folder = instance.file.parents[1]
+    return Repository(folder.parent).config(folder.name) if (folder / CONFIG_FILE).is_file() else None

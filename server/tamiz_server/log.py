@@ -17,6 +17,9 @@ _STUB_FAILURE = re.compile(
 
 _RESTART = "\n======== Triton is started again ========\n"
 
+# A log may have many gigabytes, and is read many times while a server starts; a start writes less than this.
+_READ_BYTES = 1 << 20
+
 _REASONS = (
     # The most specific pattern comes first.
     _STUB_FAILURE,
@@ -65,9 +68,12 @@ def last_line(log: Path) -> str:
 
 
 def read_log(log: Path) -> str:
-    """The log since the server's latest start; empty if the file does not exist."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return text.rpartition(_RESTART)[2]
+    """The end of the log, of what was written since the server's latest start; empty if the file does not exist."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _READ_BYTES))
+        return file.read().decode("utf-8", errors="replace").rpartition(_RESTART)[2]
 
 
 def mark_restart(log: Path) -> None:

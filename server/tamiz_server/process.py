@@ -8,14 +8,12 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 EXIT_TIMEOUT_S = 10
 """Seconds that Triton waits for requests in flight when it ends."""
-
-_KILL_AFTER_S = EXIT_TIMEOUT_S + 5
 
 
 class ServerProcess:
@@ -23,7 +21,7 @@ class ServerProcess:
 
     It runs in a new session, so that Ctrl-C in the terminal does not reach it and `stop` reaches all its children.
     Where the program ``setpriv`` is installed, the process also ends when this process is killed
-    (``setpriv --pdeathsig``).
+    (``setpriv --pdeathsig``). Children that it leaves behind when it ends are killed.
 
     Args:
         command: the program and its arguments.
@@ -73,6 +71,9 @@ class ServerProcess:
             self._started.set_exception(exc)
             return
         self._started.set_result(None)
+        # The children are killed before the process is reaped: until then, no other process can get its number.
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        self._signal(os.killpg, signal.SIGKILL)
         self._process.wait()
         self._ended.set()
 
@@ -83,11 +84,6 @@ class ServerProcess:
         self._started.result()
         return self._process.pid
 
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended yet."""
-        return self._process.poll() is None
-
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait until the process ends.
 
@@ -97,26 +93,37 @@ class ServerProcess:
         Returns:
             its exit status, or minus the number of the signal that killed it; None if it still runs.
         """
-        # Not Popen.wait, which polls many times a second when it has a timeout.
         return self._process.returncode if self._ended.wait(timeout_s) else None
 
-    def stop(self) -> None:
-        """Terminate the process, kill it after 15 s, and kill the children that it left behind."""
+    def stop(self, kill_after_s: float = EXIT_TIMEOUT_S + 5) -> None:
+        """Terminate the process, and kill it and its children if it has not ended after so many seconds."""
         if self._was_started():
-            self._process.terminate()
             try:
-                self._process.wait(_KILL_AFTER_S)
-            except subprocess.TimeoutExpired:
-                pass
+                self._signal(os.kill, signal.SIGTERM)
+                self._ended.wait(kill_after_s)
             finally:
                 self.kill()
 
     def kill(self) -> None:
-        """Kill the process and its children at once; also the children of a process that has ended."""
+        """Kill the process and its children at once."""
         if self._was_started():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._signal(os.killpg, signal.SIGKILL)
+            self._ended.wait()
 
     def _was_started(self) -> bool:
         return self._thread.ident is not None and self._started.exception() is None
+
+    def _signal(self, send: Callable[[int, int], None], number: int) -> None:
+        if not self._ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                send(self._process.pid, number)
+
+
+def describe_exit(status: int) -> str:
+    """Describe an exit status: ``ended with status 1``, or ``crashed (SIGSEGV)``."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"crashed ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"crashed (signal {-status})"

@@ -16,7 +16,7 @@ from tamiz.transports import open_channel
 
 from .log import failure_reason, last_line, load_failure, stub_failure
 from .ports import LOOPBACK, PortInUseError, Ports
-from .process import ServerProcess
+from .process import ServerProcess, describe_exit
 
 _POLL_INTERVAL_S = 0.02
 _MESSAGE_COMPLETE_S = 0.1
@@ -90,8 +90,10 @@ def _http_get(port: int, path: str) -> str:
 
 
 def _require_progress(process: ServerProcess, log: Path) -> None:
-    if not process.running:
+    if (status := process.wait(0)) is not None:
         reason = failure_reason(log)
+        if status < 0:
+            raise TritonError(f"Triton did not start: it {describe_exit(status)}; its last log line: {last_line(log)}")
         kind = PortInUseError if _PORT_IN_USE.search(reason) else TritonError
         raise kind(f"Triton did not start: {reason}")
     # The stub of the Python backend could not start, which Triton does not notice: it would wait for the stub forever.

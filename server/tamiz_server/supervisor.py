@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections import defaultdict, deque
@@ -15,6 +14,7 @@ from tamiz.errors import TamizError, TritonError
 
 from .control import Control
 from .instances import Instance, Instances, bring_back, missing_instances
+from .process import describe_exit
 
 logger = logging.getLogger("tamiz")
 
@@ -24,6 +24,7 @@ RESTARTS = 5
 WINDOW_S = 600.0
 
 _POLL_INTERVAL_S = 0.25
+_SCAN_INTERVAL_S = 2.0
 _RETRY_INTERVAL_S = 1.0
 
 
@@ -135,7 +136,7 @@ class Supervisor:
                 status = self._watch(self._process)
                 if self._stopping.is_set():
                     return
-                self._restart_after(_describe_end(status, time.monotonic() - began))
+                self._restart_after(f"Triton {describe_exit(status)} after {_duration(time.monotonic() - began)}")
         except TritonError as exc:
             self.failure = exc
         except Exception as exc:
@@ -150,7 +151,11 @@ class Supervisor:
         instances = Instances(process.pid)
         running = instances.running()
         lost: set[Instance] = set()
+        scanned = time.monotonic()
         while (status := process.wait(_POLL_INTERVAL_S)) is None:
+            if not lost and instances.still_run() and time.monotonic() - scanned < _SCAN_INTERVAL_S:
+                continue
+            scanned = time.monotonic()
             before, running = running, instances.running()
             lost = (lost | before) - running
             # While instances come and go, a model is being loaded or unloaded.
@@ -182,6 +187,7 @@ class Supervisor:
         """
         while not self._stopping.is_set():
             if not self._limit.allows():
+                self._report(f"{end}; given up")
                 raise TritonError(f"{end}; {self._limit}: {self._last_words()}")
             self._report(f"{end}; restarting")
             began = time.monotonic()
@@ -200,16 +206,6 @@ class Supervisor:
         except Exception:
             # A closed terminal, for instance, must not end the supervision.
             logger.exception("on_progress failed for the line: %s", line)
-
-
-def _describe_end(status: int, seconds: float) -> str:
-    if status >= 0:
-        return f"Triton ended with status {status} after {_duration(seconds)}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"Triton crashed ({name}) after {_duration(seconds)}"
 
 
 def _duration(seconds: float) -> str:

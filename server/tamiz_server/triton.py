@@ -16,18 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tamiz.errors import TritonError, UsageError, os_reason
+from tamiz.errors import RepositoryError, ServerError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 
+from .config import BACKEND
 from .control import Control
 from .installation import Installation, find_installation
 from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
+from .python_environments import python_environments
 from .readiness import wait_until_ready
 from .repository import Repository
 from .supervisor import RESTARTS, RestartLimit, Supervisor
-from .workspace import Workspace, create_workspace, python_environments, remove_abandoned_workspaces
+from .workspace import Workspace, create_workspace, remove_abandoned_workspaces
 
 RESTRICTED_PROTOCOLS = "model-repository,shared-memory,logging,trace"
 """Triton's protocols that need the key: those that change the server or give it access to this machine's memory."""
@@ -44,6 +46,8 @@ class Triton:
 
     The ``with`` block begins when the server is ready and every live version of the repository is loaded. A server that
     crashes is started again with the same ports and the same key, and an instance whose process died is brought back.
+    A server that crashes too often is given up: `wait` and `pid` raise `TritonError` with the reason, and so does the
+    block if it ends with a `tamiz.errors.ServerError`.
     When the block ends, the server, its children and its temporary files are removed. The server also ends when this
     process is killed, if the program ``setpriv`` is installed; the next server that starts removes the temporary files.
 
@@ -100,7 +104,11 @@ class Triton:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failure = self._supervisor.failure if self._supervisor is not None else None
         self.stop()
+        # A server that is given up explains why it did not answer.
+        if failure is not None and isinstance(exc, ServerError):
+            raise failure from exc
 
     def start(self) -> None:
         """Start the server and wait until it is ready; the ``with`` block begins with this.
@@ -189,7 +197,18 @@ class Triton:
         }
         command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
         # All that Triton can load, not only what `wait_until_ready` requires.
-        return [*command, *(f"--load-model={model}" for model in self.repository.configured())]
+        models = self.repository.configured()
+        # Our backend completes nothing, and a process that is asked to would double the time of every load.
+        if not any(map(self._may_complete_itself, models)):
+            command.append("--disable-auto-complete-config")
+        return [*command, *(f"--load-model={model}" for model in models)]
+
+    def _may_complete_itself(self, model: str) -> bool:
+        try:
+            return bool(self.repository.config(model).backend != BACKEND)
+        except RepositoryError:
+            # Triton cannot read it either.
+            return False
 
     def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:
         def restart() -> ServerProcess:

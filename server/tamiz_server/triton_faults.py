@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .config import ModelConfig, read_settings
+from .control import Control
 
 EMBEDDED_VERSION = "2.51.0"
 """Version of the Triton that the nvidia-pytriton wheel installs."""
@@ -28,7 +29,7 @@ def setting_warnings(config: ModelConfig, triton_version: str = EMBEDDED_VERSION
         return []
     settings = read_settings(config)
     warnings = []
-    if settings["instances"] == 1 and (settings["max_queue_size"] or settings["queue_timeout_ms"]):
+    if settings["instances"] == 1 and _has_limited_queue(config):
         warnings.append(
             f"instances: 1 with a limited queue: Triton {triton_version} sometimes misses that the only instance "
             "became free, and requests wait 500 ms longer; set 2 or more instances"
@@ -39,3 +40,21 @@ def setting_warnings(config: ModelConfig, triton_version: str = EMBEDDED_VERSION
             "loaded again (triton-inference-server/server#8870); set 0"
         )
     return warnings
+
+
+def _has_limited_queue(config: ModelConfig) -> bool:
+    batching = config.dynamic_batching
+    policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
+    return any(policy.max_queue_size or policy.default_timeout_microseconds for policy in policies)
+
+
+def known_version(control: Control | None) -> str:
+    """Version of the Triton that serves a repository, as far as it is known.
+
+    Args:
+        control: the control of a running server, which is asked; None assumes the embedded Triton.
+
+    Raises:
+        ServerError: the server cannot be reached.
+    """
+    return control.server_version() if control is not None else EMBEDDED_VERSION

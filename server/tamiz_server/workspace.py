@@ -19,6 +19,8 @@ from pathlib import Path
 from tamiz.errors import TritonError, os_reason
 from tamiz.locks import open_locked
 
+from .python_environments import python_environments, remove_stale_python_environments
+
 _PREFIX = "tamiz-triton-"
 # Folders that are not locked yet. Only old ones count as abandoned, whose process was killed before it locked them.
 _NEW_PREFIX = "tamiz-new-"
@@ -29,8 +31,6 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _PLAIN_PARENTS = ("/tmp", "/var/tmp")  # noqa: S108
 
-# Triton's Python backend creates such a folder, always in /tmp, and removes it unless it is killed.
-_PYTHON_ENVIRONMENTS = Path("/tmp")  # noqa: S108
 _PYTHON_ENVIRONMENT_LINK = "python_environment"
 
 
@@ -90,6 +90,7 @@ class Workspace:
             link.readlink().rmdir()
         with contextlib.suppress(OSError):
             link.unlink()
+        remove_stale_python_environments()
 
     def remove(self) -> None:
         """Remove the folder and everything else that the server left behind, and release the lock."""
@@ -132,13 +133,8 @@ def _parents() -> list[Path]:
     return parents
 
 
-def python_environments() -> set[Path]:
-    """The folders of all Python backends on this machine; see `Workspace.claim_python_environment`."""
-    return set(_PYTHON_ENVIRONMENTS.glob("python_env_*"))
-
-
 def remove_abandoned_workspaces() -> None:
-    """Remove the workspaces of processes that were killed."""
+    """Remove what processes that were killed left behind: their workspaces, and their servers' folders in /tmp."""
     prefixes = (_PREFIX, _NEW_PREFIX)
     for folder in [found for parent in _parents() for prefix in prefixes for found in parent.glob(f"{prefix}*")]:
         # Another user's folder cannot be opened, and another process may remove this one first.
@@ -149,3 +145,4 @@ def remove_abandoned_workspaces() -> None:
             lock_descriptor = open_locked(folder)
             if lock_descriptor is not None:
                 Workspace(folder, lock_descriptor).remove()
+    remove_stale_python_environments()

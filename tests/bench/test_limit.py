@@ -54,3 +54,6 @@ def test_a_setting_that_was_fast_only_in_its_trial_is_not_the_limit(
     assert limit.setting == fastest
     assert dict(trials)[lucky].images == 300
     assert f"limit, {lucky}: 300 images/s" in lines
+    # So that nobody takes these rounds for those of --rounds.
+    assert [line for line in lines if "round 1 of 3" in line]
+    assert all(line.startswith("choosing the limit, round") for line in lines if "round" in line)

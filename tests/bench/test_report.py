@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_the_terminal_shows_the_sweep_and_the_ratio(capsys: pytest.CaptureFixtur
         "3.0",
     ]
     assert out.endswith("served ÷ limit = 0.800\n")
+
+
+def test_a_ratio_above_one_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Comparison("images/s", {"served": [1168.0], "limit": [1000.0]})
+    print_report(dataclasses.replace(REPORT, comparison=figures))
+    out = capsys.readouterr().out
+    assert "median of 1 round)" in out
+    assert out.splitlines()[-2] == "served ÷ limit = 1.168"
+    assert "the measured limit is too low: measure longer (--seconds)" in out.splitlines()[-1]
 
 
 def test_the_report_is_written_as_json_and_as_a_plot(tmp_path: Path) -> None:

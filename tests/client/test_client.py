@@ -373,7 +373,7 @@ def test_invalid_settings_are_rejected_before_anything_is_sent(settings: dict[st
         with pytest.raises(errors.UsageError, match="model: .*; give the name of a model"):
             Client(model=model)
     for tls in ("ca.pem", True):
-        with pytest.raises(errors.UsageError, match="tls: a .*; give a tamiz.Tls"):
+        with pytest.raises(errors.UsageError, match="tls: .*; give a tamiz.Tls"):
             Client("grpcs://127.0.0.1:9", model="grey", tls=tls)
 
 
@@ -383,8 +383,8 @@ def test_any_bytes_like_object_is_an_image_and_other_objects_are_errors(served: 
     with served.client("grey") as client:
         outcomes = list(client.classify_many(images, on_error="return"))
     assert [outcome.index for outcome in outcomes[:3]] == [3, 3, 3]
-    for outcome, kind in zip(outcomes[3:], ("NoneType", "int", "BytesIO"), strict=True):
-        assert str(outcome).startswith(f"{kind}: not an image; give a path")
+    for outcome, shown in zip(outcomes[3:], ("None", "7 (int)", "a value of type BytesIO"), strict=True):
+        assert str(outcome).startswith(f"{shown}: not an image; give a path")
 
 
 def test_a_top_k_above_the_number_of_labels_gives_all_labels(served: Served) -> None:

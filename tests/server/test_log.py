@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,15 @@ def test_messages_from_before_a_restart_are_not_read(tmp_path: Path) -> None:
         file.write("new\n")
     assert last_line(log) == "new"
     assert "old" in log.read_text()
+
+
+def test_a_log_of_many_gigabytes_is_read_as_fast_as_a_small_one(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.touch()
+    os.truncate(log, 64 << 30)
+    with log.open("a") as file:
+        file.write("\nbash: line 1: old: not found\n")
+    assert stub_failure(log) == "bash: line 1: old: not found"
+    mark_restart(log)
+    assert stub_failure(log) is None
+    assert last_line(log) == "the log is empty"

@@ -23,7 +23,7 @@ from leftovers import have_ended, leftovers
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UsageError
+from tamiz import Client, ModelNotFoundError, RepositoryError, TritonError, UnavailableError, UsageError
 from tamiz_server import triton as module
 from tamiz_server.config import ModelConfig, ServingSettings, new_config
 from tamiz_server.config_text import format_config
@@ -31,6 +31,7 @@ from tamiz_server.control import Control
 from tamiz_server.installation import Installation
 from tamiz_server.instances import Instances
 from tamiz_server.ports import Ports, choose_ports
+from tamiz_server.process import ServerProcess
 from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
@@ -118,6 +119,37 @@ def test_a_model_that_tamiz_did_not_publish_is_served_beside_the_others(reposito
     with Triton(repository) as triton, Control(triton.url, triton.key) as control:
         states = {(state.model, state.state) for state in control.models()}
     assert states == {("other", "READY"), ("pets", "READY")}
+
+
+def test_the_configuration_of_a_python_model_may_be_completed_by_the_model_itself(
+    repository: Path, tmp_path: Path
+) -> None:
+    version = repository / "theirs" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(COMPLETES_ITS_CONFIGURATION)
+    (version.parent / "config.pbtxt").write_text('name: "theirs" backend: "python"')
+    with Triton(repository) as triton, Control(triton.url, triton.key) as control:
+        assert [field.name for field in control.config("theirs").input] == ["size"]
+
+
+COMPLETES_ITS_CONFIGURATION = """
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "size", "data_type": "TYPE_INT32", "dims": [1]})
+        config.add_output({"name": "double", "data_type": "TYPE_INT32", "dims": [1]})
+        return config
+
+    def execute(self, requests):
+        return []
+"""
+
+
+def test_a_server_of_models_with_complete_configurations_starts_without_the_processes_that_would_complete_them(
+    repository: Path,
+) -> None:
+    with Triton(repository) as triton:
+        assert "--disable-auto-complete-config" in psutil.Process(triton.pid).cmdline()
 
 
 def test_a_damaged_graph_is_the_reason_in_the_error(repository: Path) -> None:
@@ -213,6 +245,37 @@ def test_a_server_that_may_not_be_restarted_is_given_up_when_it_is_killed(reposi
             _ = triton.pid
 
 
+def test_a_block_that_fails_because_the_server_was_given_up_ends_with_the_reason(repository: Path) -> None:
+    lines: list[str] = []
+
+    def classify_after_a_crash() -> None:
+        with (
+            Triton(repository, restarts=0, on_progress=lines.append) as triton,
+            Client(triton.url, model="pets", timeout_s=2) as client,
+        ):
+            os.kill(triton.pid, signal.SIGKILL)
+            client.classify(png_of(255))
+
+    with pytest.raises(TritonError, match=r"Triton crashed \(SIGKILL\) after .* restarted at most 0 times") as caught:
+        classify_after_a_crash()
+    assert isinstance(caught.value.__cause__, UnavailableError)
+    assert [re.sub(r"[0-9.]+ s", "N s", line) for line in lines] == ["Triton crashed (SIGKILL) after N s; given up"]
+
+
+def test_a_server_that_is_killed_while_it_starts_is_reported_as_killed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ServerProcess.start
+
+    def start_and_kill(process: ServerProcess) -> None:
+        start(process)
+        os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(ServerProcess, "start", start_and_kill)
+    with pytest.raises(TritonError, match=r"Triton did not start: it crashed \(SIGKILL\); "), Triton(repository):
+        pass
+
+
 def test_a_killed_server_is_restarted_with_its_ports_and_key_and_no_call_fails(repository: Path) -> None:
     before = leftovers()
     lines: list[str] = []
@@ -248,18 +311,23 @@ def test_a_server_that_is_stopped_during_a_restart_leaves_nothing_behind(reposit
     assert not leftovers() - before
 
 
-def test_an_instance_that_died_is_brought_back_without_a_gap(repository: Path) -> None:
+def test_an_instance_that_died_is_brought_back_without_a_gap_or_a_change_of_the_repository(repository: Path) -> None:
     lines: list[str] = []
-    files = [path for path in repository.rglob("*") if path.is_file()]
-    content = [path.read_bytes() for path in files]
+    paths = [repository, *repository.rglob("*")]
+    before = [path.stat().st_mtime_ns for path in paths]
     with Triton(repository, on_progress=lines.append) as triton, Client(triton.url, model="pets") as client:
         instances = Instances(triton.pid)
         running = instances.running()
         os.kill(stubs_of(triton)[0], signal.SIGKILL)
         until(lambda: bool(lines), 2)
         until(lambda: client.classify(png_of(255)).label == "b" and instances.running() == running, 30)
+        assert [path.stat().st_mtime_ns for path in paths] == before
+        # The configuration that brought it back does not hide those that are written later.
+        with Control(triton.url, triton.key) as control:
+            Repository(repository).publish("pets", repository / "pets" / "1" / "model.onnx", SPEC)
+            promote(Repository(repository), "pets", 2, control=control)
+        assert client.classify(png_of(255)).version == 2
     assert lines == ["an instance of model pets died (version 1); loading the model again"]
-    assert [path.read_bytes() for path in files] == content
 
 
 def stubs_of(triton: Triton) -> list[int]:

@@ -34,6 +34,15 @@ def test_settings_that_an_operator_wrote_are_read_as_triton_reads_them() -> None
     assert not setting_warnings(parse_config(f"{text} instance_group [{{ }}, {{ }}]", "config.pbtxt"))
 
 
+@pytest.mark.parametrize("limit", ["max_queue_size: 9", "default_timeout_microseconds: 9"])
+@pytest.mark.parametrize(
+    "policy", ["default_queue_policy {{ {} }}", "priority_queue_policy {{ key: 1 value {{ {} }} }}"]
+)
+def test_every_way_to_limit_a_queue_is_read(policy: str, limit: str) -> None:
+    config = parse_config(f"dynamic_batching {{ priority_levels: 2 {policy.format(limit)} }}", "config.pbtxt")
+    assert len(setting_warnings(config)) == 1
+
+
 @pytest.mark.parametrize(
     ("version", "faulty"), [("2.50.0", True), ("2.51.0", True), ("2.52.0", False), ("3.0.0", False), ("unknown", False)]
 )

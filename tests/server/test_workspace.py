@@ -14,7 +14,8 @@ import pytest
 
 from tamiz import TritonError
 from tamiz.locks import open_locked
-from tamiz_server.workspace import create_workspace, python_environments, remove_abandoned_workspaces
+from tamiz_server.python_environments import python_environments
+from tamiz_server.workspace import create_workspace, remove_abandoned_workspaces
 
 
 def test_a_workspace_is_removed_with_its_shared_memory() -> None:

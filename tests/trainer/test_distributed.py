@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tamiz_train.run import Run
@@ -92,19 +93,25 @@ def test_divergence_in_one_process_ends_all_of_them_and_keeps_the_epochs_before(
     assert {path.name for path in (unfinished.path / "checkpoints").iterdir()} == {"best-1.ckpt", "last.ckpt"}
 
 
-def test_processes_train_together_when_one_of_them_can_read_no_image_of_a_batch(digits: Path, tmp_path: Path) -> None:
-    root = tmp_path / "digits"
-    shutil.copytree(digits, root)
-    images = sorted((root / "train").rglob("*.png"))
-    # In the order of files, each second image is of the second process.
-    for path in images[1:120:2]:
-        path.write_bytes(b"damaged")
-    for index, path in enumerate(sorted((root / "test").rglob("*.png"))[::90]):
-        copy = root / "validation" / path.relative_to(root / "test")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(b"damaged" if index % 2 else path.read_bytes())
-    sets = [f"data.root={root}", "tracking.uri=null", "train.batch_size=60", "train.shuffle=false", "train.epochs=1"]
-    sets += ["data.on_unreadable=skip"]
-    done = torchrun(["train", "digits", "--json", *(part for item in sets for part in ("--set", item))], tmp_path)
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_a_process_that_can_read_none_of_its_images_trains_along(task: str, tmp_path: Path) -> None:
+    """Without shuffling, the second of two processes has every other image."""
+    random = np.random.default_rng(0)
+    names = [f"{split}-{number}.png" for split, count in (("train", 16), ("validation", 4)) for number in range(count)]
+    for number, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / name), random.integers(0, 256, (8, 8), np.uint8))
+        if number % 2 == 1:
+            (tmp_path / name).write_bytes(b"damaged")
+    column = "label" if task == "multiclass" else "labels"
+    rows = [f"{name},{'ab'[number // 2 % 2]},{name.split('-')[0]}\n" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text(f"path,{column},split\n" + "".join(rows))
+    data = "data={kind: csv, root: ., on_unreadable: skip}"
+    sets = [data, "tracking.uri=null", "train.batch_size=8", "train.epochs=2", "train.shuffle=false", "runs_dir=runs"]
+    done = torchrun(["train", "digits", *(part for item in sets for part in ("--set", item))], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout.splitlines()[-1])["unreadable_images"]) == 62
+    (folder,) = (tmp_path / "runs" / "digits").iterdir()
+    metrics = Run.find(folder).metrics
+    assert len(metrics["epochs"]) == 2
+    for epoch in metrics["epochs"]:
+        assert all(isinstance(value, int | float) for value in epoch.values())
+    assert len(metrics["unreadable_images"]) == 10

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from conftest import Served
 from graphs import make_spec
 
@@ -57,18 +58,23 @@ def test_a_large_photograph_is_preprocessed_as_a_client_preprocesses_it(trained:
         assert [scores[label] for label in trained.spec.labels] == pytest.approx(row.tolist(), abs=1e-6)
 
 
-def test_a_split_drawn_at_random_from_changed_images_is_not_evaluated(
+def test_a_drawn_split_is_evaluated_after_images_were_added_unless_images_changed_their_splits(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(digits / "train", tmp_path / "digits" / "train")).parent
     run = train(tiny_recipe(f"data.root={root}", "train.epochs=1", f"runs_dir={tmp_path / 'runs'}"))
     assert len(load_run_data(run).test) == run.metrics["images"]["test"]
-    shutil.copy(next((root / "train" / "3").iterdir()), root / "train" / "3" / "new.png")
-    with pytest.raises(RunError, match="drawn at random from them: it could contain images of the run's training"):
-        load_run_data(run)
+    for path in sorted((digits / "test" / "3").iterdir()):
+        shutil.copy(path, root / "train" / "3" / f"new-{path.name}")
+    assert len(load_run_data(run).test) > run.metrics["images"]["test"]
+    recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
+    recipe["train"]["seed"] += 1
+    (run.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(RunError, match="test now has images of another split of the run; restore the images, or"):
+        load_run_data(Run(run.path), ["test"])
     # A split with a folder of its own may change.
     shutil.copytree(digits / "test", root / "test")
-    load_run_data(run, ["test"])
+    load_run_data(Run(run.path), ["test"])
 
 
 def test_the_summary_names_the_best_and_the_worst_recognised_label(measured: Evaluation) -> None:

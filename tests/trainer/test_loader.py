@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -54,6 +56,31 @@ def test_an_unreadable_image_is_named_in_its_batch(num_workers: int, root: Path)
     assert 2 not in batch.indices.tolist()
     assert len(batch.unreadable) == 1
     assert "cat/2.png: not an image" in batch.unreadable[0]
+
+
+def test_a_training_batch_without_readable_images_has_another_image(root: Path) -> None:
+    """Several processes that train together need an image each in every step."""
+    for number in range(19):
+        (root / "train" / "cat" / f"{number}.png").write_bytes(b"damaged")
+        (root / "train" / "dog" / f"{number}.png").write_bytes(b"damaged")
+    split = load_data(FolderData(kind="folder", root=root), seed=0).train
+    readable = {split.images.index(root / "train" / label / "19.png") for label in ("cat", "dog")}
+    batches = list(create_loader(split, SIZE, batch_size=4, training=True))
+    assert all(0 < len(batch.targets) <= 2 for batch in batches)
+    assert {index for batch in batches for index in batch.indices.tolist()} == readable
+    assert len({message for batch in batches for message in batch.unreadable}) == 38
+    for path in root.rglob("19.png"):
+        path.write_bytes(b"damaged")
+    assert all(len(batch.targets) == 0 for batch in create_loader(split, SIZE, batch_size=4, training=True))
+
+
+def test_an_image_on_which_the_augmentation_fails_is_named_in_its_batch(root: Path) -> None:
+    cv2.imwrite(str(root / "validation" / "cat" / "2.png"), np.zeros((4, 4), np.uint8))
+    split = load_data(FolderData(kind="folder", root=root), seed=0).validation
+    augmentation = create_augmentation([{"RandomCrop": {"height": 6, "width": 6}}], 0)
+    (batch,) = create_loader(split, SIZE, batch_size=64, augmentation=augmentation)
+    assert len(batch.targets) == len(batch.images) == 7
+    assert re.match(r".*/cat/2\.png: the augmentation fails on this image: .*\(6, 6\)", *batch.unreadable)
 
 
 def test_the_seed_determines_the_augmentation(root: Path) -> None:

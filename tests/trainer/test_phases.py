@@ -190,10 +190,12 @@ def test_a_failure_of_training_is_a_run_error_of_one_line(
     workers: int, digits: Path, tiny_recipe: Make, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(digits, tmp_path / "digits"))
-    for path in sorted((root / "train" / "5").iterdir()):
-        cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+    for value, path in enumerate(sorted((root / "train" / "5").iterdir())):
+        cv2.imwrite(str(path), np.full((4, 4), value, np.uint8))
     options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 8, width: 8}}]"]
-    with pytest.raises(RunError, match=r"training failed in .*: .*[Cc]rop") as caught:
+    with pytest.raises(
+        RunError, match=r"/5/.*\.png: the augmentation fails on this image: .*[Cc]rop.*; set data"
+    ) as caught:
         train(tiny_recipe(*options, f"train.num_workers={workers}", f"runs_dir={tmp_path / 'runs'}"))
     assert "Traceback" not in str(caught.value)
     assert "\n" not in str(caught.value)

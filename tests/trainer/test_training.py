@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tamiz import RecipeError, RunError
+from tamiz_train.evaluation import load_run_data
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
 from tamiz_train.training import train
@@ -24,7 +26,7 @@ def test_a_run_folder_has_the_results_of_training(trained: Run) -> None:
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
     assert {"train_loss", "validation_loss", "validation_accuracy", "seconds"} <= set(metrics["epochs"][0])
     assert metrics["parameters"] == 61_706
-    assert metrics["images"] == {"train": 1221, "validation": 216, "test": 360}
+    assert metrics["images"] == {"train": 1230, "validation": 207, "test": 360}
     assert trained.spec.labels == tuple("0123456789")
     assert not list(trained.path.glob("*.part"))
 
@@ -77,6 +79,44 @@ def test_an_unreadable_training_image_ends_the_run_or_is_left_out(
     assert sorted(message.partition(":")[0] for message in named) == [str(path) for path in unreadable]
     assert "2 images could not be read and were left out" in lines
     assert all(f"left out: {message}" in lines for message in named)
+
+
+def test_an_unreadable_test_image_stops_a_run_before_it_starts(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    damaged = min((root / "test" / "3").iterdir())
+    damaged.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=rf"{damaged}: not an image.*; set data.on_unreadable to skip"):
+        train(tiny_recipe(f"data.root={root}", f"runs_dir={tmp_path / 'runs'}"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_training_images_that_can_all_not_be_read_end_the_run(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits, root)
+    shutil.copytree(digits / "test", root / "validation")
+    for path in (root / "train").rglob("*.png"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(RunError, match="no image for training can be read: .*not an image"):
+        train(tiny_recipe(f"data.root={root}", "data.on_unreadable=skip"))
+
+
+def test_data_without_test_images_is_measured_on_the_validation_images(
+    digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    root = tmp_path / "digits"
+    shutil.copytree(digits / "train", root / "train")
+    shutil.copytree(digits / "test", root / "val")
+    lines: list[str] = []
+    run = train(tiny_recipe(f"data.root={root}", "train.epochs=1"), lines.append)
+    assert (run.metrics["images"]["test"], run.metrics["test"]) == (0, {})
+    assert re.search(r": validation accuracy 0\.\d+; the data has no test images$", lines[-1])
+    with pytest.raises(RunError, match="has no test images; evaluate another split, or give images"):
+        load_run_data(run, ["test"])
 
 
 ONE_PIXEL = ["model.name=test_efficientnet", "preprocessing={height: 8, width: 8, colour: L}", "train.epochs=1"]

@@ -18,12 +18,12 @@ import torch
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError
 from tamiz.image_bar import ImageBar
-from tamiz.path_text import path_to_text
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.content import content_hashes
 from .data.loader import create_loader
 from .data.split import SPLITS
 from .metrics import (
@@ -90,8 +90,7 @@ class Evaluation:
 
     def name(self, index: int) -> str:
         """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
-        image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
+        return self.split.image_name(index)
 
     @property
     def images(self) -> int:
@@ -210,9 +209,8 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         splits: names of the splits that will be evaluated.
 
     Raises:
-        RunError: the images cannot be found, or their labels differ from those of the run. Or images were added or
-            removed, and one of the splits is drawn at random from them: it would differ from the run's, and could
-            contain images of its training.
+        RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
+            images; or images have changed, and one of the splits now has images of another split of the run.
     """
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
@@ -221,11 +219,18 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
             f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
             "by --images FOLDER"
         ) from exc
-    if redrawn := run.changed_splits(data) & data.drawn & set(splits):
+    for name in sorted(run.changed_splits(data) & data.drawn & set(splits)):
+        others = run.recorded_images({split.name for split in data.splits} - {name})
+        moved = others is None or len(others.intersection(content_hashes(data.split(name).images)))
+        if moved:
+            raise RunError(
+                f"{run.recipe.data.root} has other images than the run was trained on, and {name} now has images of "
+                "another split of the run; restore the images, or train again"
+            )
+    if len(splits) == 1 and not any(len(data.split(name)) for name in splits):
         raise RunError(
-            f"{run.recipe.data.root} has other images than the run was trained on, and {' and '.join(sorted(redrawn))} "
-            "is drawn at random from them: it could contain images of the run's training; restore the images, or "
-            "train again"
+            f"{run.path}: the data of the run has no {' '.join(splits)} images; evaluate another split, or give images "
+            "with their labels by --images FOLDER"
         )
     return data
 

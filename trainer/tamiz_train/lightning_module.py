@@ -18,14 +18,14 @@ from tamiz.errors import RunError
 from .classifier import Classifier
 from .cpu import keep_freed_memory, keep_strided_depthwise_in_float32
 from .data import Data
+from .data.labels import list_some
 from .data.loader import Batch
 from .loss import create_loss
 from .mixing import create_mix
-from .model_input import model_input
 from .optimization import create_optimizer, create_schedule, freeze
 from .recipe import PhaseSettings, Recipe
 from .training_errors import DivergedError
-from .validation import NO_TARGET, monitored_metric, validation_metrics
+from .validation import monitored_metric, validation_metrics
 
 
 class ClassifierModule(L.LightningModule):
@@ -59,10 +59,9 @@ class ClassifierModule(L.LightningModule):
         self.loss = create_loss(recipe.train, data)
         self.mix = create_mix(recipe.train, len(data.labels))
         self.validation_metrics = nn.ModuleDict(validation_metrics(data))
+        self.labels, self.multilabel = len(data.labels), data.task == "multilabel"
         self.unreadable: set[str] = set()
         self.lr = phase.lr
-        self._labels, self._multilabel = len(data.labels), data.task == "multilabel"
-        self._input_shape = model_input(recipe)[0].shape
         self._changed = False
         self._plateau: Any = None
         self._plateau_state: dict[str, Any] | None = None
@@ -99,64 +98,48 @@ class ClassifierModule(L.LightningModule):
         )
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, _: int) -> Tensor | None:
-        """Compute the loss of a batch; None, for which Lightning skips the step, if no image could be read.
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute the loss of a batch.
 
         Raises:
             DivergedError: the loss is NaN or infinite, in this process or in another one.
+            RunError: images cannot be read.
         """
-        size = len(batch.targets)
-        if self._has_images(batch):
-            loss = self._training_loss(batch)
-        elif self.trainer.world_size > 1:
-            loss = self._loss_without_images(batch)
-        else:
-            return None
+        if not self._has_images(batch):
+            raise RunError(f"no image for training can be read: {list_some(batch.unreadable, '; ')}")
+        if batch.unreadable and len(batch.targets) == 1:
+            # Twice, because batch normalisation can fail on the only image that is left of a batch.
+            batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
+        images, targets = self.mix(batch.images, batch.targets) if self.mix else (batch.images, batch.targets)
+        loss: Tensor = self.loss(self.classifier(images), targets)
         # All processes stop together; otherwise those with a finite loss would wait for the gradients of the others.
         losses = self.all_gather(loss.detach())
         assert isinstance(losses, Tensor)
         diverged = losses[~losses.isfinite()]
         if len(diverged):
             raise DivergedError(f"the training loss is {diverged[0].item()}")
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        return loss
-
-    def _training_loss(self, batch: Batch) -> Tensor:
-        if batch.unreadable and len(batch.targets) == 1:
-            # Twice, because batch normalisation can fail on the only image that is left of a batch.
-            batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
-        images, targets = self.mix(batch.images, batch.targets) if self.mix else (batch.images, batch.targets)
-        loss: Tensor = self.loss(self.classifier(images), targets)
-        return loss
-
-    def _loss_without_images(self, batch: Batch) -> Tensor:
-        """A loss of 0 with gradients of 0, for which the other processes wait."""
-        # In evaluation mode, which leaves the statistics of batch normalisation as they are.
-        self.eval()
-        blank = torch.zeros((1, *self._input_shape), dtype=torch.uint8, device=self.device)
-        loss: Tensor = self.classifier(blank).sum() * 0
-        self.train()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Compute the loss and the metrics of a batch."""
-        size = len(batch.targets)
-        if self._has_images(batch):
-            logits, targets = self.classifier(batch.images), batch.targets
-            probabilities, loss = self.classifier.probabilities(logits), self.loss(logits, targets)
-        elif self.trainer.world_size > 1:
-            # An image that does not count, because the other processes wait for the metrics of this one.
-            loss, probabilities = (
-                torch.zeros((), device=self.device),
-                torch.zeros((1, self._labels), device=self.device),
-            )
-            targets = torch.full((1, self._labels) if self._multilabel else (1,), NO_TARGET, device=self.device)
-        else:
+        readable, size = self._has_images(batch), len(batch.targets)
+        if not readable and self.trainer.world_size == 1:
             return
+        # Of several processes each logs every metric, because they are averaged over all processes.
+        loss = torch.zeros((), device=self.device)
+        probabilities = torch.zeros((1, self.labels), device=self.device)
+        targets = probabilities.int()
+        if readable:
+            logits = self.classifier(batch.images)
+            loss, targets = self.loss(logits, batch.targets), batch.targets.int()
+            probabilities = self.classifier.probabilities(logits)
         self.log("validation_loss", loss, batch_size=size, sync_dist=True)
         for name, metric in self.validation_metrics.items():
             assert isinstance(metric, Metric)
-            metric.update(probabilities, targets.int())
+            # An image with no label and no probability changes no multilabel metric.
+            if readable or self.multilabel:
+                metric.update(probabilities, targets)
             self.log(f"validation_{name}", metric, prog_bar=True, batch_size=size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
@@ -261,6 +244,8 @@ class ClassifierModule(L.LightningModule):
 
     def _has_images(self, batch: Batch) -> bool:
         if batch.unreadable and self.recipe.data.on_unreadable == "stop":
-            raise RunError(f"{'; '.join(batch.unreadable)}; set data.on_unreadable to skip to leave such images out")
+            raise RunError(
+                f"{list_some(batch.unreadable, '; ')}; set data.on_unreadable to skip to leave such images out"
+            )
         self.unreadable.update(batch.unreadable)
         return len(batch.targets) > 0

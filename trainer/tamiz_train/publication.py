@@ -16,7 +16,7 @@ from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
-from tamiz_server.triton_faults import EMBEDDED_VERSION, setting_warnings
+from tamiz_server.triton_faults import known_version, setting_warnings
 
 from .graph import read_spec
 from .publication_warnings import run_warnings, version_warnings
@@ -198,8 +198,7 @@ def _publish(
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.
         control.load(model)
-    triton_version = control.server_version() if control is not None else EMBEDDED_VERSION
-    _warn(setting_warnings(repository.config(model), triton_version), on_progress)
+    _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
     return PublishedVersion(model, version, live)
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -244,6 +244,20 @@ class Run:
         Raises:
             RunError: the file cannot be read.
         """
+        return self.recorded_images({"train", "validation"})
+
+    def recorded_images(self, splits: Collection[str]) -> frozenset[bytes] | None:
+        """Content hashes of the images that were in some splits of the run.
+
+        Args:
+            splits: the names of the splits.
+
+        Returns:
+            the hashes; None for a run from before hashes were saved.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
         from safetensors.numpy import load_file
 
         path = self.path / HASHES_FILE
@@ -251,7 +265,7 @@ class Run:
             return None
         try:
             arrays = load_file(path)
-            return frozenset(row.tobytes() for split in ("train", "validation") for row in arrays[split])
+            return frozenset(row.tobytes() for split in splits for row in arrays[split])
         except Exception as exc:
             # safetensors has its own exceptions.
             raise RunError(f"{path} cannot be read: {one_line(exc)}") from exc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from tamiz.spec import ModelSpec
 from .augmentation import check_augmentation, create_augmentation
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.check import find_unreadable
+from .data.labels import list_some
 from .distributed import Processes, connect_processes
 from .evaluation import evaluate, tune_thresholds
 from .loss import create_loss
@@ -62,7 +63,7 @@ class Setup:
             f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
             f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
-        return "\n".join(filter(None, [summary, summarise(self.data.left_out_counts)]))
+        return "\n".join(filter(None, [summary, summarise(self.data.left_out)]))
 
 
 def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
@@ -86,6 +87,7 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
     """
     with connect_processes() as processes:
         setup = check(recipe)
+        _require_readable_test(setup, processes)
         run = processes.from_first(_create_run(setup) if processes.first else None)
         return _complete(run, setup, processes, on_progress)
 
@@ -117,6 +119,7 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
         if overrides:
             run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
+        _require_readable_test(setup, processes)
         if changed := run.changed_splits(setup.data):
             raise RunError(
                 f"{run.recipe.data.root}: the images for {' and '.join(sorted(changed))} have changed since the run "
@@ -154,7 +157,7 @@ def check(recipe: Recipe) -> Setup:
     _check_optimization(recipe, data, classifier)
     augmentation = create_augmentation(recipe.augmentation, settings.seed)
     if augmentation is not None:
-        _check_augmentation(augmentation, data.train, spec)
+        _check_augmentation(augmentation, data.train, spec, skip=recipe.data.on_unreadable == "skip")
     _check_input_size(classifier, spec)
     return Setup(recipe, data, spec, classifier)
 
@@ -177,14 +180,23 @@ def _check_optimization(recipe: Recipe, data: Data, classifier: Classifier) -> N
             create_schedule(settings.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor=monitor)
 
 
-def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) -> None:
-    """Apply the augmentation to the first image that can be read."""
-    for image in split.images[:100]:
-        with contextlib.suppress(InvalidImageError):
-            check_augmentation(
-                augmentation, decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
-            )
+def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec, *, skip: bool) -> None:
+    """Apply the augmentation to the first image that can be read; if failures are skipped, until one works."""
+    failure = None
+    for index, image in enumerate(split.images[:100]):
+        try:
+            pixels = decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
+        except InvalidImageError:
+            continue
+        try:
+            check_augmentation(augmentation, pixels)
             return
+        except RecipeError as exc:
+            failure = failure or RecipeError(f"{split.image_name(index)}: {exc}")
+            if not skip:
+                break
+    if failure:
+        raise failure
 
 
 def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
@@ -197,6 +209,14 @@ def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
         raise RecipeError(f"model: cannot process images of {size}: {one_line(exc)}") from exc
     finally:
         classifier.train()
+
+
+def _require_readable_test(setup: Setup, processes: Processes) -> None:
+    """Read the test images, because training, which reads the others, would end before the first of them is read."""
+    if processes.first and setup.recipe.data.on_unreadable == "stop":
+        unreadable = find_unreadable(setup.data.test, setup.spec.preprocessing)
+        if unreadable:
+            raise RunError(f"{list_some(unreadable, '; ')}; set data.on_unreadable to skip to leave such images out")
 
 
 def _create_run(setup: Setup) -> Run:
@@ -259,7 +279,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         "best_epoch": result.best_epoch,
         "parameters": sum(weight.numel() for weight in classifier.parameters()),
         "images": {split.name: len(split) for split in data.splits},
-        "left_out": data.left_out_counts,
+        "left_out": data.left_out,
         "unreadable_images": sorted(unreadable),
         "mlflow_run_id": tracker.run_id,
     }
@@ -272,8 +292,11 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
         on_progress(f"left out: {message}")
     if unreadable:
         on_progress(f"{len(unreadable)} images could not be read and were left out")
-    name, value = next(iter(measured["test"].items()), ("accuracy", float("nan")))
-    on_progress(f"best epoch {result.best_epoch}: test {name} {value:.4f}")
+    # The data may have no test images, or none that can be read.
+    measured_on = "test" if measured["test"] else "validation"
+    name, value = next(iter(measured[measured_on].items()), ("accuracy", float("nan")))
+    note = "" if len(data.test) else "; the data has no test images"
+    on_progress(f"best epoch {result.best_epoch}: {measured_on} {name} {value:.4f}{note}")
 
 
 def _ignore(line: str) -> None:

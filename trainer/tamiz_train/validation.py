@@ -14,10 +14,6 @@ MONITORS: dict[Task, tuple[str, ...]] = {"multiclass": ("accuracy", "loss"), "mu
 """The values of ``train.monitor`` that each task allows; the first is the default."""
 
 
-NO_TARGET = -1
-"""The target of images that the metrics leave out."""
-
-
 def monitored_metric(settings: TrainSettings, task: Task) -> str:
     """The logged name of the metric that selects the best epoch, such as ``validation_accuracy``.
 
@@ -39,8 +35,5 @@ def validation_metrics(data: Data) -> dict[str, Metric]:
     """The metrics of a task besides the loss: accuracy; or macro F1 at threshold 0.5 and mean average precision."""
     labels = len(data.labels)
     if data.task == "multiclass":
-        return {"accuracy": MulticlassAccuracy(labels, average="micro", ignore_index=NO_TARGET)}
-    return {
-        "f1": MultilabelF1Score(labels, ignore_index=NO_TARGET),
-        "map": MultilabelAveragePrecision(labels, ignore_index=NO_TARGET),
-    }
+        return {"accuracy": MulticlassAccuracy(labels, average="micro")}
+    return {"f1": MultilabelF1Score(labels), "map": MultilabelAveragePrecision(labels)}

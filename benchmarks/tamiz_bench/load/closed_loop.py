@@ -10,8 +10,7 @@ import itertools
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,42 +45,41 @@ def sample_images(images: Sequence[Path]) -> list[Path]:
     return random.Random(0).sample(list(images), min(len(images), MAX_IMAGES))
 
 
-def measure_client(client: Client, images: Sequence[Path], duration_s: float, load: Load | None = None) -> Measurement:
-    """Measure a client of a served model.
+def measure_client(client: Client, images: Sequence[Path], duration_s: float, load: Load) -> Measurement:
+    """Measure a client of a served model: ``load.in_flight`` threads send one request after another.
 
-    With one image per request, ``load.in_flight`` threads call ``classify``, as a service does. With larger batches,
-    one ``classify_many`` reads all images, as a bulk job does.
+    No image is read ahead of its request, so that a latency is that of the request: the time to prepare its images, to
+    send them, and to get the answer.
 
     Args:
         client: the client, which has read the model's spec.
         images: image files; see `sample_images`.
         duration_s: duration of the measurement in seconds.
-        load: how the client sends; None for ``classify_many`` with its defaults.
+        load: how the client sends.
     """
-    if load is not None and load.batch_size == 1:
-        return measure_calls(lambda batch: client.classify(batch[0]), images, duration_s, threads=load.in_flight)
-    return _measure_classify_many(client, images, duration_s, load)
+
+    def classify(batch: list[Path]) -> object:
+        if load.batch_size == 1:
+            return client.classify(batch[0])
+        return list(client.classify_many(batch, in_flight=1, batch_size=load.batch_size))
+
+    return measure_calls(classify, images, duration_s, threads=load.in_flight, batch_size=load.batch_size)
 
 
-def _measure_classify_many(client: Client, images: Sequence[Path], duration_s: float, load: Load | None) -> Measurement:
-    read_at: deque[float] = deque()
-    recorder = LatencyRecorder()
+def measure_bulk_throughput(client: Client, images: Sequence[Path], duration_s: float) -> float:
+    """Measure one ``classify_many`` with its defaults, as a bulk job uses it, in images per second.
+
+    It reads images ahead, so the time from reading an image to its result is no latency, and is not measured.
+
+    Args:
+        client: the client, which has read the model's spec.
+        images: image files; see `sample_images`.
+        duration_s: duration of the measurement in seconds.
+    """
     started = time.perf_counter()
-    deadline = started + duration_s
-
-    def source() -> Iterator[Path]:
-        for image in itertools.cycle(images):
-            now = time.perf_counter()
-            if now > deadline:
-                return
-            read_at.append(now)
-            yield image
-
-    in_flight, batch_size = (None, None) if load is None else (load.in_flight, load.batch_size)
-    for _ in client.classify_many(source(), in_flight=in_flight, batch_size=batch_size):
-        # Results come in the order of the images, so the oldest time belongs to this result.
-        recorder.record(time.perf_counter() - read_at.popleft())
-    return recorder.measurement(time.perf_counter() - started)
+    source = itertools.takewhile(lambda _: time.perf_counter() - started < duration_s, itertools.cycle(images))
+    count = sum(1 for _ in client.classify_many(source))
+    return count / (time.perf_counter() - started)
 
 
 def measure_calls(

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError, UsageError
+from ..arguments import check_whole
+from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource, Pixels, prepare
 from ..served_version import ServedVersion
@@ -79,10 +80,9 @@ class Classification:
         Raises:
             InvalidImageError: the image cannot be read.
             ServerError: no attempt succeeded.
-            UsageError: ``top_k`` is less than 1.
+            UsageError: ``top_k`` is not a whole number of 1 or more.
         """
-        if top_k < 1:
-            raise UsageError(f"top_k: {top_k}; give 1 or more")
+        check_whole("top_k", top_k)
         call = self._new_call(bulk=False)
         (outcome,) = yield from self._classify([image], top_k, call, self._no_limits, 0)
         if isinstance(outcome, InvalidImageError):

@@ -19,14 +19,30 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from ..arguments import check_choice, check_flag, check_whole, wrong
 from ..errors import UsageError
 from ..threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+MAX_IN_FLIGHT = 1_024
+"""The most requests in flight that a caller may ask for; each has a thread of `Client`."""
 
-def check(images: object, in_flight: int | None, batch_size: int | None, on_error: str, top_k: int) -> None:
+MAX_BATCH_SIZE = 65_536
+"""The most images in a request that a caller may ask for; all of them are in memory together."""
+
+
+def check(
+    images: object,
+    *,
+    top_k: object,
+    on_error: object,
+    ordered: object,
+    in_flight: object,
+    batch_size: object,
+    asynchronous: bool,
+) -> None:
     """Check the arguments of `classify_many` before anything begins.
 
     Raises:
@@ -34,14 +50,19 @@ def check(images: object, in_flight: int | None, batch_size: int | None, on_erro
     """
     if single := _single_image(images):
         raise UsageError(f"images: a single image ({single}); give a list of images, or call classify")
-    if in_flight is not None and in_flight < 1:
-        raise UsageError(f"in_flight: {in_flight}; give 1 or more")
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size: {batch_size}; give 1 or more")
-    if top_k < 1:
-        raise UsageError(f"top_k: {top_k}; give 1 or more")
-    if on_error not in ("raise", "return"):
-        raise UsageError(f"on_error: {on_error!r}; give 'raise' or 'return'")
+    # iter() would call the caller's code, which may start to work.
+    if not isinstance(images, Iterable) and not hasattr(type(images), "__getitem__"):
+        if not isinstance(images, AsyncIterable):
+            raise wrong("images", images, "a list of images, or another iterable")
+        if not asynchronous:
+            raise wrong("images", images, "an iterable of images; AsyncClient takes asynchronous ones too")
+    check_whole("top_k", top_k)
+    check_choice("on_error", on_error, ("raise", "return"))
+    check_flag("ordered", ordered)
+    if in_flight is not None:
+        check_whole("in_flight", in_flight, most=MAX_IN_FLIGHT)
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, most=MAX_BATCH_SIZE)
 
 
 def _single_image(images: object) -> str | None:

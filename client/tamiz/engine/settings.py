@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import SupportsFloat
 
-from ..errors import UsageError
-from ..transports import Address, Headers, Tls, parse_url, read_headers
+from ..arguments import check_flag, check_function, check_number, check_text, check_type
+from ..transports import Address, Headers, Tls, check_key, parse_url, read_headers
 from .events import OnEvent
 
 
@@ -30,18 +29,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout_s)
-        if not isinstance(self.url, str):
-            raise UsageError(f"url: a {type(self.url).__name__}; give a string such as grpc://host:port")
-        if not isinstance(self.model, str) or not self.model:
-            raise UsageError(f"model: {self.model!r}; give the name of a model")
-        if self.tls is not None and not isinstance(self.tls, Tls):
-            raise UsageError(f"tls: a {type(self.tls).__name__}; give a tamiz.Tls(ca=…)")
-        if self.on_event is not None and not callable(self.on_event):
-            raise UsageError(f"on_event: a {type(self.on_event).__name__}; give a function that takes an event")
+        check_text("model", self.model, "the name of a model")
+        if self.tls is not None:
+            check_type("tls", self.tls, Tls, "a tamiz.Tls(ca=…)")
+        if self.on_event is not None:
+            check_function("on_event", self.on_event, "a function that takes an event")
         if not callable(self.headers):
             read_headers(self.headers)
         if self.key is not None:
-            read_headers({"key": self.key})
+            check_key(self.key)
+        check_flag("shared_memory", self.shared_memory)
         self.timeout_s = float(self.timeout_s)
         self.address: Address = parse_url(self.url, self.tls)
 
@@ -52,9 +49,5 @@ def check_timeout(timeout_s: object) -> None:
     Raises:
         UsageError: it is not a finite number greater than 0.
     """
-    try:
-        seconds = float(timeout_s) if isinstance(timeout_s, SupportsFloat) else 0.0
-    except (TypeError, ValueError, OverflowError):
-        seconds = 0.0
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        raise UsageError(f"timeout_s: {timeout_s!r}; give a finite number of seconds greater than 0")
+    expected = "a finite number of seconds greater than 0"
+    check_number("timeout_s", timeout_s, expected, above=0, below=threading.TIMEOUT_MAX)

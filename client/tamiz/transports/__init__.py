@@ -7,7 +7,7 @@ from functools import partial
 from .address import DEFAULT_URL, Address, parse_url
 from .base import Transport
 from .grpc import GrpcConnection, open_channel
-from .headers import Headers, read_headers, with_key
+from .headers import Headers, check_key, read_headers, with_key
 from .reply import Reply
 from .tls import Tls
 
@@ -18,6 +18,7 @@ __all__ = [
     "Reply",
     "Tls",
     "Transport",
+    "check_key",
     "open_channel",
     "open_transport",
     "parse_url",
@@ -43,6 +44,8 @@ def open_transport(url: str, *, tls: Tls | None = None, headers: Headers = None,
     encrypted = address.scheme in ("grpcs", "https")
     if not callable(headers):
         read_headers(headers)
+    if key is not None:
+        check_key(key)
     if address.scheme.startswith("http"):
         from .http import HttpConnection
 

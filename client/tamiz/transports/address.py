@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..arguments import check_text
+from ..errors import UsageError, shorten
 from .tls import Tls
 
 DEFAULT_URL = "grpc://localhost:8001"
+
+_MAX_SHOWN = 200
+"""The number of characters of a URL in messages."""
 
 _DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^/:,@\s]+)(:(?P<port>\d{1,5}))?")
@@ -48,29 +52,33 @@ def parse_url(url: str, tls: Tls | None = None) -> Address:
     Raises:
         UsageError: the URL has another form.
     """
+    check_text("url", url, "a string such as grpc://host:port")
+    shown = repr(shorten(url, _MAX_SHOWN))
     if url.startswith("dns:///"):
         (target,) = _parse_hosts(url, url.removeprefix("dns:///"), 8001)
         return Address("grpcs" if tls else "grpc", (f"dns:///{target}",))
     scheme, separator, hosts = url.partition("://")
     if not separator or scheme not in _DEFAULT_PORTS:
-        raise UsageError(f"url: {url!r}; write {'dns:///name:port' if scheme == 'dns' else 'grpc://host:port'}")
+        raise UsageError(f"url: {shown}; write {'dns:///name:port' if scheme == 'dns' else 'grpc://host:port'}")
     if tls and not scheme.endswith("s"):
-        raise UsageError(f"url: {url!r} is not encrypted, but certificates are given; write {scheme}s://")
+        raise UsageError(f"url: {shown} is not encrypted, but certificates are given; write {scheme}s://")
     return Address(scheme, _parse_hosts(url, hosts.removesuffix("/"), _DEFAULT_PORTS[scheme]))
 
 
 def _parse_hosts(url: str, hosts: str, default_port: int) -> tuple[str, ...]:
+    shown = repr(shorten(url, _MAX_SHOWN))
     targets = []
     for host in hosts.split(","):
         found = _HOST.fullmatch(host)
         port = int(found["port"] or default_port) if found else 0
         if found is None and host.count(":") > 1 and "[" not in host:
-            raise UsageError(f"url: {url!r}: write an IPv6 address in brackets, such as grpc://[::1]:8001")
+            raise UsageError(f"url: {shown}: write an IPv6 address in brackets, such as grpc://[::1]:8001")
         if found is None or not 0 < port < 65536:
             raise UsageError(
-                f"url: {host!r} in {url!r} is not host:port; write grpc://host:port, or grpc://host:port,host:port"
+                f"url: {shorten(host, _MAX_SHOWN)!r} in {shown} is not host:port; write grpc://host:port, or "
+                "grpc://host:port,host:port"
             )
         targets.append(f"{found['host']}:{port}")
     if len(set(targets)) < len(targets) or (url.startswith("dns:") and len(targets) > 1):
-        raise UsageError(f"url: {url!r}; name each server once, and one name after dns:///")
+        raise UsageError(f"url: {shown}; name each server once, and one name after dns:///")
     return tuple(targets)

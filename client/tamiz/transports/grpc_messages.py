@@ -31,8 +31,11 @@ def encode(request: Request[Any]) -> Any:
             return service_pb2.SystemSharedMemoryRegisterRequest(name=name, key=f"/{name}", byte_size=byte_size)
         case requests.SystemSharedMemoryUnregister(name):
             return service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
-        case requests.RepositoryModelLoad(model):
-            return service_pb2.RepositoryModelLoadRequest(model_name=model)
+        case requests.RepositoryModelLoad(model, config):
+            load = service_pb2.RepositoryModelLoadRequest(model_name=model)
+            if config is not None:
+                load.parameters["config"].string_param = config
+            return load
         case _:
             return getattr(service_pb2, f"{request.method}Request")()
 

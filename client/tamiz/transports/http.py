@@ -155,8 +155,8 @@ async def _send(client: Any, request: Request[Any], headers: dict[str, str]) -> 
             return await client.register_system_shared_memory(name, f"/{name}", byte_size, headers=headers)
         case requests.SystemSharedMemoryUnregister(name):
             return await client.unregister_system_shared_memory(name, headers=headers)
-        case requests.RepositoryModelLoad(model):
-            return await client.load_model(model, headers=headers)
+        case requests.RepositoryModelLoad(model, config):
+            return await client.load_model(model, headers=headers, config=config)
         case requests.RepositoryIndex():
             return [
                 ModelState(

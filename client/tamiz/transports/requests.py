@@ -189,9 +189,15 @@ class SystemSharedMemoryUnregister(Request[None]):
 
 @dataclass(frozen=True)
 class RepositoryModelLoad(Request[None]):
-    """Loads a model, or reloads what has changed of it; the reply comes when the change is in force."""
+    """Loads a model, or reloads what has changed of it; the reply comes when the change is in force.
+
+    Attributes:
+        model: name of the model.
+        config: configuration to use instead of that in the server's repository, as JSON; None uses the repository's.
+    """
 
     model: str
+    config: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..arguments import check_choice, check_path
 from ..errors import UsageError, os_reason
+
+_FILES = ("ca", "certificate", "key")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,13 @@ class Tls:
     key: str | Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ca", "certificate", "key"):
-            if not isinstance(getattr(self, name), str | Path | None):
-                raise UsageError(f"tls.{name}: a {type(getattr(self, name)).__name__}; give the path of a PEM file")
+        for name in _FILES:
+            path = getattr(self, name)
+            if path is not None:
+                # What is given instead of a path may be the content of the file, and that of a key is secret.
+                check_path(f"tls.{name}", path, "the path of a PEM file", secret=True)
+                if "-----BEGIN" in str(path):
+                    raise UsageError(f"tls.{name}: the content of a file; give its path")
         if (self.certificate is None) != (self.key is None):
             raise UsageError("tls: a client certificate and its key belong together; give both or neither")
 
@@ -37,6 +44,7 @@ class Tls:
         Raises:
             UsageError: the file cannot be read.
         """
+        check_choice("name", name, _FILES)
         path = getattr(self, name)
         try:
             return None if path is None else Path(path).read_bytes()
@@ -49,7 +57,7 @@ class Tls:
         Raises:
             UsageError: a file cannot be read or is not PEM, or the key does not belong to the certificate.
         """
-        for name in ("ca", "certificate", "key"):
+        for name in _FILES:
             self.read(name)
         try:
             context = ssl.create_default_context(cafile=self.ca)

@@ -28,6 +28,7 @@ from tamiz.transports.requests import ModelState
 from ..config import ModelConfig, read_labels, read_summary, was_published
 from ..control import Control, open_control
 from ..repository import Repository
+from ..triton_faults import known_version, setting_warnings
 from ..version import Version, summarize
 
 
@@ -67,6 +68,10 @@ def _server_rows(control: Control) -> list[dict[str, object]]:
     # A server gives the configuration only of a model that it has loaded.
     loaded = {state.model for state in states if state.state == "READY"}
     configs = {model: control.config(model) for model in sorted(loaded)}
+    version = known_version(control)
+    for model, config in configs.items():
+        if was_published(config):
+            _warn_of_settings(model, config, version)
     return [_server_row(state, configs.get(state.model)) for state in states]
 
 
@@ -90,8 +95,10 @@ def _repository_rows(path: Path) -> list[dict[str, object]]:
     rows = []
     for model in repository.models():
         try:
-            config = _readable_config(repository.config(model))
-            rows += [{**_row(version), "note": "", "config": config} for version in repository.versions(model)]
+            config = repository.config(model)
+            _warn_of_settings(model, config, known_version(None))
+            shown = {"note": "", "config": _readable_config(config)}
+            rows += [{**_row(version), **shown} for version in repository.versions(model)]
         except RepositoryError as exc:
             # A model that is damaged must not hide the others.
             print(f"skipped: {exc}", file=sys.stderr)
@@ -108,6 +115,11 @@ def _row(version: Version) -> dict[str, object]:
         "input": f"{preprocessing.height}x{preprocessing.width} {preprocessing.colour}",
         **summarize(version.manifest),
     }
+
+
+def _warn_of_settings(model: str, config: ModelConfig, triton_version: str) -> None:
+    for warning in setting_warnings(config, triton_version):
+        print(f"warning: model {model}: {warning}", file=sys.stderr)
 
 
 def _foreign_row(repository: Repository, model: str, note: str) -> dict[str, object]:

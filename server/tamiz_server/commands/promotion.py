@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from tamiz.console import progress_line
 from tamiz.options import (
     DEFAULT_REPOSITORY,
     CaOption,
@@ -20,8 +22,9 @@ from tamiz.options import (
 )
 
 from .. import promotion
-from ..control import open_control
+from ..control import Control, open_control
 from ..repository import Repository
+from ..triton_faults import known_version, setting_warnings
 
 
 def promote(
@@ -41,7 +44,7 @@ def promote(
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         before = store.live_numbers(model)
         promotion.promote(store, model, version, control=control)
-        print(promotion.describe_live(store, model, before, control=control))
+        _print_state(store, model, before, control)
 
 
 def rollback(
@@ -60,4 +63,11 @@ def rollback(
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
         before = store.live_numbers(model)
         promotion.rollback(store, model, control=control)
-        print(promotion.describe_live(store, model, before, control=control))
+        _print_state(store, model, before, control)
+
+
+def _print_state(store: Repository, model: str, before: Sequence[int], control: Control | None) -> None:
+    """Print what is live, and warn of settings that an operator may have edited since the model was published."""
+    progress_line(promotion.describe_live(store, model, before, control=control))
+    for warning in setting_warnings(store.config(model), known_version(control)):
+        progress_line(f"warning: model {model}: {warning}")

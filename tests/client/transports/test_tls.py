@@ -11,5 +11,5 @@ def test_a_client_certificate_without_its_key_is_rejected() -> None:
 
 
 def test_certificates_must_be_paths() -> None:
-    with pytest.raises(UsageError, match="tls.ca: a bytes; give the path"):
+    with pytest.raises(UsageError, match="tls.ca: a value of type bytes; give the path"):
         Tls(ca=b"ca.pem")

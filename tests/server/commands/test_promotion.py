@@ -33,6 +33,23 @@ def test_the_commands_change_the_live_version_on_disk_and_in_the_server(
     assert "nothing to roll back to" in rejected.stderr
 
 
+def test_settings_that_were_edited_by_hand_are_warned_of_when_the_server_loads_them(
+    served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    name = served.new_name()
+    for labels in (["a", "b"], ["c", "d"]):
+        served.publish(name, make_spec(labels))
+    served.repository.update_config(
+        name, lambda config: setattr(config.dynamic_batching, "max_queue_delay_microseconds", 900)
+    )
+    disk, server = ["--repository", served.repository.path], ["--url", served.triton.url, "--key", served.triton.key]
+    warning = f"warning: model {name}: max_queue_delay_us: 900: Triton 2.51.0 may stop using instances"
+    assert warning in tamiz("promote", name, 2, *disk, *server).stdout
+    assert warning in tamiz("rollback", name, *disk).stdout
+    assert warning in tamiz("models", *disk).stderr
+    assert warning in tamiz("models", *server).stderr
+
+
 def test_a_promotion_without_the_servers_key_changes_nothing(
     served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

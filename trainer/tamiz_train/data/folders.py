@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tamiz.errors import RecipeError, os_reason
-from tamiz.image_files import Found, summarise, walk, why_folder_left_out
+from tamiz.image_files import summarise, walk, why_folder_left_out
 
 from ..recipe.data import FolderData
 from .labels import in_label_order, list_some, to_label
@@ -52,13 +52,13 @@ def read_folders(settings: FolderData) -> Source:
         elif len(empty) == len(labels):
             problems.append(f"{folder} contains no images in class folders")
     if problems:
-        note = summarise(Counter(found.left_out for found in left_out))
+        note = summarise(left_out)
         raise RecipeError(f"data.root: {'; '.join([*problems, *filter(None, [note])])}")
     return Source(
         labels,
         "multiclass",
         {split: _to_split(split, [images[split, label] for label in labels]) for split in splits},
-        tuple(left_out),
+        left_out,
     )
 
 
@@ -111,19 +111,19 @@ def _like_splits(folder: Path, names: Iterable[str], remedy: str) -> list[str]:
 
 def _find_images(
     root: Path, splits: Mapping[str, Path], classes: Mapping[str, Mapping[str, str]], problems: list[str]
-) -> tuple[Mapping[tuple[str, str], list[Path]], list[Found]]:
-    """The images by split and label, and the files that are left out."""
+) -> tuple[Mapping[tuple[str, str], list[Path]], Counter[str]]:
+    """The images by split and label, and the number of files that are left out, by reason."""
     images: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    left_out = []
+    left_out = Counter[str]()
     depth = 0 if splits["train"] == root else 1
     for found in walk(root):
         parts = found.path.removeprefix(str(root)).lstrip("/").split("/")
         if found.error:
             problems.append(f"{found.path}: {found.error}")
         elif found.left_out:
-            left_out.append(found)
+            left_out[found.left_out] += 1
         elif len(parts) < depth + 2:
-            left_out.append(found._replace(left_out=OUTSIDE))
+            left_out[OUTSIDE] += 1
         else:
             split = split_name(parts[0]) if depth else "train"
             assert split is not None

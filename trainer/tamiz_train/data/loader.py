@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
 
-from tamiz.errors import InvalidImageError
+from tamiz.errors import InvalidImageError, one_line
 from tamiz.preprocessing import ImageSource, decode, prepare, resize
 from tamiz.spec import Preprocessing
 
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
     import albumentations as A
 
 
+MAX_SUBSTITUTES = 1000
+"""The number of images that are tried in place of a batch of which no image can be read."""
+
+
 class Batch(NamedTuple):
-    """A batch of images; those that could not be read are left out of the arrays.
+    """A batch of images; those that could not be read or augmented are left out of the arrays.
 
     Attributes:
         images: the prepared pixels, uint8 ``[batch, height, width, channels]``.
         targets: the targets: multiclass int64 ``[batch]``, multilabel float32 ``[batch, labels]``.
         indices: the index of each image in the split, int64 ``[batch]``.
-        unreadable: one message for each image that could not be read.
+        unreadable: one message for each image that could not be read or augmented.
     """
 
     images: Tensor
@@ -64,6 +69,9 @@ def create_loader(
 ) -> DataLoader[Any]:
     """Create a loader that yields a `Batch` at a time.
 
+    Of a training batch of which no image can be read, another image of the split is used, so that all processes that
+    train together carry out the same steps.
+
     Args:
         split: the images.
         preprocessing: the size and colour mode of the network's input.
@@ -77,7 +85,7 @@ def create_loader(
         num_workers: the number of processes that load images; 0 loads them in this process.
         shard: the part of the split that this process loads, if several train or evaluate together.
     """
-    images = _Images(split, preprocessing, augmentation, seed)
+    images = _Images(split, preprocessing, augmentation, seed, training)
     order: dict[str, Any]
     if training:
         order = {"batch_sampler": _TrainingBatches(_TrainingOrder(images, shuffle, seed, shard), batch_size, False)}
@@ -101,11 +109,14 @@ def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
 
 
 class _Images(Dataset[tuple[Any, Any, int]]):
-    def __init__(self, split: Split, preprocessing: Preprocessing, augmentation: A.Compose | None, seed: int) -> None:
+    def __init__(
+        self, split: Split, preprocessing: Preprocessing, augmentation: A.Compose | None, seed: int, training: bool
+    ) -> None:
         self.split = split
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
+        self.training = training
         # In shared memory, because worker processes live longer than an epoch.
         self.epoch: Tensor = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -117,10 +128,17 @@ class _Images(Dataset[tuple[Any, Any, int]]):
 
         Their augmentation depends on the seed, the epoch and the indices alone, not on which worker loads the batch.
         """
-        if self.augmentation is not None and indices:
-            sequence = np.random.SeedSequence([self.seed, int(self.epoch), indices[0]])
+        if not indices:
+            return []
+        sequence = np.random.SeedSequence([self.seed, int(self.epoch), indices[0]])
+        if self.augmentation is not None:
             self.augmentation.set_random_seed(int(sequence.generate_state(1)[0]))
-        return [self[index] for index in indices]
+        samples = [self[index] for index in indices]
+        if self.training and not any(map(_readable, samples)):
+            others = np.random.default_rng(sequence).permutation(len(self))[:MAX_SUBSTITUTES]
+            substitutes = filter(_readable, (self[int(index)] for index in others))
+            samples += itertools.islice(substitutes, 1)
+        return samples
 
     def __getitem__(self, index: int) -> tuple[Any, Any, int]:
         """Pixels, target and index; if the image cannot be read, a message, None and the index."""
@@ -134,7 +152,11 @@ class _Images(Dataset[tuple[Any, Any, int]]):
         except InvalidImageError as exc:
             # Not raised, because an exception in a worker process would end the run.
             return str(exc), None, index
-        return resize(self.augmentation(image=pixels)["image"], self.preprocessing), target, index
+        try:
+            return resize(self.augmentation(image=pixels)["image"], self.preprocessing), target, index
+        except Exception as exc:
+            # Albumentations and OpenCV raise errors of many classes.
+            return f"{self.split.image_name(index)}: the augmentation fails on this image: {one_line(exc)}", None, index
 
 
 class _TrainingOrder(DistributedSampler[Any]):
@@ -184,8 +206,12 @@ class _EvaluationBatches(Sampler[list[int]]):
         return self.batches
 
 
+def _readable(sample: tuple[Any, Any, int]) -> bool:
+    return sample[1] is not None
+
+
 def _collate(samples: Sequence[tuple[Any, Any, int]]) -> Batch:
-    readable = [sample for sample in samples if sample[1] is not None]
+    readable = list(filter(_readable, samples))
     pixels = np.stack([image for image, _, _ in readable]) if readable else np.empty((0, 1, 1, 1), np.uint8)
     targets = np.array([target for _, target, _ in readable]) if readable else np.empty(0, np.int64)
     return Batch(

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tamiz.console import printable
 from tamiz.errors import RecipeError, os_reason, suggest
 
 from ..recipe.data import CsvData
 from .labels import in_label_order, list_some, to_label
-from .split import SPLITS, Source, Split, split_name
+from .split import SPLITS, Data, Source, Split, split_name
 
 COLUMNS = ("path", "label", "labels", "split")
 
@@ -57,6 +58,40 @@ def read_manifest(settings: CsvData) -> Source:
             images = [path.parent / row.path for row in chosen]
             splits[name] = Split(name, images, _targets(chosen, labels, multilabel))
     return Source(labels, "multilabel" if multilabel else "multiclass", splits)
+
+
+def to_manifest(data: Data, folder: Path) -> str:
+    """The images of a data set, with their labels and splits, as the text of a manifest.
+
+    Args:
+        data: the data set.
+        folder: the folder of the manifest; the paths are relative to it.
+
+    Raises:
+        RecipeError: the images are no files below the folder, or a name or a label cannot stand in a manifest; the
+            message lists the first problems.
+    """
+    multilabel = data.task == "multilabel"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "labels" if multilabel else "label", "split"])
+    problems: list[str] = []
+    for split in data.splits:
+        if isinstance(split.images, np.ndarray):
+            raise RecipeError("data: only images in files can be listed in a manifest, not those of torchvision")
+        for image, target in zip(split.images, split.targets, strict=True):
+            labels = [data.labels[index] for index in np.flatnonzero(target)] if multilabel else [data.labels[target]]
+            path = os.path.relpath(image, folder)
+            if Path(path).parts[:1] == ("..",):
+                problems.append(f"{image} is not below {folder}, where the manifest is")
+            unfit = [label for label in labels if label != label.strip() or (multilabel and "|" in label)]
+            if path != path.strip() or "\0" in path or printable(path) != path:
+                unfit.append(path)
+            problems += [f"{printable(name)!r} cannot stand in a manifest; rename it" for name in unfit]
+            writer.writerow([path, "|".join(labels), split.name])
+    if problems:
+        raise RecipeError(f"data: {list_some(list(dict.fromkeys(problems)), '; ')}")
+    return text.getvalue()
 
 
 def _read(path: Path, problems: list[str]) -> tuple[bool, list[_Row]]:

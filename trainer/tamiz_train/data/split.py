@@ -6,16 +6,14 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
-from tamiz.errors import RecipeError
-from tamiz.image_files import Found
+from tamiz.path_text import path_to_text
 
 Task = Literal["multiclass", "multilabel"]
 SPLITS = ("train", "validation", "test")
@@ -46,6 +44,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def image_name(self, index: int) -> str:
+        """The path of an image as text; without files, the name of the split with the index, such as ``train[7]``."""
+        image = self.images[index]
+        return f"{self.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], name: str | None = None) -> Split:
         """A split of the images at the given indices; it has the same name unless another one is given."""
@@ -79,10 +82,9 @@ class Data:
         task: ``multiclass`` if each image has exactly one label, ``multilabel`` if it can have any number of labels.
         train: the images to train on.
         validation: the images that select the best epoch.
-        test: the images that measure the trained model.
-        drawn: the names of the splits that were drawn at random from another split. Adding or removing a single image
-            can change all of such a split.
-        left_out: the files that were found and are not used, each with the reason.
+        test: the images that measure the trained model; none if the data defines training and validation images alone.
+        drawn: the names of the splits that were drawn from another split; see `tamiz_train.data.drawing`.
+        left_out: the number of files that were found and are not used, by reason.
     """
 
     labels: tuple[str, ...]
@@ -91,12 +93,7 @@ class Data:
     validation: Split
     test: Split
     drawn: frozenset[str] = frozenset()
-    left_out: tuple[Found, ...] = ()
-
-    @property
-    def left_out_counts(self) -> Counter[str]:
-        """The number of files that were found and are not used, by reason."""
-        return Counter(found.left_out for found in self.left_out)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -116,40 +113,10 @@ class Source:
         labels: the labels in the order of the targets.
         task: ``multiclass`` or ``multilabel``.
         splits: the splits by name, as the data set itself defines them.
-        left_out: the files that were found and are not used, each with the reason.
+        left_out: the number of files that were found and are not used, by reason.
     """
 
     labels: tuple[str, ...]
     task: Task
     splits: Mapping[str, Split]
-    left_out: tuple[Found, ...] = ()
-
-
-def divide(split: Split, fraction: float, name: str, seed: int) -> tuple[Split, Split]:
-    """Draw a new split from a split: stratified by class if multiclass, otherwise at random.
-
-    Args:
-        split: the split to draw from.
-        fraction: the fraction of its images to draw.
-        name: the name of the new split.
-        seed: the seed of the random choice.
-
-    Returns:
-        the remaining images, and the new split.
-
-    Raises:
-        RecipeError: there are too few images.
-    """
-    multiclass = split.targets.ndim == 1
-    single_images = multiclass and min(Counter(split.targets.tolist()).values()) < 2
-    classes = len(set(split.targets.tolist())) if multiclass else 1
-    size = max(classes, round(len(split) * fraction))
-    if single_images or size > len(split) - classes:
-        raise RecipeError(
-            f"data: {len(split)} images of {classes} classes are too few to split off {name} images of each class"
-        )
-    remaining, drawn = train_test_split(
-        np.arange(len(split)), test_size=size, random_state=seed, stratify=split.targets if multiclass else None
-    )
-    # Sorted, so that a run without shuffling sees the images in the order of the data set.
-    return split.take(sorted(remaining)), split.take(sorted(drawn), name)
+    left_out: Counter[str] = field(default_factory=Counter)

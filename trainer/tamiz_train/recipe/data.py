@@ -7,9 +7,16 @@ from typing import Literal
 
 from .section import Fraction, PositiveInt, Section
 
+TEST_FRACTION = 0.2
+"""The fraction of images that is split off for testing if neither the data nor the recipe says otherwise."""
+
 
 class ImageData(Section):
     """The keys that all kinds of data share.
+
+    A split that the data does not define is drawn: an image's content and ``train.seed`` decide its split, so an image
+    stays in its split when others are added, and copies of an image are in one split. The fractions hold on average,
+    and each class of a multiclass task has at least one image in each split.
 
     Attributes:
         root: The folder that contains the images.
@@ -32,8 +39,8 @@ class FolderData(ImageData):
     """Image folders, one per class: ``<root>/<split>/<label>/…``.
 
     The splits are the folders ``train``, ``validation`` (or ``valid``, ``val``) and ``test``; other folders beside them
-    are an error. If there is no folder ``train``, the class folders are expected in ``root`` itself. A split that has
-    no folder is drawn at random, stratified by class.
+    are an error. If there is no folder ``train``, the class folders are expected in ``root`` itself. To keep the test
+    images fixed, put them into the folder ``test``.
 
     All image files below a class folder belong to its class. Links are followed. Hidden files and folders, folders of
     operating systems such as ``__MACOSX``, and files whose names do not end like those of images are left out and
@@ -42,11 +49,12 @@ class FolderData(ImageData):
     Attributes:
         kind: ``folder``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            there is no folder ``test``. Default: 0.2.
+            there is no folder ``test``. Default: null, which is 0.2 if the data has no validation split either;
+            otherwise there are no test images, and the given splits are kept.
     """
 
     kind: Literal["folder"]
-    test_fraction: Fraction = 0.2
+    test_fraction: Fraction | None = None
 
 
 class CsvData(ImageData):
@@ -60,12 +68,13 @@ class CsvData(ImageData):
         kind: ``csv``.
         manifest: The path of the CSV file, relative to ``root``. Default: ``labels.csv``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            no row has the split ``test``. Default: 0.2.
+            no row has the split ``test``. Default: null, which is 0.2 if the data has no validation split either;
+            otherwise there are no test images, and the given splits are kept.
     """
 
     kind: Literal["csv"]
     manifest: Path = Path("labels.csv")
-    test_fraction: Fraction = 0.2
+    test_fraction: Fraction | None = None
 
 
 class VocData(ImageData):
@@ -78,12 +87,13 @@ class VocData(ImageData):
         kind: ``voc``.
         root: The folder that contains these three folders, such as ``VOCdevkit/VOC2007``.
         test_fraction: The fraction of images, above 0 and below 1, that is split off for testing. It is used only if
-            there is no ``test.txt``. Default: 0.2.
+            there is no ``test.txt``. Default: null, which is 0.2 if the data has no validation split either; otherwise
+            there are no test images, and the given splits are kept.
         difficult: Whether objects that are marked as difficult count as labels. Default: true.
     """
 
     kind: Literal["voc"]
-    test_fraction: Fraction = 0.2
+    test_fraction: Fraction | None = None
     difficult: bool = True
 
 

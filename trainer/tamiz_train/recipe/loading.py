@@ -52,7 +52,7 @@ def load_recipe(
     if isinstance(size := document.get("preprocessing"), int):
         # Written out, so that the command line can set another key of the section.
         document["preprocessing"] = {"height": size, "width": size}
-    document.setdefault("name", _name_from(source))
+    document.setdefault("name", name_from(source))
     apply_overrides(document, overrides, environment or {})
     try:
         return Recipe.model_validate(document)
@@ -85,7 +85,17 @@ def read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
     return str(name), resource.read_text(encoding="utf-8")
 
 
-def _name_from(source: str) -> str:
+def describe_recipe(name: str) -> str:
+    """What a shipped recipe is: the first sentence of the comments at its head."""
+    comments = []
+    for line in read_source(name)[1].splitlines():
+        if not line.strip("# ") or not line.startswith("#"):
+            break
+        comments.append(line.strip("# "))
+    return re.split(r"(?<=\.)\s", " ".join(comments), maxsplit=1)[0]
+
+
+def name_from(source: str) -> str:
     """The name of a recipe that gives none: that of its file."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem).strip("-_.") or "recipe"
 

@@ -1,0 +1,159 @@
+"""A first recipe for a data set, with a comment beside each choice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tamiz.console import printable
+
+from .recipe.data import TEST_FRACTION, CsvData
+from .survey import Survey
+
+SMALL_SIDE = 48
+"""Images up to this size get a small network that is trained from random weights."""
+
+IMBALANCE = 3.0
+"""From this ratio of the most frequent to the rarest label on, labels are weighted in the loss."""
+
+MAX_LABELS = 12
+"""The number of labels that a comment counts."""
+
+PRETRAINED_MODEL = "mobilenetv2_100"
+PRETRAINED_HUB = "timm/mobilenetv2_100.ra_in1k"
+SCRATCH_MODEL = "resnet18"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a network is trained: ``steps`` in all, but no fewer and no more epochs than the given ones."""
+
+    model: str
+    side: tuple[int, int]
+    lr: float
+    steps: int
+    min_epochs: int
+    max_epochs: int
+    batch_size: int
+
+
+def draft_recipe(found: Survey, *, pretrained: bool = False, weights: Path | None = None) -> str:
+    """The text of a recipe that trains well on a data set.
+
+    Args:
+        found: what the data set looks like.
+        pretrained: whether to start from the weights of timm, which are downloaded unless they are at hand.
+        weights: a state dict of `PRETRAINED_MODEL` to start from instead.
+    """
+    small = max(found.height, found.width) <= SMALL_SIDE
+    fine_tuned = (pretrained or weights is not None) and not (small and weights is None)
+    return "\n".join(_lines(found, _plan(found, fine_tuned=fine_tuned), fine_tuned, weights)) + "\n"
+
+
+def pretrained_weights_at_hand() -> bool:
+    """Whether timm's weights of `PRETRAINED_MODEL` were downloaded before, so that no network is needed."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(PRETRAINED_HUB, file), str) for file in files)
+
+
+def _plan(found: Survey, *, fine_tuned: bool) -> _Plan:
+    longest = max(found.height, found.width)
+    if fine_tuned:
+        side = min(224, max(96, 32 * round(longest / 32)))
+        return _Plan(PRETRAINED_MODEL, (side, side), 0.001, 800, 5, 30, 32)
+    if longest <= SMALL_SIDE:
+        return _Plan("cnn", (max(found.height, 8), max(found.width, 8)), 0.005, 3000, 10, 60, 64)
+    side = min(128, max(64, 32 * round(longest / 32)))
+    return _Plan(SCRATCH_MODEL, (side, side), 0.002, 4000, 15, 80, 32)
+
+
+def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -> Iterator[str]:
+    data = found.data
+    multilabel = data.task == "multilabel"
+    height, width = plan.side
+    training = len(data.train)
+    images = f"{sum(map(len, data.splits)):,} images of about {found.width}×{found.height} pixels"
+    yield f"# {data.task}, {len(data.labels)} labels, {images}, {'all grey' if found.grey else 'in colour'}."
+    yield f"# Training images by label: {_counts(found)}."
+    if found.repeated:
+        yield f"# {found.repeated:,} of {found.compared:,} images are copies of another one: see tamiz data check."
+    yield "#"
+    yield "# Only data and model are required. The documentation's recipe reference describes every key."
+    yield "data:"
+    yield f"  kind: {found.settings.kind}"
+    yield f"  root: {_text(str(found.settings.root))}"
+    if isinstance(found.settings, CsvData):
+        yield f"  manifest: {_text(str(found.settings.manifest))}"
+    for name, fraction in (("validation", found.settings.validation_fraction), ("test", TEST_FRACTION)):
+        count = f"{len(data.split(name)):,} images"
+        if not len(data.split(name)):
+            yield f"  # {name}_fraction: {fraction} # splits off images for {name}; the data has none"
+        elif name not in data.drawn:
+            yield f"  # The data has {count} for {name}."
+        elif hasattr(found.settings, f"{name}_fraction"):
+            yield f"  {name}_fraction: {fraction} # {count}, drawn by their content"
+    if found.unreadable:
+        yield f"  on_unreadable: skip # of {found.decoded} images, {len(found.unreadable)} cannot be read"
+    grey_input = found.grey and not fine_tuned
+    yield "preprocessing:"
+    yield f"  height: {height}"
+    yield f"  width: {width}"
+    if grey_input:
+        yield "  colour: L # all images are grey"
+    elif found.grey:
+        yield "  colour: RGB # the weights were trained on colour images; grey ones get three equal channels"
+    if fine_tuned:
+        yield "normalisation: imagenet # that of the weights; inception where they were trained on values from -1 to 1"
+    yield "augmentation: # transforms of Albumentations; see tamiz data show"
+    if plan.model == "cnn":
+        yield "  - Affine: {translate_percent: [-0.1, 0.1], scale: [0.9, 1.1], rotate: [-10, 10], p: 0.8}"
+        yield "  # - HorizontalFlip: {p: 0.5} # helps unless left and right matter, as in text and digits"
+    else:
+        yield f"  - RandomResizedCrop: {{size: [{height}, {width}], scale: [0.5, 1.0]}}"
+        yield "  - HorizontalFlip: {p: 0.5} # remove it if left and right matter, as in text"
+    yield "model:"
+    yield from _model(plan, fine_tuned, weights)
+    batch_size = min(plan.batch_size, 1 << max(2, (training // 8).bit_length() - 1))
+    epochs = min(plan.max_epochs, max(plan.min_epochs, math.ceil(plan.steps * batch_size / training)))
+    yield "train:"
+    yield f"  epochs: {epochs} # about {epochs * math.ceil(training / batch_size):,} steps on {training:,} images"
+    yield f"  batch_size: {batch_size}"
+    yield "  optimizer:"
+    yield f"    lr: {plan.lr} # the highest rate of the default schedule, OneCycleLR"
+    if not multilabel and found.imbalance >= IMBALANCE:
+        yield f"  class_weights: balanced # the most frequent label has {found.imbalance:.0f} times the rarest's images"
+    if not multilabel and plan.model != "cnn":
+        yield "  label_smoothing: 0.1"
+    if plan.model != "cnn":
+        yield "  num_workers: 1 # processes that load images; more on a machine with more cores"
+    if multilabel:
+        yield "thresholds: tuned # one per label, found on the validation images"
+
+
+def _model(plan: _Plan, fine_tuned: bool, weights: Path | None) -> Iterator[str]:
+    yield f"  name: {plan.model}"
+    if weights is not None:
+        yield f"  weights: {_text(str(weights))}"
+    elif fine_tuned:
+        yield "  pretrained: true # downloads timm's weights; without a network: weights: FILE.safetensors"
+    elif plan.model != "cnn":
+        yield "  # Trained from random weights. Pretrained ones need far fewer images: tamiz recipe new --pretrained,"
+        yield "  # or without a network tamiz recipe new --weights FILE."
+
+
+def _counts(found: Survey) -> str:
+    labels, counts = found.data.labels, found.data.train.counts(len(found.data.labels)).tolist()
+    named = [f"{printable(label)[:40]} {count:,}" for label, count in zip(labels, counts, strict=True)]
+    if len(named) > MAX_LABELS:
+        return f"{min(counts):,} to {max(counts):,}"
+    return ", ".join(name.replace("\n", " ") for name in named)
+
+
+def _text(value: str) -> str:
+    """A text as YAML reads it whatever it contains: JSON, which is YAML."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,107 @@
+"""A first look at a data set: its labels, splits, image sizes and colours, on which a new recipe depends."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tamiz.errors import InvalidImageError, UsageError
+from tamiz.preprocessing import decode
+
+from .data import Data, load_data
+from .data.content import content_hashes
+from .recipe.data import CsvData, DataSettings, FolderData, VocData
+
+MAX_COMPARED = 5000
+"""The number of images that are compared with each other; of larger data sets, evenly spaced ones."""
+
+MAX_DECODED = 200
+"""The number of images that are decoded for their sizes and colours."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set looks like.
+
+    Attributes:
+        settings: the section ``data`` of a recipe that reads the data set.
+        data: the data set, with the splits that this section gives.
+        height: the median height of the images in pixels.
+        width: the median width of the images in pixels.
+        grey: whether no image has colours.
+        decoded: the number of images that were decoded.
+        unreadable: the decoded images that cannot be read.
+        compared: the number of images that were compared with each other.
+        repeated: how many of them are copies of another one, as files.
+    """
+
+    settings: DataSettings
+    data: Data
+    height: int
+    width: int
+    grey: bool
+    decoded: int
+    unreadable: tuple[Path, ...]
+    compared: int
+    repeated: int
+
+    @property
+    def imbalance(self) -> float:
+        """How many times as many training images the most frequent label has as the rarest one that has any."""
+        counts = self.data.train.counts(len(self.data.labels))
+        return float(counts.max() / counts[counts > 0].min()) if counts.any() else 1.0
+
+
+def survey(path: Path) -> Survey:
+    """Look at the images of a folder or of a manifest.
+
+    Args:
+        path: a folder with a folder for each label, a folder in the layout of PASCAL VOC, a folder with a manifest
+            ``labels.csv``, or a ``.csv`` manifest.
+
+    Raises:
+        RecipeError: the images or their labels cannot be found, or are inconsistent.
+        UsageError: there is nothing at the path that holds labelled images, or no image can be read.
+    """
+    settings = _settings(path)
+    data = load_data(settings, seed=0)
+    images = [image for split in data.splits for image in split.images if isinstance(image, Path)]
+    hashes = [found for found in content_hashes(_spread(images, MAX_COMPARED)) if found]
+    sizes, unreadable, grey = [], [], True
+    decoded = _spread(images, MAX_DECODED)
+    for image in decoded:
+        try:
+            pixels = decode(image, "RGB")
+        except InvalidImageError:
+            unreadable.append(image)
+            continue
+        sizes.append(pixels.shape[:2])
+        grey = grey and bool((pixels == pixels[..., :1]).all())
+    if not sizes:
+        raise UsageError(f"{path}: none of the {len(decoded)} images can be read")
+    height, width = (round(statistics.median(sides)) for sides in zip(*sizes, strict=True))
+    repeated = sum(count - 1 for count in Counter(hashes).values())
+    return Survey(settings, data, height, width, grey, len(decoded), tuple(unreadable), len(hashes), repeated)
+
+
+def _settings(path: Path) -> DataSettings:
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise UsageError(f"{path} is neither a folder nor a .csv manifest; see the recipe reference, section data")
+        return CsvData(kind="csv", root=path.parent, manifest=Path(path.name))
+    if not path.is_dir():
+        raise UsageError(f"there is no folder or manifest {path}")
+    if (path / "labels.csv").is_file():
+        return CsvData(kind="csv", root=path)
+    if (path / "ImageSets").is_dir() and (path / "Annotations").is_dir():
+        return VocData(kind="voc", root=path)
+    return FolderData(kind="folder", root=path)
+
+
+def _spread(images: list[Path], count: int) -> list[Path]:
+    """At most ``count`` of the images, evenly spaced."""
+    return [images[i] for i in np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()]
