@@ -8,8 +8,8 @@
 A new version is staged inside the repository, so that it is on the same file system, and renamed into place. So a
 version appears complete or not at all, and is never overwritten. Triton ignores files beside the models, and folders
 inside a model whose name is not a number: the graph is copied to such a file, the version is put together in such a
-folder. Only the first version of a model needs a folder that Triton could take for a model; it exists for the moment
-in which a few small files are written.
+folder, inside another model if its own has no folder yet. Only the first model of a repository needs a folder that
+Triton could take for a model; it exists for the moment in which a few small files are written.
 
 A process that changes a repository locks the repository's folder, so that others wait, and removes what killed ones
 left behind.
@@ -235,8 +235,8 @@ class Repository:
             version = max([last_version(config), *self.version_numbers(model)]) + 1
             staged_graph = self.path / _STAGED_GRAPH
             shutil.copyfile(graph, staged_graph)
+            staged = (self._staging_parent() if is_new else self._folder(model)) / _STAGED_FOLDER
             # The first version and its configuration appear together.
-            staged = self.path / _STAGED_FOLDER if is_new else self._folder(model) / _STAGED_FOLDER
             document = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
@@ -255,6 +255,16 @@ class Repository:
                 # The configuration is replaced last: a version that it does not mention is not served.
                 self._write_config(self._folder(model), before, config)
         return version
+
+    def _staging_parent(self) -> Path:
+        """The folder in which a new model is put together: another model, or the repository if there is none."""
+        for model in self.models():
+            folder = self.path / model
+            # A link may lead to another file system, and a mount point does.
+            is_plain = not folder.is_symlink() and not folder.is_mount()
+            if is_plain and os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        return self.path
 
     def _is_new(self, model: str) -> bool:
         folder = self._folder(model)

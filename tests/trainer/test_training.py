@@ -153,6 +153,16 @@ def test_an_image_size_that_the_network_cannot_process_is_a_recipe_error(tiny_re
         train(tiny_recipe("model.name=vit_tiny_patch16_224"))
 
 
+def test_the_precision_that_a_cpu_uses_instead_is_named(tiny_recipe: Callable[..., Recipe]) -> None:
+    lines: list[str] = []
+    options = ["train.device=cpu", "train.epochs=1", "data.subset_size=64"]
+    train(tiny_recipe("train.precision=16-mixed", *options), lines.append)
+    assert "a CPU cannot train with 16-mixed; this run uses bf16-mixed" in lines
+    lines.clear()
+    train(tiny_recipe("train.precision=bf16-mixed", *options), lines.append)
+    assert not any("cannot train" in line for line in lines)
+
+
 def test_a_missing_device_and_a_validation_without_readable_images_are_recipe_errors(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
