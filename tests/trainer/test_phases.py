@@ -325,8 +325,6 @@ def signal_in_third_epoch(number: int, sets: list[str], cwd: Path) -> tuple[subp
         cwd=cwd,
         stdout=subprocess.PIPE,
         text=True,
-        # Background jobs of a shell, which tests can be, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -95,7 +95,6 @@ def cancel(transport: Transport, on_ended: Callable[[], None]) -> None:
 
 
 def interrupt(transport: Transport, on_ended: Callable[[], None]) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.main_thread().ident
     assert main is not None
     timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
@@ -105,7 +104,6 @@ def interrupt(transport: Transport, on_ended: Callable[[], None]) -> None:
             transport.call(ModelReady("m"), 20, on_ended)
     finally:
         timer.join()
-        signal.signal(signal.SIGINT, before)
 
 
 STOPS = [wait_in_thread, wait_for_future, cancel, interrupt]
