@@ -173,7 +173,7 @@ def test_a_run_is_not_resumed_with_other_images_or_labels(
     )
     one = next((root / "train" / "3").iterdir())
     shutil.copy(one, root / "train" / "3" / "new.png")
-    with pytest.raises(RunError, match="the images for train and validation have changed since the run was started"):
+    with pytest.raises(RunError, match="the images for train have changed since the run was started"):
         resume(unfinished)
     (root / "train" / "3" / "new.png").unlink()
     for split in ("train", "test"):
@@ -325,8 +325,6 @@ def signal_in_third_epoch(number: int, sets: list[str], cwd: Path) -> tuple[subp
         cwd=cwd,
         stdout=subprocess.PIPE,
         text=True,
-        # Background jobs of a shell, which tests can be, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     for line in process.stdout:
