@@ -54,11 +54,11 @@ def print_table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
     Args:
         headers: titles of the columns.
         rows: cells of each row. Square brackets are printed as they are, since cells are not rich markup, and control
-            characters are escaped; a cell that is a `rich.text.Text` keeps its style.
+            characters and line ends are escaped; a cell that is a `rich.text.Text` is printed unchanged.
     """
     table = Table(*headers)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable_line(str(cell))) for cell in row))
     make_console().print(table)
 
 
@@ -68,8 +68,13 @@ def print_json(document: Any) -> None:
 
 
 def progress_line(line: str) -> None:
-    """Print a line about the progress of the work and flush it."""
-    print(printable(line), flush=True)
+    """Print one line to standard output, about the progress of the work or its result, and flush it."""
+    print(printable_line(line), flush=True)
+
+
+def note_line(line: str) -> None:
+    """Print one line to standard error, about what a result leaves out."""
+    print(printable_line(line), file=sys.stderr, flush=True)
 
 
 def print_next(*arguments: object) -> None:
@@ -89,3 +94,8 @@ def printable(text: str) -> str:
     """
     legible = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), legible)
+
+
+def printable_line(text: str) -> str:
+    """Make a text printable on one line: as `printable`, with line ends escaped too."""
+    return printable(text).replace("\n", "\\n")

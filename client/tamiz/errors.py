@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MAX_MESSAGE = 2_000
@@ -46,7 +46,13 @@ MAX_PROBLEMS = 20_000
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _MAX_NAMES = 12
-"""Largest number of known names in a message."""
+"""Largest number of names in a message."""
+
+_MAX_LENGTH = 100
+"""Largest length of each of several names in a message, in characters."""
+
+_MAX_SUGGESTION = 500
+"""Largest length of a suggested name, which may be a path that is copied."""
 
 
 class TamizError(Exception):
@@ -201,11 +207,21 @@ def shorten(text: str, most: int) -> str:
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest known name, or the first of all known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(wrong, names, n=1)
+    # Of a very long name, the comparison would take minutes.
+    close = difflib.get_close_matches(wrong[:1000], names, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {_cut(close[0], _MAX_SUGGESTION)!r}?"
+    return f"; known: {list_names(names)}" if names else ""
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first names of a sequence for a message, each cut where it is long, and the number of the others."""
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return f"; known: {', '.join(names[:_MAX_NAMES])}{more}" if names else ""
+    return ", ".join(_cut(name, _MAX_LENGTH) for name in names[:_MAX_NAMES]) + more
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[:length]}…"
 
 
 def first_line(exc: BaseException) -> str:

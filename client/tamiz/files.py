@@ -30,7 +30,10 @@ def staged(path: Path) -> Iterator[Path]:
         OutputError: the file cannot be written, or another process is writing it.
     """
     with _temporary_file(path) as temporary:
+        mode = temporary.stat().st_mode
         yield temporary
+        # safetensors replaces the file by one that only its owner can read.
+        temporary.chmod(mode)
         # The content reaches the disk before the new name does, and the new name before the caller deletes
         # anything that the file replaces.
         _sync(temporary)

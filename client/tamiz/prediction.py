@@ -76,7 +76,7 @@ def interpret(
     k = min(top_k, classes)
     # The sort is stable, so that the first of equally probable labels wins, as it does in the faster argmax.
     best = probabilities.argmax(1)[:, None] if k == 1 else np.argsort(-probabilities, 1, kind="stable")[:, :k]
-    scores = np.take_along_axis(probabilities, best, axis=1)
+    scores = probabilities[np.arange(len(best))[:, None], best]
     predictions = []
     for row, (position, indices, values) in enumerate(zip(positions, best.tolist(), scores.tolist(), strict=True)):
         top = tuple(Scored(spec.labels[i], score) for i, score in zip(indices, values, strict=True))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from .arguments import check_text, check_type, show
-from .errors import SpecError, UsageError
+from .arguments import check_text, check_type
+from .document import Document, describe
+from .errors import SpecError
 
 SCHEMA_VERSION = 1
 PREPROCESSING_REVISION = 3
@@ -33,22 +34,7 @@ SPEC_METADATA = "tamiz.spec"
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
-class _Document(BaseModel):
-    """A part of the spec: what is unknown or wrong is refused, with an error of Tamiz."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as exc:
-            raise UsageError(f"{type(self).__name__}: {describe(exc)}") from exc
-
-    # Otherwise pydantic would call it for a part of a larger document too, whose problems are reported together.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-
-class Preprocessing(_Document):
+class Preprocessing(Document):
     """How an image becomes the uint8 input of a model; `tamiz.preprocessing.prepare` does it.
 
     Attributes:
@@ -83,7 +69,7 @@ class Preprocessing(_Document):
         return self.height, self.width, self.channels
 
 
-class Normalisation(_Document):
+class Normalisation(Document):
     """Normalisation of each channel, ``(x / 255 - mean) / std``.
 
     The graph applies it, so a client must not; the spec has it for information.
@@ -97,7 +83,7 @@ class Normalisation(_Document):
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
-class ModelSpec(_Document):
+class ModelSpec(Document):
     """The contract between one trained version of a model and the programs that use it.
 
     Attributes:
@@ -164,18 +150,6 @@ class ModelSpec(_Document):
             return cls.model_validate(document)
         except ValidationError as exc:
             raise SpecError(f"{source}: {describe(exc)}") from exc
-
-
-def describe(exc: ValidationError) -> str:
-    """All problems that a pydantic validation found, on one line, each with the path of the value."""
-    problems = []
-    for error in exc.errors(include_url=False):
-        path = ".".join(str(part) for part in error["loc"])
-        message = error["msg"].removeprefix("Value error, ")
-        if error["type"] not in ("missing", "extra_forbidden", "value_error"):
-            message = f"{show(error['input'])}: {message}"
-        problems.append(f"{path}: {message}" if path else message)
-    return "; ".join(problems)
 
 
 def _check_supported(document: dict[str, Any], source: str) -> None:

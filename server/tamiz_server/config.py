@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from google.protobuf import text_format
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from tritonclient.grpc import model_config_pb2
 
+from tamiz.document import Document
 from tamiz.errors import RepositoryError
 from tamiz.json_text import to_json
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
@@ -38,7 +39,7 @@ Count = Annotated[int, Field(ge=1)]
 ModelConfig: TypeAlias = model_config_pb2.ModelConfig
 
 
-class ServingSettings(BaseModel):
+class ServingSettings(Document):
     """How Triton serves a model.
 
     They are written to ``config.pbtxt`` when the first version is published; from then on an operator edits that file.
@@ -60,8 +61,6 @@ class ServingSettings(BaseModel):
             as the whole batch, because the activations of few images stay in the core's cache. 0 does not split
             batches; GPUs never split them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_batch_size: Count = 16
     max_queue_delay_us: Annotated[int, Field(ge=0)] = 0

@@ -9,6 +9,7 @@ from types import TracebackType
 from google.protobuf.json_format import MessageToJson
 from tritonclient.grpc import model_config_pb2
 
+from tamiz.arguments import check_text, check_type
 from tamiz.errors import UsageError
 from tamiz.transports import Headers, Tls, open_transport, parse_url
 from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad, ServerMetadata
@@ -54,6 +55,8 @@ class Control:
             ServerError: the server cannot be reached, rejects the key, or cannot load the model. In the last case it
                 keeps serving the versions that it had loaded before.
         """
+        check_text("model", model, "the name of a model")
+        check_type("config", config, (model_config_pb2.ModelConfig, type(None)), "a ModelConfig, or None")
         json = None if config is None else MessageToJson(config, preserving_proto_field_name=True)
         self._transport.call(RepositoryModelLoad(model, json), LOAD_TIMEOUT_S)
 
@@ -71,6 +74,7 @@ class Control:
         Raises:
             ServerError: the server cannot be reached, or it does not serve the model.
         """
+        check_text("model", model, "the name of a model")
         return self._transport.call(ModelConfig(model), LOAD_TIMEOUT_S)
 
     def server_version(self) -> str:

@@ -42,8 +42,18 @@ class Installation:
     site_packages: Path
 
     def environment(self) -> dict[str, str]:
-        """Environment variables of the server's process: those of this process, with the paths of the installation."""
+        """Environment variables of the server's process: those of this process, with the paths of the installation.
+
+        Raises:
+            TritonError: a path of the installation contains a separator of paths.
+        """
         environment = dict(os.environ)
+        for folder in (LIBPYTHON_FOLDER, self.libraries):
+            if set(":;") & set(str(folder)):
+                raise TritonError(
+                    f"cannot start Triton: {folder}: the dynamic loader takes ':' and ';' for separators; install "
+                    "Tamiz in a folder without them"
+                )
         # The stub runs the interpreter of this process, if that interpreter comes with a shared library.
         libraries = [LIBPYTHON_FOLDER, self.libraries, environment.get("LD_LIBRARY_PATH")]
         environment["LD_LIBRARY_PATH"] = ":".join(str(folder) for folder in libraries if folder)

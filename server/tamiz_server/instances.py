@@ -58,14 +58,25 @@ class Instances:
         self._known: dict[int, Instance] = {}
 
     def running(self) -> set[Instance]:
-        """The instances whose stub process runs; costs less than a millisecond."""
+        """The instances whose stub process runs; costs some milliseconds, since Triton has a hundred threads."""
         known = self._known
         self._known = {}
         for pid in self._children():
             instance = known.get(pid) or _read_instance(pid)
-            if instance is not None and not _is_zombie(pid):
+            if instance is not None and self._runs(pid):
                 self._known[pid] = instance
         return set(self._known.values())
+
+    def still_run(self) -> bool:
+        """Whether all instances that `running` found still run; costs much less."""
+        return all(map(self._runs, self._known))
+
+    def _runs(self, pid: int) -> bool:
+        try:
+            state, parent = (_PROCESSES / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+        except OSError:
+            return False
+        return state != "Z" and int(parent) == self._pid
 
     def _children(self) -> list[int]:
         children: list[int] = []
@@ -88,13 +99,6 @@ def _read_instance(pid: int) -> Instance | None:
     if Path(arguments[0]).name != _STUB or len(arguments) < 9:
         return None
     return Instance(Path(arguments[1]), arguments[8])
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return (_PROCESSES / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def missing_instances(lost: set[Instance], running: set[Instance], control: Control) -> set[Instance]:

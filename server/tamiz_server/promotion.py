@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from tamiz.arguments import check_type, check_whole
 from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError
 
 from .config import (
@@ -43,7 +44,10 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
         RepositoryError: there is no such model or version, or the repository cannot be changed. Or the server cannot
             load the version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
+        UsageError: an argument is wrong.
     """
+    _check(repository, control)
+    check_whole("version", version)
 
     def update(config: ModelConfig) -> None:
         numbers = repository.version_numbers(model)
@@ -72,7 +76,9 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
             an operator edited the version policy, or the repository cannot be changed. Or the server cannot load the
             version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
+        UsageError: an argument is wrong.
     """
+    _check(repository, control)
 
     def update(config: ModelConfig) -> None:
         promotions = read_promotions(config)
@@ -108,7 +114,10 @@ def apply_settings(
         RepositoryError: there is no such model, or the repository cannot be changed. Or the server cannot load the
             change, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
+        UsageError: an argument is wrong.
     """
+    _check(repository, control)
+    check_type("settings", settings, ServingSettings, "tamiz_server.ServingSettings")
     change = repository.update_config(model, lambda config: write_settings(config, settings))
     _follow(repository, model, change, control)
 
@@ -137,6 +146,11 @@ def describe_live(repository: Repository, model: str, before: Sequence[int], *, 
         return f"{on_disk}; whether a running server serves it was not checked: pass its --url"
     state = f"still serves {_name(before)}" if before else "does not serve it yet"
     return f"{on_disk}; a running server {state}: pass its --url to have it load the change"
+
+
+def _check(repository: object, control: object) -> None:
+    check_type("repository", repository, Repository, "a tamiz_server.Repository")
+    check_type("control", control, (Control, type(None)), "a tamiz_server.Control, or None")
 
 
 def _name(versions: Sequence[int]) -> str:

@@ -8,8 +8,8 @@
 A new version is staged inside the repository, so that it is on the same file system, and renamed into place. So a
 version appears complete or not at all, and is never overwritten. Triton ignores files beside the models, and folders
 inside a model whose name is not a number: the graph is copied to such a file, the version is put together in such a
-folder. Only the first version of a model needs a folder that Triton could take for a model; it exists for the moment
-in which a few small files are written.
+folder, inside another model if its own has no folder yet. Only the first model of a repository needs a folder that
+Triton could take for a model; it exists for the moment in which a few small files are written.
 
 A process that changes a repository locks the repository's folder, so that others wait, and removes what killed ones
 left behind.
@@ -25,7 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.errors import RepositoryError, os_reason, suggest
+from tamiz.arguments import check_function, check_path, check_text, check_type, wrong
+from tamiz.errors import RepositoryError, os_reason, shorten, suggest
 from tamiz.locks import open_locked
 from tamiz.spec import ModelSpec
 
@@ -47,6 +48,12 @@ from .version import Version, read_version, summarize, version_numbers, write_ve
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
+
+_MAX_NAME = 255
+"""The longest name of a folder, in bytes (``NAME_MAX`` of Linux)."""
+
+_MAX_SHOWN = 300
+"""The number of characters of a path in messages."""
 
 _STAGED_FOLDER = ".tamiz-staging"
 _STAGED_GRAPH = ".tamiz-staging.onnx"
@@ -70,9 +77,13 @@ class Repository:
 
     Attributes:
         path: folder of the repository; `publish` creates it if it does not exist.
+
+    Raises:
+        UsageError: ``path`` is not a path. All methods raise it for a model whose name is not a string.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_path("path", path, "the path of a folder")
         self.path = Path(path)
 
     def models(self) -> list[str]:
@@ -119,11 +130,13 @@ class Repository:
             RepositoryError: there is no such model, or one of its versions is damaged.
         """
         live = self.live_numbers(model)
-        return [read_version(self.path / model, number, live=number in live) for number in self.version_numbers(model)]
+        return [
+            read_version(self._folder(model), number, live=number in live) for number in self.version_numbers(model)
+        ]
 
     def version_numbers(self, model: str) -> list[int]:
         """Numbers of a model's versions, lowest first; empty if there is no such model."""
-        return version_numbers(self.path / model)
+        return version_numbers(self._folder(model))
 
     def live_version(self, model: str) -> Version:
         """The live version of a model; the newest one if an operator has made several live.
@@ -137,7 +150,7 @@ class Repository:
                 f"model {model} in {self.path}: {describe_version_policy(self.config(model))} in {CONFIG_FILE} selects "
                 "no version that is on disk; make one live with `tamiz promote`"
             )
-        return read_version(self.path / model, numbers[-1], live=True)
+        return read_version(self._folder(model), numbers[-1], live=True)
 
     def live_numbers(self, model: str) -> list[int]:
         """Numbers of the versions that servers load by the model's version policy, lowest first.
@@ -155,10 +168,10 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
         """
-        return parse_config(self._config_text(model), str(self.path / model / CONFIG_FILE))
+        return parse_config(self._config_text(model), str(self._folder(model) / CONFIG_FILE))
 
     def _config_text(self, model: str) -> str:
-        path = self.path / model / CONFIG_FILE
+        path = self._folder(model) / CONFIG_FILE
         if not path.is_file():
             raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
@@ -194,14 +207,25 @@ class Repository:
             RepositoryError: the name is not valid, there is no ONNX file, the model was not published by Tamiz, or the
                 repository cannot be changed.
         """
+        check_type("model", model, str, "the name of a model")
+        check_path("onnx", onnx, "the path of an ONNX file")
+        check_type("spec", spec, ModelSpec, "a tamiz.ModelSpec")
+        check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
+        check_type("settings", settings, ServingSettings, "tamiz_server.ServingSettings")
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
                 "letter or a digit"
             )
         graph = Path(onnx)
-        if not graph.is_file():
-            raise RepositoryError(f"cannot publish {graph}: no such file")
+        try:
+            found = graph.is_file()
+        except OSError:
+            # The name is too long.
+            found = False
+        if not found:
+            shown = shorten(str(graph), _MAX_SHOWN).replace("\n", "\\n")
+            raise RepositoryError(f"cannot publish {shown}: no such file")
         with self._locked(create=True):
             is_new = self._is_new(model)
             before = ModelConfig() if is_new else self.config(model)
@@ -211,8 +235,8 @@ class Repository:
             version = max([last_version(config), *self.version_numbers(model)]) + 1
             staged_graph = self.path / _STAGED_GRAPH
             shutil.copyfile(graph, staged_graph)
+            staged = (self._staging_parent() if is_new else self._folder(model)) / _STAGED_FOLDER
             # The first version and its configuration appear together.
-            staged = self.path / _STAGED_FOLDER if is_new else self.path / model / _STAGED_FOLDER
             document = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
@@ -225,15 +249,25 @@ class Repository:
             if is_new:
                 set_live(config, [version], spec)
                 self._write_config(staged, before, config)
-                staged.rename(self.path / model)
+                staged.rename(self._folder(model))
             else:
-                staged.rename(self.path / model / str(version))
+                staged.rename(self._folder(model) / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
-                self._write_config(self.path / model, before, config)
+                self._write_config(self._folder(model), before, config)
         return version
 
+    def _staging_parent(self) -> Path:
+        """The folder in which a new model is put together: another model, or the repository if there is none."""
+        for model in self.models():
+            folder = self.path / model
+            # A link may lead to another file system, and a mount point does.
+            is_plain = not folder.is_symlink() and not folder.is_mount()
+            if is_plain and os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        return self.path
+
     def _is_new(self, model: str) -> bool:
-        folder = self.path / model
+        folder = self._folder(model)
         if not folder.exists():
             return True
         if not (folder / CONFIG_FILE).is_file() or not was_published(self.config(model)):
@@ -252,13 +286,14 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or the repository cannot be changed.
         """
+        check_function("update", update, "a function that changes a configuration")
         with self._locked():
             before = self.config(model)
             after = ModelConfig()
             after.CopyFrom(before)
             update(after)
             if after != before:
-                self._write_config(self.path / model, before, after)
+                self._write_config(self._folder(model), before, after)
             return ConfigChange(before, after)
 
     def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
@@ -293,6 +328,12 @@ class Repository:
         except OSError as exc:
             path = exc.filename or self.path
             raise RepositoryError(f"model repository {self.path} cannot be changed: {path}: {os_reason(exc)}") from exc
+
+    def _folder(self, model: str) -> Path:
+        check_text("model", model, "the name of a model")
+        if len(os.fsencode(model)) > _MAX_NAME:
+            raise wrong("model", model, f"a name of at most {_MAX_NAME} bytes")
+        return self.path / model
 
     def _require_folder(self) -> None:
         if not self.path.is_dir():

@@ -24,6 +24,7 @@ RESTARTS = 5
 WINDOW_S = 600.0
 
 _POLL_INTERVAL_S = 0.25
+_SCAN_INTERVAL_S = 2.0
 _RETRY_INTERVAL_S = 1.0
 
 
@@ -150,7 +151,11 @@ class Supervisor:
         instances = Instances(process.pid)
         running = instances.running()
         lost: set[Instance] = set()
+        scanned = time.monotonic()
         while (status := process.wait(_POLL_INTERVAL_S)) is None:
+            if not lost and instances.still_run() and time.monotonic() - scanned < _SCAN_INTERVAL_S:
+                continue
+            scanned = time.monotonic()
             before, running = running, instances.running()
             lost = (lost | before) - running
             # While instances come and go, a model is being loaded or unloaded.

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tamiz.arguments import check_function, check_number, check_path, check_whole
 from tamiz.errors import RepositoryError, ServerError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
+from tamiz.transports import check_key
 
 from .config import BACKEND
 from .control import Control
@@ -69,6 +71,9 @@ class Triton:
         key: the key.
         ports: ports of the server; before the start, the requested ones.
         start_timeout_s: seconds within which the server must be ready.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -84,6 +89,18 @@ class Triton:
         restarts: int = RESTARTS,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
+        check_path("repository", repository, "the folder of a model repository")
+        for name, port in (("grpc_port", grpc_port), ("http_port", http_port), ("metrics_port", metrics_port)):
+            check_whole(name, port, least=0, most=65_535)
+        if key is not None:
+            check_key(key)
+        if log is not None:
+            check_path("log", log, "the path of a file")
+        seconds = "a finite number of seconds greater than 0"
+        check_number("start_timeout_s", start_timeout_s, seconds, above=0, below=threading.TIMEOUT_MAX)
+        check_whole("restarts", restarts, least=0)
+        if on_progress is not None:
+            check_function("on_progress", on_progress, "a function that takes a line of text")
         self.repository = Repository(repository)
         self.key = key or secrets.token_urlsafe(16)
         self.start_timeout_s = start_timeout_s

@@ -84,8 +84,9 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What is worth knowing of a version when versions are listed: its run, its test metrics, its publication.
 
     Returns:
-        ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels) and ``published`` (ISO 8601); each is None
-        if the manifest does not have it.
+        ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
+        with their labels, which is equal for versions that were measured on the same ones) and ``published`` (ISO
+        8601); each is None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -94,6 +95,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "run": manifest.get("run"),
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
+        "test_images": (manifest.get("contents") or {}).get("test"),
         "published": manifest.get("published"),
     }
 

@@ -235,6 +235,4 @@ def program(code: str, url: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
-        # Background jobs of a shell, which tests can be, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

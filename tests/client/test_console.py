@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tamiz.console import make_console, print_json, print_table, printable, progress_line
+from tamiz.console import make_console, note_line, print_json, print_table, printable, printable_line, progress_line
 
 
 def test_a_table_prints_square_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +39,12 @@ def test_control_characters_cannot_change_the_terminal(capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert r"\x1b[31mred" in printed
     assert "\x1b" not in printed
+
+
+def test_a_line_end_in_a_label_does_not_split_a_line_or_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable_line("two\nlines\x1b") == r"two\nlines\x1b"
+    print_table(("label",), [("two\nlines",)])
+    progress_line("label two\nlines")
+    assert capsys.readouterr().out.count(r"two\nlines") == 2
+    note_line("label two\nlines")
+    assert capsys.readouterr().err == "label two\\nlines\n"

@@ -16,6 +16,7 @@ from tamiz.errors import (
     TamizError,
     UsageError,
     first_line,
+    list_names,
     one_line,
     suggest,
 )
@@ -100,3 +101,11 @@ def test_a_suggestion_is_the_closest_name_or_all_names_if_they_are_few() -> None
     assert suggest("x", ["b", "a"]) == "; known: a, b"
     assert suggest("x", map(str, range(100, 200))).endswith("109, 110, 111 and 88 more")
     assert suggest("x", []) == ""
+
+
+def test_a_message_with_long_or_many_names_is_bounded() -> None:
+    assert list_names(["a", "b"]) == "a, b"
+    assert list_names(["x" * 100_000, "b"]) == f"{'x' * 100}…, b"
+    assert len(list_names(["x" * 1000] * 1000)) < 1500
+    assert len(suggest("y", ["x" * 100_000])) < 150
+    assert len(suggest("x" * 100_000, ["x" * 100_001])) < 600

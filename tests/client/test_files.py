@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,15 @@ def test_a_written_file_replaces_the_earlier_one(tmp_path: Path) -> None:
     write_whole(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_has_the_usual_permissions_even_if_a_library_created_it(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    with staged(tmp_path / "file") as temporary:
+        # As safetensors does.
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_a_block_that_raises_leaves_the_file_unchanged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,10 @@ def test_the_backend_folder_holds_the_python_backend_and_the_backends_of_tamiz(t
 def test_a_backend_folder_that_cannot_be_created_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(TritonError, match="cannot start Triton: .*: File exists"):
         find_installation().copy_backends(tmp_path)
+
+
+@pytest.mark.parametrize("separator", [";", ":"])
+def test_a_folder_that_the_dynamic_loader_would_split_is_an_error_with_its_path(separator: str) -> None:
+    libraries = Path(f"/my{separator}project/site-packages/nvidia_pytriton.libs")
+    with pytest.raises(TritonError, match=f"{libraries}: .* separators; install Tamiz in a folder without them"):
+        replace(find_installation(), libraries=libraries).environment()

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from pathlib import Path
+
+from fleet import until
 
 from tamiz_server.control import Control
 from tamiz_server.instances import Instance, Instances, bring_back
@@ -22,6 +25,21 @@ def test_an_instance_knows_its_model_and_version(tmp_path: Path) -> None:
 
 def test_children_that_are_no_stubs_are_no_instances() -> None:
     assert Instances(os.getpid()).running() == set()
+
+
+def test_the_instances_that_were_found_still_run_until_one_of_them_ends() -> None:
+    arguments = ["triton_python_backend_stub", "-c", "read line", *"abcde", "pets_0_0"]
+    instances = Instances(os.getpid())
+    with subprocess.Popen(arguments, executable="/bin/sh", stdin=subprocess.PIPE) as stub:
+        try:
+            until(lambda: {instance.name for instance in instances.running()} == {"pets_0_0"})
+            assert instances.still_run()
+            os.kill(stub.pid, signal.SIGKILL)
+            until(lambda: not instances.still_run())
+            assert instances.running() == set()
+            assert instances.still_run()
+        finally:
+            stub.kill()
 
 
 def test_a_server_may_end_at_any_moment_while_its_instances_are_looked_for() -> None:

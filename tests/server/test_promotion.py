@@ -158,13 +158,13 @@ def test_a_damaged_version_does_not_prevent_the_promotion_of_others(repository: 
 
 
 def test_a_configuration_that_changed_since_the_promotion_is_not_restored(repository: Repository, graph: Path) -> None:
-    class ChangesConfigThenFails:
+    class ChangesConfigThenFails(Control):
         def load(self, model: str) -> None:
             repository.publish(model, graph, SPEC)
             raise errors.UnavailableError("no server answers")
 
-    with pytest.raises(errors.UnavailableError):
-        promote(repository, "pets", 2, control=ChangesConfigThenFails())
+    with pytest.raises(errors.UnavailableError), ChangesConfigThenFails("grpc://127.0.0.1:9") as control:
+        promote(repository, "pets", 2, control=control)
     assert repository.live_version("pets").version == 2
 
 
@@ -223,18 +223,20 @@ def test_a_promotion_in_a_repository_that_the_server_does_not_serve_is_undone(se
 
 
 def test_an_interrupted_promotion_is_undone_on_the_server_too(served: Served) -> None:
-    class Interrupting:
+    class Interrupting(Control):
+        interrupted = False
+
         def load(self, model: str) -> None:
-            served.control.load(model)
-            # Only the first load is interrupted.
-            self.load = served.control.load
-            raise KeyboardInterrupt
+            super().load(model)
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
 
     name = served.new_name()
     served.publish(name, make_spec(["a", "b"]))
     served.publish(name, make_spec(["c", "d"]))
-    with pytest.raises(KeyboardInterrupt):
-        promote(served.repository, name, 2, control=Interrupting())
+    with pytest.raises(KeyboardInterrupt), Interrupting(served.triton.url, served.triton.key) as control:
+        promote(served.repository, name, 2, control=control)
     assert served.repository.live_version(name).version == 1
     with served.client(name) as client:
         assert client.classify(np.zeros((28, 28), np.uint8)).label == "a"

@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphs import make_spec, write_grey_graph
@@ -108,6 +110,51 @@ def test_publishing_writes_nothing_beside_the_repository(repository: Repository,
         repository.publish("pets", graph, SPEC)
     promote(repository, "pets", 2)
     assert repository.path.parent.stat().st_mtime_ns == 0
+
+
+class Witness(Mapping[str, Any]):
+    """A manifest that records, when it is written, which folders of the repository Triton could take for models."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folders: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        self.folders = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+        return iter(["run"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: str) -> str:
+        return "run"
+
+
+def test_a_new_model_is_staged_where_triton_takes_nothing_for_a_model(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    witness = Witness(repository.path)
+    repository.publish("cars", graph, SPEC, manifest=witness)
+    assert witness.folders == ["pets"]
+    assert repository.live_version("cars").manifest["run"] == "run"
+
+
+def test_a_new_model_is_published_beside_one_whose_folder_is_not_writable(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    folder = repository.path / "pets"
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("root may write everywhere")
+    assert repository.publish("cars", graph, SPEC) == 1
+
+
+def test_a_new_model_is_published_beside_one_that_is_a_link(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    elsewhere = repository.path.parent / "elsewhere"
+    (repository.path / "pets").rename(elsewhere)
+    (repository.path / "pets").symlink_to(elsewhere)
+    before = elsewhere.stat().st_mtime_ns
+    assert repository.publish("cars", graph, SPEC) == 1
+    assert elsewhere.stat().st_mtime_ns == before, "the link may lead to another file system"
 
 
 def test_what_a_killed_publication_left_behind_is_removed_by_the_next_change(

@@ -64,7 +64,7 @@ def test_staged_files_neither_stop_a_triton_that_loads_all_models_nor_are_loaded
     with triton(repository.path, tmp_path, mode) as (process, url), Client(url, model="pets") as client:
         assert client.classify(even(1, 2)).label == "white"
         if mode == "poll":
-            # The first version of a model is put together beside the models; the server comes upon it at that moment.
+            # A publication of the first model that was killed, which the server comes upon while it runs.
             (repository.path / ".tamiz-staging").mkdir()
             until(lambda: "'.tamiz-staging'" in (tmp_path / "triton.log").read_text(), 30)
             assert client.classify(even(1, 2)).label == "white"
@@ -77,7 +77,7 @@ def test_staged_files_neither_stop_a_triton_that_loads_all_models_nor_are_loaded
             until(lambda: serves(url, "pets", "white 5"), 30)
         else:
             assert client.classify(even(1, 2)).version == 1
-        assert process.running
+        assert process.wait(0) is None, "the server ended"
 
 
 def serves(url: str, model: str, label: str) -> bool:

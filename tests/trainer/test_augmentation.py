@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from tamiz import RecipeError
 from tamiz_train.augmentation import check_augmentation, create_augmentation
+from tamiz_train.recipe import Recipe
+from tamiz_train.training import check
 
 
 @pytest.mark.parametrize(
@@ -52,3 +58,16 @@ def test_an_augmentation_that_fails_on_an_image_or_returns_no_pixels_is_a_recipe
 ) -> None:
     with pytest.raises(RecipeError, match=f"augmentation: .*{message}"):
         check_augmentation(create_augmentation([transform], 0), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_training_starts_although_the_augmentation_fails_on_the_first_image_if_such_images_are_left_out(
+    root: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    cv2.imwrite(str(root / "train" / "cat" / "0.png"), np.zeros((4, 4), np.uint8))
+    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 6, width: 6}}]"]
+    with pytest.raises(RecipeError, match=r"train/cat/0\.png: augmentation: fails on an image of \[4, 4\]"):
+        check(tiny_recipe(*options))
+    assert len(check(tiny_recipe(*options, "data.on_unreadable=skip")).data.train) == 40
+    options[1] = options[1].replace("6", "60")
+    with pytest.raises(RecipeError, match="augmentation: fails on an image"):
+        check(tiny_recipe(*options, "data.on_unreadable=skip"))

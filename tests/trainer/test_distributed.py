@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,11 +20,13 @@ from tamiz_train.training import train
 pytestmark = pytest.mark.integration
 
 
-def torchrun(arguments: list[str], cwd: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    arguments: list[str], cwd: Path, program: tuple[str, ...] = ("-m", "tamiz")
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [*command, "-m", "tamiz", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        [*command, *program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
     )
 
 
@@ -56,14 +59,48 @@ def test_a_batch_size_that_the_processes_cannot_divide_ends_all_of_them(digits: 
     assert "train.batch_size: a batch of 63 images cannot be divided among 2 processes" in done.stderr
 
 
+DIVERGING_SECOND_PROCESS = """
+import os
+from tamiz.cli import main
+from tamiz_train.classifier import Classifier
+
+forward, calls = Classifier.forward, 0
+
+def diverge(self, images):
+    global calls
+    calls += self.training
+    return forward(self, images) * (float("nan") if calls > 6 and os.environ["RANK"] == "1" else 1)
+
+Classifier.forward = diverge
+main()
+"""
+"""`tamiz` with a network whose output is NaN from the seventh training step on, in the second process only."""
+
+
+def test_divergence_in_one_process_ends_all_of_them_and_keeps_the_epochs_before(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(DIVERGING_SECOND_PROCESS)
+    # Four steps in each epoch.
+    sets = [f"data.root={digits}", "tracking.uri=null", "train.batch_size=60", "data.subset_size=240"]
+    arguments = ["train", "digits", *(part for item in sets for part in ("--set", item))]
+    done = torchrun(arguments, tmp_path, ("program.py",))
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    # torchrun can end a process before it has printed its error.
+    assert errors, done.stderr
+    for line in errors:
+        assert re.search(r"diverged in .*: the training loss .* in epoch 2; epoch 1, the best, is kept; continue", line)
+    unfinished = Run.find_unfinished(tmp_path / "runs" / "digits")
+    assert {path.name for path in (unfinished.path / "checkpoints").iterdir()} == {"best-1.ckpt", "last.ckpt"}
+
+
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_a_process_that_can_read_none_of_its_images_trains_along(task: str, tmp_path: Path) -> None:
-    """Without shuffling, the first of two processes has every other image."""
+    """Without shuffling, the second of two processes has every other image."""
     random = np.random.default_rng(0)
     names = [f"{split}-{number}.png" for split, count in (("train", 16), ("validation", 4)) for number in range(count)]
     for number, name in enumerate(names):
         cv2.imwrite(str(tmp_path / name), random.integers(0, 256, (8, 8), np.uint8))
-        if number % 2 == 0:
+        if number % 2 == 1:
             (tmp_path / name).write_bytes(b"damaged")
     column = "label" if task == "multiclass" else "labels"
     rows = [f"{name},{'ab'[number // 2 % 2]},{name.split('-')[0]}\n" for number, name in enumerate(names)]
@@ -77,3 +114,4 @@ def test_a_process_that_can_read_none_of_its_images_trains_along(task: str, tmp_
     assert len(metrics["epochs"]) == 2
     for epoch in metrics["epochs"]:
         assert all(isinstance(value, int | float) for value in epoch.values())
+    assert len(metrics["unreadable_images"]) == 10

@@ -49,6 +49,25 @@ def test_a_published_version_is_named_by_its_model_and_number(repository: Reposi
             assert source.evaluate(GREYS).metrics["accuracy"] == 1
 
 
+def test_a_folder_of_images_does_not_hide_the_model_of_its_name(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "light" / "2").mkdir(parents=True)
+    for name, title in (("light", "light version 1"), ("light/2", "light version 2")):
+        with open_source(name, repository.path) as source:
+            assert source.title == title
+
+
+def test_a_folder_of_runs_is_preferred_to_the_model_of_its_name(
+    repository: Repository, tmp_path: Path, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "light").symlink_to(trained.path.parent)
+    with open_source("light", repository.path) as source:
+        assert source.run is not None
+
+
 def test_an_onnx_file_is_named_by_its_path(repository: Repository) -> None:
     with open_source(str(repository.path / "light" / "2" / "model.onnx"), Path("none")) as source:
         assert source.spec.labels == ("bright", "grey", "dark")

@@ -18,7 +18,7 @@ SPEC = make_spec(["a", "b"])
 
 
 def manifest(accuracy: float, test: str | None = "same", **entries: Any) -> dict[str, Any]:
-    return {"metrics": {"test": {"accuracy": accuracy, "f1": 1.0}}, "fingerprints": {"test": test}, **entries}
+    return {"metrics": {"test": {"accuracy": accuracy, "f1": 1.0}}, "contents": {"test": test}, **entries}
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_runs_with_other_validation_images_are_not_compared(run: Run) -> None:
     best = copy_with_accuracy(run, "best", 1.5)
     assert len(run_warnings(run)) == 1
     data = json.loads((best.path / "data.json").read_text())
-    data["fingerprints"]["validation"] = "others"
+    data["contents"]["validation"] = "others"
     (best.path / "data.json").write_text(json.dumps(data))
     assert run_warnings(run) == []
     (run.path / "data.json").unlink()

@@ -19,7 +19,7 @@ from graphs import make_spec
 from labels import HOSTILE_LABELS
 
 from tamiz import OutputError, RunError
-from tamiz.console import printable
+from tamiz.console import printable, printable_line
 from tamiz.path_text import path_to_text, text_to_path
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, evaluate, load_run_data
@@ -97,7 +97,7 @@ def test_every_kind_of_label_is_reported_and_stays_as_it_is(tmp_path: Path) -> N
     evaluation = Evaluation(split, make_spec(labels), random, np.arange(len(labels)), ())
     text = write_report(evaluation, tmp_path / "report", "<$x$> \x1b").read_text(encoding="utf-8")
     for label in labels:
-        assert str(markupsafe.escape(printable(label))) in text
+        assert str(markupsafe.escape(printable_line(label))) in text
     assert "<script>" not in text
     assert printable(text) == text
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from graphs import make_spec
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
@@ -70,15 +74,25 @@ def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     assert np.array_equal(found.parity_images, np.ones((2, 28, 28, 1), np.uint8))
 
 
-def test_a_metric_without_a_value_is_null_in_the_files_of_a_run(
-    tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path
-) -> None:
+def test_a_copied_run_keeps_the_date_of_its_training(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
+    run.finish({}, make_spec(["a", "b"]), {"test": {}}, np.ones((2, 28, 28, 1), np.uint8))
+    trained = run.finished_at
+    assert abs((datetime.now(UTC) - trained).total_seconds()) < 60
+    # As after a copy to another machine, some days later.
+    os.utime(run.path / "metrics.json", (2e9, 2e9))
+    assert Run(run.path).finished_at == trained
+
+
+def test_a_metric_without_a_value_is_null_in_the_files_of_a_run(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
     metrics = {"epochs": [{"epoch": 1, "validation_map": math.nan}], "test": {"auc": math.inf}}
-    run.finish({"weight": torch.zeros(1)}, trained.spec, metrics, np.ones((2, 28, 28, 1), np.uint8))
+    run.finish({"weight": torch.zeros(1)}, make_spec(["a", "b"]), metrics, np.ones((2, 28, 28, 1), np.uint8))
     # Python's parser would read NaN, which others refuse.
     written = json.loads((run.path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert written == run.metrics == {"epochs": [{"epoch": 1, "validation_map": None}], "test": {"auc": None}}
+    assert run.metrics == written
+    del written["finished"]
+    assert written == {"epochs": [{"epoch": 1, "validation_map": None}], "test": {"auc": None}}
 
 
 def test_an_incomplete_run_names_the_missing_file(run: Run) -> None:
@@ -115,6 +129,27 @@ def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, d
     # As of a run from before they were saved.
     (run.path / "images.safetensors").unlink()
     assert run.fitted_images is None
+
+
+def test_a_run_knows_whether_another_one_has_the_same_images_with_the_same_labels(
+    tiny_recipe: MakeRecipe, digits: Path, tmp_path: Path
+) -> None:
+    def contents_of(root: Path) -> dict[str, str]:
+        recipe = tiny_recipe(f"runs_dir={tmp_path}", f"data.root={root}")
+        run = Run.create(recipe)
+        run.record_data(load_data(recipe.data, recipe.train.seed), root)
+        return run.contents
+
+    original = contents_of(digits)
+    moved = Path(shutil.copytree(digits, tmp_path / "moved"))
+    for index, image in enumerate(sorted((moved / "test" / "3").iterdir(), reverse=True)):
+        image.rename(image.with_name(f"renamed {index}{image.suffix}"))
+    assert contents_of(moved) == original
+    image = next((moved / "test" / "3").iterdir())
+    image.rename(moved / "test" / "4" / "relabelled.png")
+    relabelled = contents_of(moved)
+    assert relabelled["test"] != original["test"]
+    assert relabelled["train"] == original["train"]
 
 
 def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:

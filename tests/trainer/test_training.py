@@ -169,6 +169,16 @@ def test_the_precision_that_a_cpu_uses_instead_of_float16_is_said(tiny_recipe: C
     assert "bf16-mixed" not in str(check(tiny_recipe()))
 
 
+def test_the_precision_that_a_cpu_uses_instead_is_named(tiny_recipe: Callable[..., Recipe]) -> None:
+    lines: list[str] = []
+    options = ["train.device=cpu", "train.epochs=1", "data.subset_size=64"]
+    train(tiny_recipe("train.precision=16-mixed", *options), lines.append)
+    assert "a CPU cannot train with 16-mixed; this run uses bf16-mixed" in lines
+    lines.clear()
+    train(tiny_recipe("train.precision=bf16-mixed", *options), lines.append)
+    assert not any("cannot train" in line for line in lines)
+
+
 def test_a_missing_device_and_a_validation_without_readable_images_are_recipe_errors(
     digits: Path, tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

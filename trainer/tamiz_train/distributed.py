@@ -42,6 +42,14 @@ class Processes:
         assert shared is not None
         return shared
 
+    def union(self, values: set[str]) -> set[str]:
+        """The values of all processes; each of them passes its own."""
+        if self.count == 1:
+            return values
+        gathered: list[set[str]] = [set()] * self.count
+        dist.all_gather_object(gathered, values)
+        return set().union(*gathered)
+
     def wait(self) -> None:
         """Wait until all processes have called this."""
         if self.count > 1:

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import torch
 
 from tamiz import Client
-from tamiz.errors import InvalidImageError, RecipeError, RunError
+from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
 from tamiz.image_bar import ImageBar
-from tamiz.path_text import path_to_text
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
@@ -91,8 +90,7 @@ class Evaluation:
 
     def name(self, index: int) -> str:
         """Name of an image of the split: the text of its path, or ``test[17]`` if the data set has no files."""
-        image = self.split.images[index]
-        return f"{self.split.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
+        return self.split.image_name(index)
 
     @property
     def images(self) -> int:
@@ -296,8 +294,8 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
     served = client.spec
     if set(served.labels) != set(spec.labels):
         raise RunError(
-            f"{client.model} version {client.live_version} has the labels {', '.join(served.labels)}; the run has "
-            f"{', '.join(spec.labels)}"
+            f"{client.model} version {client.live_version} has the labels {list_names(served.labels)}; the run has "
+            f"{list_names(spec.labels)}"
         )
     column = {label: index for index, label in enumerate(spec.labels)}
     probabilities = np.zeros((len(split), len(spec.labels)), np.float32)

@@ -40,16 +40,18 @@ class History(Callback):
         self._started = self._trained = 0.0
 
     def best(self, phase: int | None = None) -> dict[str, Any]:
-        """The best epoch, the first one if several are equal.
+        """The best epoch; of several with an equal metric, the one with the lowest validation loss.
+
+        A metric such as the accuracy on a few hundred images often has the same value in several epochs.
 
         Args:
             phase: the phase, from 1, to choose from; None chooses from all epochs.
         """
         sign = 1 if lower_is_better(self.monitor) else -1
 
-        def badness(epoch: dict[str, Any]) -> float:
+        def badness(epoch: dict[str, Any]) -> tuple[float, float]:
             metric: float = sign * epoch.get(self.monitor, math.nan)
-            return math.inf if math.isnan(metric) else metric
+            return math.inf if math.isnan(metric) else metric, epoch.get("validation_loss", math.inf)
 
         return min((epoch for epoch in self.epochs if phase in (None, epoch["phase"])), key=badness)
 

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from tamiz.errors import UsageError, os_reason, suggest
+from tamiz.errors import UsageError, list_names, os_reason, suggest
 from tamiz.image_files import walk, why_folder_left_out
 from tamiz.spec import ModelSpec
 
@@ -97,10 +97,9 @@ class LabelledImages:
         """
         counts = self.label_counts()
         if unknown := sorted(counts.keys() - set(known)):
-            named = ", ".join(f"{label} ({counts[label]:,} images)" for label in unknown[:5])
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            named = list_names([f"{label} ({counts[label]:,} images)" for label in unknown])
             raise UsageError(
-                f"{self.name}: {who} the labels {named}{more}{suggest(unknown[0], known)}; rename their folders, or "
+                f"{self.name}: {who} the labels {named}{suggest(unknown[0], known)}; rename their folders, or "
                 "move them away"
             )
 

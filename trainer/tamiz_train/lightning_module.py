@@ -81,7 +81,8 @@ class ClassifierModule(L.LightningModule):
         """Apply the settings for CPUs, because the device is known now."""
         if self.device.type == "cpu":
             keep_freed_memory()
-            if self.recipe.train.precision == "bf16-mixed":
+            # The precision that is used, because Lightning replaces 16-mixed on a CPU.
+            if self.trainer.precision == "bf16-mixed":
                 keep_strided_depthwise_in_float32(self.classifier)
 
     def on_train_start(self) -> None:
@@ -101,7 +102,7 @@ class ClassifierModule(L.LightningModule):
         """Compute the loss of a batch.
 
         Raises:
-            DivergedError: the loss is NaN or infinite.
+            DivergedError: the loss is NaN or infinite, in this process or in another one.
             RunError: images cannot be read.
         """
         if not self._has_images(batch):
@@ -111,8 +112,12 @@ class ClassifierModule(L.LightningModule):
             batch = batch._replace(images=batch.images.repeat(2, 1, 1, 1), targets=torch.cat([batch.targets] * 2))
         images, targets = self.mix(batch.images, batch.targets) if self.mix else (batch.images, batch.targets)
         loss: Tensor = self.loss(self.classifier(images), targets)
-        if not loss.isfinite():
-            raise DivergedError(f"the training loss is {loss.item()}")
+        # All processes stop together; otherwise those with a finite loss would wait for the gradients of the others.
+        losses = self.all_gather(loss.detach())
+        assert isinstance(losses, Tensor)
+        diverged = losses[~losses.isfinite()]
+        if len(diverged):
+            raise DivergedError(f"the training loss is {diverged[0].item()}")
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
         return loss
 

@@ -2,7 +2,7 @@
 
 On the command line it is one word: the folder of a run (``runs/digits``), a file (``model.onnx``), a model of the
 repository with or without a version (``digits/3``; without one, the live version), or a model of a running server
-(``grpc://localhost:8001/digits``).
+(``grpc://localhost:8001/digits``). A folder without runs, such as one of images, does not hide the model of its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tamiz_server.version import GRAPH_FILE
 from .adapted_graph import AdaptedGraph
 from .data import Split
 from .evaluation import Evaluation, evaluate, evaluate_function, evaluate_served
-from .run import Run, known_runs
+from .run import Run, holds_runs, known_runs
 from .weights import load_classifier
 
 
@@ -77,7 +77,7 @@ def open_source(
             yield _ServedSource(client)
     elif name.endswith(".onnx"):
         yield _open_graph(Path(name))
-    elif Path(name).is_dir():
+    elif holds_runs(Path(name)) or (Path(name).is_dir() and name.partition("/")[0] not in _models(repository)):
         yield _RunSource(Run.find(name))
     else:
         yield _open_published(name, Repository(repository))
@@ -89,9 +89,13 @@ def _open_graph(path: Path) -> ModelSource:
     return _GraphSource(str(path), path)
 
 
+def _models(repository: Path) -> list[str]:
+    return Repository(repository).models() if repository.is_dir() else []
+
+
 def _open_published(name: str, repository: Repository) -> ModelSource:
     model, slash, number = name.partition("/")
-    known = repository.models() if repository.path.is_dir() else []
+    known = _models(repository.path)
     if model not in known or (slash and not number.isdecimal()):
         names = [*known, *known_runs(Path(name))]
         hint = suggest(model, names) if model not in known else "; a version is a number, as in digits/3"

@@ -41,7 +41,7 @@ class FitResult:
     Attributes:
         epochs: the metrics of each epoch; see `History.epochs`.
         best_epoch: the number of the epoch, from 1, whose weights are kept.
-        unreadable: one message for each image that could not be read.
+        unreadable: one message for each image that could not be read, in any of the processes.
     """
 
     epochs: list[dict[str, Any]]
@@ -103,6 +103,8 @@ def fit(
             set_epoch(training, resumed["epoch"] + 1)
         with training_errors(run):
             trainer = _create_trainer(module, recipe.train, callbacks, loggers, processes, run)
+            if index == first_phase and trainer.precision != recipe.train.precision:
+                on_progress(f"a CPU cannot train with {recipe.train.precision}; this run uses {trainer.precision}")
             try:
                 trainer.fit(
                     module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True
@@ -114,7 +116,7 @@ def fit(
         unreadable |= module.unreadable
     best = history.best()
     load_checkpoint_weights(classifier, best_checkpoint(folder, best["phase"]))
-    return FitResult(history.epochs, int(best["epoch"]), unreadable)
+    return FitResult(history.epochs, int(best["epoch"]), processes.union(unreadable))
 
 
 def _what_to_do(history: History) -> str:

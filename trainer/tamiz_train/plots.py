@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tamiz.errors import InvalidImageError
+from tamiz.errors import InvalidImageError, RecipeError
 from tamiz.preprocessing import Pixels, decode, prepare, resize
 from tamiz.spec import Preprocessing
 
@@ -123,9 +123,12 @@ def plot_mistakes(evaluation: Evaluation, limit: int = 40) -> bytes:
     """
     images: list[Pixels] = []
     titles: list[tuple[str, str]] = []
+    preprocessing = evaluation.spec.preprocessing
     for mistake in evaluation.mistakes[:limit]:
         try:
-            images.append(decode(evaluation.split.images[mistake.index], evaluation.spec.preprocessing.colour))
+            images.append(
+                decode(evaluation.split.images[mistake.index], preprocessing.colour, revision=preprocessing.revision)
+            )
         except InvalidImageError:
             # The file was deleted or changed after the evaluation.
             images.append(_blank())
@@ -142,26 +145,38 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         labels: the labels, in the order of the targets.
         recipe: the recipe, whose preprocessing and augmentation are applied.
         count: number of images.
+
+    Raises:
+        RecipeError: the augmentation is wrong; or it fails on all images, or on one if the recipe does not leave such
+            images out.
     """
     augmentation = create_augmentation(recipe.augmentation, recipe.train.seed)
     preprocessing, _ = model_input(recipe)
     images: list[Pixels] = []
     titles: list[tuple[str, str]] = []
+    failures: list[RecipeError] = []
     for index in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int).tolist():
         target = split.targets[index]
         title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
         try:
             plain = augmented = prepare(split.images[index], preprocessing)
             if augmentation is not None:
-                pixels = decode(split.images[index], preprocessing.colour)
+                pixels = decode(split.images[index], preprocessing.colour, revision=preprocessing.revision)
                 check_augmentation(augmentation, pixels)
                 augmented = resize(augmentation(image=pixels)["image"], preprocessing)
         except InvalidImageError:
             images += [_blank()] * 2
             titles += [(title, "unreadable")] * 2
             continue
+        except RecipeError as exc:
+            failures.append(RecipeError(f"{split.image_name(index)}: {exc}"))
+            images += [plain, _blank()]
+            titles += [(title, "original"), (title, "augmentation fails")]
+            continue
         images += [plain, augmented]
         titles += [(title, "original"), (title, "augmented")]
+    if failures and (recipe.data.on_unreadable == "stop" or not any(title[1] == "augmented" for title in titles)):
+        raise failures[0]
     return contact_sheet(images, titles)
 
 

@@ -161,7 +161,7 @@ def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
         "parity": exported.parity.to_dict(),
         "parity_images_sha256": sha256(kept) if (kept := run.path / PARITY_FILE).is_file() else None,
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
-        "fingerprints": run.fingerprints,
+        "contents": run.contents,
         "mlflow_run_id": run.metrics["mlflow_run_id"],
         "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
     }

@@ -10,7 +10,7 @@ from tamiz.errors import TamizError
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.repository import Repository
-from tamiz_server.version import Version
+from tamiz_server.version import Version, summarize
 
 from .run import Run
 
@@ -56,8 +56,8 @@ def _worse_than_live(live: Version, manifest: Mapping[str, Any]) -> list[str]:
     metric = next(iter(own), None)
     if metric is None or metric not in other or own[metric] >= other[metric]:
         return []
-    fingerprints = [(document.get("fingerprints") or {}).get("test") for document in (manifest, live.manifest)]
-    same = fingerprints[0] is not None and fingerprints[0] == fingerprints[1]
+    contents = [summarize(document)["test_images"] for document in (manifest, live.manifest)]
+    same = contents[0] is not None and contents[0] == contents[1]
     images = "the same test images" if same else "other test images; `tamiz compare` measures both on the same ones"
     return [
         f"worse than the live version {live.version}: test {metric} {own[metric]:.4f}, that of the live version is "
@@ -79,7 +79,7 @@ def run_warnings(run: Run) -> list[str]:
     Returns:
         a line if another run has a higher main metric; no line for runs with other labels or validation images.
     """
-    validation = run.fingerprints.get("validation")
+    validation = run.contents.get("validation")
     metric, value = next(iter(run.metrics["validation"].items()), (None, 0.0))
     if metric is None or value is None or validation is None:
         return []
@@ -87,7 +87,7 @@ def run_warnings(run: Run) -> list[str]:
     for folder in sorted(run.path.resolve().parent.iterdir()):
         rival = Run(folder)
         try:
-            if rival.finished and rival.fingerprints.get("validation") == validation:
+            if rival.finished and rival.contents.get("validation") == validation:
                 rivals.append((rival.metrics["validation"].get(metric) or 0.0, rival.path))
         except (TamizError, ValueError, LookupError):
             # A damaged run cannot be published instead.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from tamiz.console import printable
+from tamiz.console import printable_line
 from tamiz.errors import OutputError, RunError, os_reason
 from tamiz.files import write_whole
 from tamiz.json_text import to_json
@@ -161,4 +161,4 @@ def _render(evaluation: Evaluation, title: str, evaluated: datetime, figures: li
 
 
 def _legible(value: object) -> object:
-    return printable(value) if isinstance(value, str) else value
+    return printable_line(value) if isinstance(value, str) else value

@@ -4,7 +4,7 @@
 
     runs/<recipe>/<time>/
         recipe.yaml         the resolved recipe
-        data.json           the labels, and a fingerprint of the images of each split
+        data.json           the labels, and fingerprints of the images of each split
         images.safetensors  a hash of the content of each image, by split
         model.safetensors   the weights of the best epoch
         spec.json           the ModelSpec that travels with the model
@@ -24,14 +24,14 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tamiz.errors import OutputError, RunError, one_line, os_reason, suggest
+from tamiz.errors import OutputError, RunError, list_names, one_line, os_reason, suggest
 from tamiz.files import staged, write_whole
 from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
@@ -120,7 +120,7 @@ class Run:
         """Save what data the run is trained on.
 
         The labels and a fingerprint of each split show later that images have changed; the content hashes show which
-        images of other data the run was trained on.
+        images of other data the run was trained on, and whether another run was measured on the same images.
 
         Args:
             data: the images that the run is trained on.
@@ -131,14 +131,24 @@ class Run:
         """
         from safetensors.numpy import save_file
 
-        from .data.content import HASH_BYTES, content_hashes
+        from .data.content import HASH_BYTES, content_fingerprint, content_hashes
+        from .labelled_images import from_split
 
-        hashes = {split.name: b"".join(filter(None, content_hashes(split.images))) for split in data.splits}
-        arrays = {name: np.frombuffer(content, np.uint8).reshape(-1, HASH_BYTES) for name, content in hashes.items()}
+        hashes = {split.name: content_hashes(split.images) for split in data.splits}
+        arrays = {
+            name: np.frombuffer(b"".join(contents), np.uint8).reshape(-1, HASH_BYTES)
+            for name, contents in hashes.items()
+        }
         with staged(self.path / HASHES_FILE) as part:
             save_file(arrays, part)
-        fingerprints = {split.name: split.fingerprint(root) for split in data.splits}
-        document = {"labels": data.labels, "fingerprints": fingerprints}
+        document = {
+            "labels": data.labels,
+            "fingerprints": {split.name: split.fingerprint(root) for split in data.splits},
+            "contents": {
+                split.name: content_fingerprint(hashes[split.name], from_split(split, data.labels).labels)
+                for split in data.splits
+            },
+        }
         write_whole(self.path / "data.json", to_json(document, indent=2))
 
     def changed_splits(self, data: Data) -> set[str]:
@@ -160,8 +170,8 @@ class Run:
             return set()
         if list(data.labels) != recorded["labels"]:
             raise RunError(
-                f"{root} now has the labels {', '.join(data.labels)}; the run was trained on "
-                f"{', '.join(recorded['labels'])}"
+                f"{root} now has the labels {list_names(data.labels)}; the run was trained on "
+                f"{list_names(recorded['labels'])}"
             )
         fingerprints = recorded["fingerprints"]
         splits = [split for split in data.splits if split.name in fingerprints]
@@ -190,7 +200,8 @@ class Run:
         with staged(self.path / PARITY_FILE) as part:
             numpy.save_file({"images": np.ascontiguousarray(parity_images)}, part)
         write_whole(self.path / "spec.json", spec.to_json())
-        write_whole(self.path / "metrics.json", to_json(metrics, indent=2))
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        write_whole(self.path / "metrics.json", to_json({"finished": finished, **metrics}, indent=2))
 
     @property
     def finished(self) -> bool:
@@ -199,16 +210,14 @@ class Run:
 
     @property
     def finished_at(self) -> datetime:
-        """When training completed.
+        """When training completed; for a run from before this was recorded, when its file was written.
 
         Raises:
             RunError: the run is not complete.
         """
-        path = self.path / "metrics.json"
-        try:
-            return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-        except OSError as exc:
-            raise RunError(f"{path}: {os_reason(exc)}; the run is not complete") from exc
+        if (recorded := self.metrics.get("finished")) is not None:
+            return datetime.fromisoformat(recorded).astimezone()
+        return datetime.fromtimestamp((self.path / "metrics.json").stat().st_mtime).astimezone()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -227,7 +236,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: what was passed to `finish`; None is a figure without a value.
+        """The content of metrics.json: what was passed to `finish`, and when; None is a figure without a value.
 
         Raises:
             RunError: the run is not complete.
@@ -292,10 +301,13 @@ class Run:
         return images
 
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """The fingerprints of the images of each split, by its name; empty for a run from before they were recorded."""
-        fingerprints: dict[str, str] = self._recorded_data()["fingerprints"]
-        return fingerprints
+    def contents(self) -> dict[str, str]:
+        """For each split by its name, a hash of its images and labels, whatever the paths of the images.
+
+        Empty for a run from before they were recorded.
+        """
+        contents: dict[str, str] = self._recorded_data().get("contents", {})
+        return contents
 
     def _recorded_data(self) -> dict[str, Any]:
         if not (self.path / "data.json").is_file():
@@ -308,6 +320,11 @@ class Run:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
             raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is a run, or the folder of a recipe's runs; the runs need not be finished."""
+    return (folder / "recipe.yaml").is_file() or any(folder.glob("*/recipe.yaml"))
 
 
 def known_runs(path: Path) -> list[str]:

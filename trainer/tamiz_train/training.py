@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -164,7 +163,7 @@ def check(recipe: Recipe) -> Setup:
     _check_optimization(recipe, data, classifier)
     augmentation = create_augmentation(recipe.augmentation, settings.seed)
     if augmentation is not None:
-        _check_augmentation(augmentation, data.train, spec)
+        _check_augmentation(augmentation, data.train, spec, skip=recipe.data.on_unreadable == "skip")
     _check_input_size(recipe.model, classifier, spec)
     return Setup(recipe, data, spec, classifier)
 
@@ -187,14 +186,23 @@ def _check_optimization(recipe: Recipe, data: Data, classifier: Classifier) -> N
             create_schedule(settings.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor=monitor)
 
 
-def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec) -> None:
-    """Apply the augmentation to the first image that can be read."""
-    for image in split.images[:100]:
-        with contextlib.suppress(InvalidImageError):
-            check_augmentation(
-                augmentation, decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
-            )
+def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec, *, skip: bool) -> None:
+    """Apply the augmentation to the first image that can be read; if failures are skipped, until one works."""
+    failure = None
+    for index, image in enumerate(split.images[:100]):
+        try:
+            pixels = decode(image, spec.preprocessing.colour, revision=spec.preprocessing.revision)
+        except InvalidImageError:
+            continue
+        try:
+            check_augmentation(augmentation, pixels)
             return
+        except RecipeError as exc:
+            failure = failure or RecipeError(f"{split.image_name(index)}: {exc}")
+            if not skip:
+                break
+    if failure:
+        raise failure
 
 
 def _check_input_size(settings: ModelSettings, classifier: Classifier, spec: ModelSpec) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..client import Client
-from ..console import ExitCode, print_json
+from ..console import ExitCode, note_line, print_json, progress_line
 from ..errors import UsageError
 from ..image_files import summarise
 from ..options import (
@@ -67,7 +66,7 @@ def classify(
         check_output(out)
         # The journal is removed when a job is complete.
         if resume and out.exists() and not journal_path(out).exists():
-            print(f"{out} is complete: nothing to resume; to write it again, omit --resume", file=sys.stderr)
+            note_line(f"{out} is complete: nothing to resume; to write it again, omit --resume")
             return ExitCode.SUCCESS
     job = Job(model, paths, top_k, in_flight, out, resume)
     left_out = Counter[str]()
@@ -89,7 +88,7 @@ def classify(
             print_records(result.records)
         images = "1 image" if result.images == 1 else f"{result.images:,} images"
         summary = f"{images}, {result.errors:,} of them unreadable, {result.images_per_s:,.0f} images/s"
-        print(f"{summary}; results in {out}" if out else summary)
+        progress_line(f"{summary}; results in {out}" if out else summary)
         if left_out:
             print(summarise(left_out))
     return ExitCode.UNREADABLE_IMAGES if result.errors else ExitCode.SUCCESS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..client import Client
+from ..console import note_line
 from ..errors import InvalidImageError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource
@@ -135,5 +135,5 @@ def _kept_results_reported(journal: Journal) -> Iterator[None]:
         yield
     except BaseException:
         if journal.done:
-            print(f"{journal.done:,} results are kept in {journal.path}; continue with --resume", file=sys.stderr)
+            note_line(f"{journal.done:,} results are kept in {journal.path}; continue with --resume")
         raise

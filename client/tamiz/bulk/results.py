@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from rich.text import Text
 
-from ..console import print_table, printable
+from ..console import print_table, printable_line
 from ..errors import MissingExtraError, UsageError
 from ..files import check_writable, staged
 from ..json_text import to_json
@@ -34,7 +34,7 @@ def to_record(name: str | os.PathLike[str], outcome: Prediction | Exception, *, 
     """Make the record of one image from its prediction or its error."""
     path = os.fspath(name)
     if isinstance(outcome, Exception):
-        return {"path": path, "label": None, "score": None, "version": None, "error": printable(str(outcome))}
+        return {"path": path, "label": None, "score": None, "version": None, "error": printable_line(str(outcome))}
     record: Record = {
         "path": path,
         "label": outcome.label,
@@ -89,16 +89,16 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
 
 
 def _table_row(record: Record) -> tuple[object, ...]:
-    path = printable(record["path"])
+    path = record["path"]
     if record["error"] is not None:
         return path, Text(record["error"], style="red"), "", ""
     # A multi-label model may predict no label, and the most probable one would be misread as predicted.
     scored = record["labels"] if "labels" in record else record.get("top") or [record]
     if not scored:
         return path, Text("none", style="dim"), "", record["version"]
-    labels = "\n".join(item["label"] for item in scored)
+    labels = "\n".join(printable_line(item["label"]) for item in scored)
     scores = "\n".join(f"{item['score']:.4f}" for item in scored)
-    return path, labels, scores, record["version"]
+    return path, Text(labels), Text(scores), record["version"]
 
 
 def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:

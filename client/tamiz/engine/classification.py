@@ -135,7 +135,7 @@ class Classification:
     ) -> Flow[list[Outcome]]:
         """Attempt after attempt, until one succeeds or must not be followed by another."""
         self._budget.earn()
-        self._counter.count(calls=1)
+        self._counter.count("calls")
         preparing = call.bulk
         prepared: _Prepared = []
         prepared_for: Preprocessing | None = None
@@ -152,7 +152,7 @@ class Classification:
                             prepared = yield Compute(self._prepare, (images, prepared_for, position, call))
                         waiting_since = self._clock()
                         yield from limits.in_flight.wait()
-                        attempt.resources.callback(limits.in_flight.release)
+                        attempt.add(limits.in_flight.release)
                         if call.bulk:
                             # The timeout of a batch starts when it is first sent, and is paused while it waits.
                             left = self._timeout_s() if preparing else call.deadline - waiting_since
@@ -171,7 +171,7 @@ class Classification:
                         yield from self._recover(exc, endpoint, call, served)
                         # The next attempt takes a slot of its own. Requests that hang on one server must not occupy
                         # the slots that the other servers need.
-                        attempt.resources.close()
+                        attempt.give_back()
         finally:
             if preparing:
                 limits.preparing.release()
@@ -219,18 +219,16 @@ class Classification:
     ) -> Flow[list[Outcome]]:
         """Send the prepared images in requests of at most ``max_batch_size``; unreadable images keep their error."""
         readable = [(place, image) for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
-        outcomes: dict[int, Outcome] = {
-            place: image for place, image in enumerate(prepared) if isinstance(image, InvalidImageError)
-        }
+        predictions: list[Prediction] = []
         for start in range(0, len(readable), served.max_batch_size):
             part = readable[start : start + served.max_batch_size]
             reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call, attempt)
             positions = [position + place for place, _ in part]
-            predictions = read_predictions(reply, served, positions, top_k=top_k, url=endpoint.url)
-            outcomes.update((place, prediction) for (place, _), prediction in zip(part, predictions, strict=True))
+            predictions += read_predictions(reply, served, positions, top_k=top_k, url=endpoint.url)
             limits.in_flight.record_reply(len(part))
-        self._counter.count(images=len(readable))
-        return [outcomes[place] for place in range(len(prepared))]
+        self._counter.count("images", len(readable))
+        answered = iter(predictions)
+        return [image if isinstance(image, InvalidImageError) else next(answered) for image in prepared]
 
     def _recover(self, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None) -> Flow[None]:
         """Return when the next attempt may begin, or raise the error.
@@ -259,7 +257,7 @@ class Classification:
             notify(self._on_event, retried)
         if decision.wait_s:
             yield Sleep(decision.wait_s)
-        self._counter.count(**{decision.cause: 1})
+        self._counter.count(decision.cause)
 
     def _situation(
         self,

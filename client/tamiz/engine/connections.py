@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..served_version import ServedVersion
@@ -114,16 +113,10 @@ class Connections:
         """Whether any server has ever answered."""
         return any(endpoint.answered for endpoint in self.endpoints)
 
-    @contextmanager
-    def count_in_flight(self, endpoint: Endpoint) -> Iterator[None]:
-        """Count a request as in flight while the block runs."""
+    def count_in_flight(self, endpoint: Endpoint, more: int) -> None:
+        """Count more requests as in flight to a server, or fewer with a negative number."""
         with self._lock:
-            endpoint.in_flight += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                endpoint.in_flight -= 1
+            endpoint.in_flight += more
 
     def close(self) -> None:
         """Close all connections."""

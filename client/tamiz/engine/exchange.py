@@ -117,13 +117,14 @@ class Exchange:
         """
         with Reservation() as occupied:
             attempt.hold()
-            occupied.resources.callback(attempt.let_go)
-            occupied.resources.enter_context(self._connections.count_in_flight(endpoint))
+            occupied.add(attempt.let_go)
+            self._connections.count_in_flight(endpoint, 1)
+            occupied.add(self._connections.count_in_flight, endpoint, -1)
             if self._memory is None:
                 return (yield from self.send(endpoint, ModelInfer(served, images), call, occupied))
             # Large enough for a full batch, so that later requests can reuse the region.
             region = self._memory.lease(max(len(images), served.max_batch_size) * images[0].nbytes)
-            occupied.resources.callback(self._memory.give_back, region)
+            occupied.add(self._memory.give_back, region)
             region.write(images)
             yield from self._register(endpoint, region, call, occupied)
             return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call, occupied))
@@ -151,7 +152,7 @@ class Exchange:
                 request.deadline_us = round((self._wall_clock() + timeout_s) * 1e6)
             if occupied is not None:
                 occupied.hold()
-            self._counter.count(requests=1)
+            self._counter.count("requests")
             if self._on_event is not None:
                 notify(self._on_event, RequestSent(*_event_fields(endpoint, request, call), timeout_s))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from ..arguments import check_flag, check_function, check_number, check_text, check_type
+from ..arguments import check_flag, check_function, check_number, check_text
 from ..transports import Address, Headers, Tls, check_key, parse_url, read_headers
 from .events import OnEvent
 
@@ -30,8 +30,6 @@ class Settings:
     def __post_init__(self) -> None:
         check_timeout(self.timeout_s)
         check_text("model", self.model, "the name of a model")
-        if self.tls is not None:
-            check_type("tls", self.tls, Tls, "a tamiz.Tls(ca=…)")
         if self.on_event is not None:
             check_function("on_event", self.on_event, "a function that takes an event")
         if not callable(self.headers):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,15 @@ class Counter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.stats = Stats()
+        self._counts: defaultdict[str, int] = defaultdict(int)
 
-    def count(self, **more: int) -> None:
-        """Add to some of the attributes of `Stats`."""
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far."""
         with self._lock:
-            self.stats = replace(self.stats, **{name: getattr(self.stats, name) + n for name, n in more.items()})
+            return Stats(**self._counts)
+
+    def count(self, attribute: str, more: int = 1) -> None:
+        """Add to one of the attributes of `Stats`."""
+        with self._lock:
+            self._counts[attribute] += more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..arguments import check_text
+from ..arguments import check_text, check_type
 from ..errors import UsageError, shorten
 from .tls import Tls
 
@@ -50,9 +50,10 @@ def parse_url(url: str, tls: Tls | None = None) -> Address:
         tls: certificates. They make ``dns:///`` encrypted; ``grpc`` and ``http`` cannot use them.
 
     Raises:
-        UsageError: the URL has another form.
+        UsageError: the URL has another form, or ``tls`` is something else.
     """
     check_text("url", url, "a string such as grpc://host:port")
+    check_type("tls", tls, (Tls, type(None)), "a tamiz.Tls(ca=…), or None")
     shown = repr(shorten(url, _MAX_SHOWN))
     if url.startswith("dns:///"):
         (target,) = _parse_hosts(url, url.removeprefix("dns:///"), 8001)

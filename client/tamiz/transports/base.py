@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from ..errors import ClosedError
@@ -41,7 +40,7 @@ class Transport:
         # Reentrant, because the garbage collector may close the transport at any point of a thread.
         self._lock = threading.RLock()
         self._closed = False
-        self._current: Connection | None = connect()
+        self._current = connect()
         self._open = [self._current]
 
     def call(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None] = lambda: None) -> R:
@@ -71,7 +70,6 @@ class Transport:
         with self._lock:
             self._closed = True
             connections = self._open
-            self._current, self._open = None, []
         for connection in connections:
             connection.retire(fail=True)
 
@@ -84,38 +82,29 @@ class Transport:
         for_thread: bool,
     ) -> Reply[R]:
         try:
-            with self._lock:
-                if self._closed:
-                    raise ClosedError(f"the connection to {self.url} is closed")
-                if self._current is None:
-                    self._current = self._connect()
-                    self._open = [each for each in self._open if not each.closed]
-                    self._open.append(self._current)
-                connection = self._current
-
-                def end(reply: Reply[R], answered: bool) -> None:
-                    connection.ended(reply, answered=answered)
-                    on_ended()
-
-                expired = partial(self._replace_if_silent, connection)
-                reply = Reply(request, timeout_s, self.url, on_ended=end, on_expired=expired)
-                connection.add(reply)
+            reply = self._add(request, timeout_s, on_ended)
         except BaseException:
             on_ended()
             raise
         try:
             if for_thread:
-                connection.send_for_thread(reply)
+                reply.connection.send_for_thread(reply)
             else:
-                connection.send(reply)
+                reply.connection.send(reply)
         except BaseException as exc:
             reply.end(error=exc)
             raise
         return reply
 
-    def _replace_if_silent(self, connection: Connection, reply: Reply[R]) -> None:
+    def _add(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None]) -> Reply[R]:
+        """Choose the connection of a request."""
         with self._lock:
-            if connection is not self._current or not connection.is_silent(reply.sent_at):
-                return
-            self._current = None
-        connection.retire()
+            if self._closed:
+                raise ClosedError(f"the connection to {self.url} is closed")
+            reply = self._current.add(request, timeout_s, on_ended)
+            while reply is None:
+                self._current = self._connect()
+                self._open = [each for each in self._open if not each.closed]
+                self._open.append(self._current)
+                reply = self._current.add(request, timeout_s, on_ended)
+            return reply

@@ -11,10 +11,14 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ..errors import UnavailableError
 from .reply import Reply
+from .requests import Request
+
+R = TypeVar("R")
 
 LEFTOVER_S = 60.0
 """Time for a request to end after its caller's timeout, if the server cannot cancel requests."""
@@ -68,10 +72,20 @@ class Connection(ABC):
         """Whether the connection was closed."""
         return self._closed
 
-    def add(self, reply: Reply[Any]) -> None:
-        """Count a request as in flight, before it is sent."""
+    def add(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None]) -> Reply[R] | None:
+        """Count a request as in flight, before it is sent, and return its reply; None if the connection is retired.
+
+        Args:
+            request: the request.
+            timeout_s: seconds that the caller will wait for the reply.
+            on_ended: called once, in any thread, when the request has ended.
+        """
+        reply = Reply(request, timeout_s, self, on_ended)
         with self._lock:
+            if self._retired:
+                return None
             self._in_flight.add(reply)
+        return reply
 
     def ended(self, reply: Reply[Any], *, answered: bool) -> None:
         """Count a request as ended.
@@ -84,14 +98,16 @@ class Connection(ABC):
             self._in_flight.discard(reply)
             if answered:
                 self._answered_at = time.monotonic()
-        self._close_if_done()
+        if self._retired:
+            self._close_if_done()
 
-    def is_silent(self, since: float) -> bool:
-        """Whether nothing has come back since a time of the monotonic clock, and another connection may be tried."""
-        if self._answered_at is not None and self._answered_at >= since:
-            return False
+    def expired(self, reply: Reply[Any]) -> None:
+        """Retire the connection if nothing has come back since a request was sent whose caller's timeout has passed."""
+        if self._answered_at is not None and self._answered_at >= reply.sent_at:
+            return
         age = time.monotonic() - self._opened_at
-        return age >= (_PATIENCE_S if self._answered_at is None else _NEXT_S)
+        if age >= (_PATIENCE_S if self._answered_at is None else _NEXT_S):
+            self.retire()
 
     def retire(self, *, fail: bool = False) -> None:
         """Close the connection when no request is in flight on it any more, or at once if the server bears that.

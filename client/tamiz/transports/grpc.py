@@ -84,7 +84,7 @@ class GrpcConnection(Connection):
         method, message, metadata = getattr(self._stub, request.method), encode(request), self._metadata()
         fork_guard.begin()
         try:
-            rpc = method.future(message, timeout=self._rpc_timeout(reply), metadata=metadata)
+            rpc = method.future(message, timeout=_rpc_timeout(reply, self._cancels), metadata=metadata)
         except BaseException:
             fork_guard.end()
             raise
@@ -94,23 +94,27 @@ class GrpcConnection(Connection):
 
     def send_for_thread(self, reply: Reply[Any]) -> None:
         """See `Connection.send_for_thread`."""
-        # A future costs gRPC a new thread when no other request is in flight; a blocking call cannot be left early.
         request = reply.request
         method, message, metadata = getattr(self._stub, request.method), encode(request), self._metadata()
+        cancels = self._cancels
+        timeout_s = _rpc_timeout(reply, cancels)
 
         def call() -> Any:
             with fork_guard:
-                return method(message, timeout=self._rpc_timeout(reply), metadata=metadata)
+                return method(message, timeout=timeout_s, metadata=metadata)
 
-        self._threads.run(partial(self._end, reply, call))
+        if cancels:
+            # The fastest way. gRPC cancels the request when it times out, and when its caller is interrupted.
+            self._end(reply, call)
+        else:
+            # A blocking call cannot be left without cancelling it, so another thread makes it. (A future would cost
+            # gRPC itself a new thread when no other request is in flight.)
+            self._threads.run(partial(self._end, reply, call))
 
     def close(self) -> None:
         """See `Connection.close`."""
         self._threads.close()
         self._channel.close()
-
-    def _rpc_timeout(self, reply: Reply[Any]) -> float:
-        return reply.timeout_s if self._cancels else reply.timeout_s + LEFTOVER_S
 
     def _cancel(self, rpc: grpc.Future) -> None:
         if self._cancels:
@@ -155,6 +159,10 @@ class GrpcConnection(Connection):
     def _metadata(self) -> list[tuple[str, str]] | None:
         # gRPC accepts only lower-case names.
         return [(name.lower(), value) for name, value in read_headers(self._headers).items()] or None
+
+
+def _rpc_timeout(reply: Reply[Any], cancels: bool) -> float:
+    return reply.timeout_s if cancels else reply.timeout_s + LEFTOVER_S
 
 
 def cancels_requests(server: Metadata) -> bool:

@@ -6,11 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DeadlineError, ServerError, UnavailableError
 from .requests import Request
 from .status import ExpiredError, make_error
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 R = TypeVar("R")
 
@@ -24,14 +27,13 @@ class Reply(Future[R]):
     Args:
         request: the request.
         timeout_s: seconds that the caller will wait.
-        url: URL of the server, for messages.
-        on_ended: called once, in any thread, when the request itself has ended, with this reply and whether the server
-            answered the request.
-        on_expired: called with this reply when the caller's timeout has passed.
+        connection: the connection that carries the request.
+        on_ended: called once, in any thread, when the request itself has ended.
 
     Attributes:
         request: the request.
         timeout_s: seconds that the caller will wait.
+        connection: the connection that carries the request.
         sent_at: time by the monotonic clock at which the request was made.
         abandon: stops the request if the server is able to stop it; set by the connection.
     """
@@ -40,19 +42,16 @@ class Reply(Future[R]):
         self,
         request: Request[R],
         timeout_s: float,
-        url: str,
-        *,
-        on_ended: Callable[[Reply[R], bool], None],
-        on_expired: Callable[[Reply[R]], None],
+        connection: Connection,
+        on_ended: Callable[[], None],
     ) -> None:
         super().__init__()
         self.request = request
         self.timeout_s = timeout_s
+        self.connection = connection
         self.sent_at = time.monotonic()
         self.abandon: Callable[[], object] = _nothing
-        self._url = url
         self._on_ended = on_ended
-        self._on_expired = on_expired
 
     def wait(self, timeout_s: float) -> R:
         """Wait for the reply and return it.
@@ -73,8 +72,8 @@ class Reply(Future[R]):
 
     def expire(self) -> None:
         """Stop waiting because the timeout has passed: the future ends with a DeadlineError."""
-        if self.fail(make_error(DeadlineError, "", status="", request=self.request, url=self._url)):
-            self._on_expired(self)
+        if self.fail(make_error(DeadlineError, "", status="", request=self.request, url=self.connection.url)):
+            self.connection.expired(self)
             self.abandon()
 
     def cancel(self) -> bool:
@@ -102,10 +101,11 @@ class Reply(Future[R]):
         late = isinstance(error, DeadlineError) and not isinstance(error, ExpiredError)
         if late and not self.done():
             # The connection noticed the timeout before the caller did.
-            self._on_expired(self)
+            self.connection.expired(self)
         # An answer of the server, even a refusal, shows that the connection works.
         refused = isinstance(error, ServerError) and not isinstance(error, UnavailableError) and not late
-        self._on_ended(self, error is None or refused)
+        self.connection.ended(self, answered=error is None or refused)
+        self._on_ended()
         with contextlib.suppress(InvalidStateError):
             if error is None:
                 self.set_result(result)

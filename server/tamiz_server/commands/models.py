@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
 
-from tamiz.console import print_json, print_table
+from tamiz.console import note_line, print_json, print_table, progress_line
 from tamiz.errors import RepositoryError
 from tamiz.options import (
     DEFAULT_REPOSITORY,
@@ -21,6 +23,7 @@ from tamiz.options import (
     KeyOption,
     RepositoryOption,
     make_tls,
+    name_repository,
     parse_headers,
 )
 from tamiz.transports.requests import ModelState
@@ -56,11 +59,14 @@ def models(
     if as_json:
         print_json(rows)
     elif rows:
-        # A column without a single value, and the configuration, which is for programs, would only take space.
-        names = [name for name in rows[0] if name != "config" and any(row[name] not in (None, "") for row in rows)]
+        # A column without a single value would only take space; the configuration and the hashes are for programs.
+        hidden = {"config", "test_images"}
+        names = [name for name in rows[0] if name not in hidden and any(row[name] not in (None, "") for row in rows)]
         print_table([name.replace("_", " ") for name in names], ([_cell(row[name]) for name in names] for row in rows))
+        for note in _different_test_images(rows, repository):
+            progress_line(note)
     else:
-        print(f"no models in {url or repository}")
+        progress_line(f"no models in {url or repository}")
 
 
 def _server_rows(control: Control) -> list[dict[str, object]]:
@@ -101,7 +107,7 @@ def _repository_rows(path: Path) -> list[dict[str, object]]:
             rows += [{**_row(version), **shown} for version in repository.versions(model)]
         except RepositoryError as exc:
             # A model that is damaged must not hide the others.
-            print(f"skipped: {exc}", file=sys.stderr)
+            note_line(f"skipped: {exc}")
     return rows + [_foreign_row(repository, model, note) for model, note in repository.foreign_models().items()]
 
 
@@ -117,9 +123,25 @@ def _row(version: Version) -> dict[str, object]:
     }
 
 
+def _different_test_images(rows: Iterable[Mapping[str, object]], repository: Path) -> Iterator[str]:
+    """A line for each model whose versions were measured on different test images."""
+    for model, versions in groupby(rows, lambda row: row["model"]):
+        groups: dict[object, list[str]] = {}
+        for row in versions:
+            if row["test_accuracy"] is not None or row["test_f1"] is not None:
+                # Test images that are not recorded may be others.
+                groups.setdefault(row["test_images"] or row["version"], []).append(str(row["version"]))
+        if len(groups) > 1:
+            named = (f"version{'s' * (len(group) > 1)} {', '.join(group)}" for group in groups.values())
+            models = [f"{model}/{group[0]}" for group in groups.values()][:2]
+            command = shlex.join(["tamiz", "compare", *models, *name_repository(repository), "--images", "FOLDER"])
+            measured = "measured" if all(isinstance(images, str) for images in groups) else "perhaps measured"
+            yield f"{model}: {measured} on different test images: {' / '.join(named)}; on the same ones: {command}"
+
+
 def _warn_of_settings(model: str, config: ModelConfig, triton_version: str) -> None:
     for warning in setting_warnings(config, triton_version):
-        print(f"warning: model {model}: {warning}", file=sys.stderr)
+        note_line(f"warning: model {model}: {warning}")
 
 
 def _foreign_row(repository: Repository, model: str, note: str) -> dict[str, object]:

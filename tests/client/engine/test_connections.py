@@ -31,8 +31,10 @@ def test_equally_loaded_servers_take_turns(connections: Connections) -> None:
 
 def test_the_server_with_the_fewest_requests_in_flight_is_picked(connections: Connections) -> None:
     first, second = connections.endpoints
-    with connections.count_in_flight(first):
-        assert {connections.pick() for _ in range(4)} == {second}
-        with connections.count_in_flight(second), connections.count_in_flight(second):
-            assert {connections.pick() for _ in range(4)} == {first}
+    connections.count_in_flight(first, 1)
+    assert {connections.pick() for _ in range(4)} == {second}
+    connections.count_in_flight(second, 2)
+    assert {connections.pick() for _ in range(4)} == {first}
+    connections.count_in_flight(first, -1)
+    connections.count_in_flight(second, -2)
     assert first.state.in_flight == second.state.in_flight == 0

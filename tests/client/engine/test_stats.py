@@ -10,9 +10,13 @@ from tamiz.engine.stats import Counter
 
 def test_counts_from_many_threads_are_complete() -> None:
     counter = Counter()
-    threads = [
-        threading.Thread(target=lambda: [counter.count(requests=1, images=2) for _ in range(500)]) for _ in range(4)
-    ]
+
+    def count() -> None:
+        for _ in range(500):
+            counter.count("requests")
+            counter.count("images", 2)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,19 @@ def cancel(transport: Transport, on_ended: Callable[[], None]) -> None:
     reply.cancel()
 
 
-STOPS = [wait_in_thread, wait_for_future, cancel]
+def interrupt(transport: Transport, on_ended: Callable[[], None]) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            transport.call(ModelReady("m"), 20, on_ended)
+    finally:
+        timer.join()
+
+
+STOPS = [wait_in_thread, wait_for_future, cancel, interrupt]
 
 
 @pytest.mark.parametrize("stop", STOPS)

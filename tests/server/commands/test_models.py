@@ -29,6 +29,38 @@ def test_the_models_of_a_repository_are_listed(tamiz: Tamiz, tmp_path: Path) -> 
     ]
 
 
+def publish_versions(repository: Repository, folder: Path, *test_images: str | None) -> None:
+    spec = make_spec(["a", "b"])
+    graph = write_grey_graph(folder / "graph.onnx", spec)
+    for images in test_images:
+        manifest = {"metrics": {"test": {"accuracy": 0.9}}, "contents": {"test": images}}
+        repository.publish("pets", graph, spec, manifest=manifest)
+
+
+def test_accuracies_on_different_test_images_are_not_listed_without_a_word(tamiz: Tamiz, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "models")
+    publish_versions(repository, tmp_path, "one", "two", "one")
+    done = tamiz("models", "--repository", repository.path)
+    assert done.stdout.splitlines()[-1] == (
+        "pets: measured on different test images: versions 1, 3 / version 2; on the same ones: "
+        f"tamiz compare pets/1 pets/2 --repository {repository.path} --images FOLDER"
+    )
+    rows = json.loads(tamiz("models", "--repository", repository.path, "--json").stdout)
+    assert [row["test_images"] for row in rows] == ["one", "two", "one"]
+    publish_versions(repository, tmp_path, None)
+    done = tamiz("models", "--repository", repository.path)
+    assert "pets: perhaps measured on different test images: versions 1, 3 / version 2 / version 4; on" in done.stdout
+
+
+def test_accuracies_on_the_same_test_images_are_listed_without_a_note(tamiz: Tamiz, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "models")
+    publish_versions(repository, tmp_path, "one", "one")
+    # Nothing was measured of the last version.
+    repository.publish("pets", tmp_path / "graph.onnx", make_spec(["a", "b"]))
+    done = tamiz("models", "--repository", repository.path)
+    assert "different test images" not in done.stdout + done.stderr
+
+
 def test_a_model_that_is_damaged_does_not_hide_the_others(tamiz: Tamiz, tmp_path: Path) -> None:
     repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
     graph = write_grey_graph(tmp_path / "graph.onnx", spec)
@@ -96,8 +128,8 @@ def test_the_models_of_a_running_server_are_listed_with_what_it_serves_and_their
     name, spec = served.new_name(), make_spec(["a", "b", "c"])
     graph = write_grey_graph(served.folder / "graph.onnx", spec)
     for f1 in (0.75, 0.5):
-        metrics = {"test": {"f1_macro": f1}}
-        served.repository.publish(name, graph, spec, manifest={"run": f"run {f1}", "metrics": metrics})
+        measured = {"metrics": {"test": {"f1_macro": f1}}, "contents": {"test": f"images of {f1}"}}
+        served.repository.publish(name, graph, spec, manifest={"run": f"run {f1}", **measured})
     served.control.load(name)
     options = ["--url", served.triton.url, "--key", served.triton.key]
     table = tamiz("models", *options).stdout
@@ -107,3 +139,4 @@ def test_the_models_of_a_running_server_are_listed_with_what_it_serves_and_their
     live = next(row for row in rows if row["live"])
     assert (live["version"], live["labels"], live["test_f1"], live["run"]) == (1, 3, 0.75, "run 0.75")
     assert live["published"].startswith("20")
+    assert live["test_images"] == "images of 0.75"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamiz.console import print_json, print_table, printable
+from tamiz.console import note_line, print_json, print_table, progress_line
 from tamiz.errors import RecipeError, RunError, UsageError
 from tamiz.files import check_writable
 from tamiz.image_files import summarise
@@ -80,11 +79,13 @@ def compare(
         left_out = {"fitted": len(found) - len(chosen), "unreadable": len(chosen) - compared.count}
         print_json({"models": titles, "left_out": left_out, **compared.to_dict()})
         return
-    for line in (summarise(found.left_out), *sorted({*compared.first.unreadable, *compared.second.unreadable})):
-        _note(line)
+    if found.left_out:
+        note_line(summarise(found.left_out))
+    for message in sorted({*compared.first.unreadable, *compared.second.unreadable}):
+        note_line(message)
     _print_comparison(compared, titles)
     if out is not None:
-        print(f"all images with different predictions: {out}")
+        progress_line(f"all images with different predictions: {out}")
 
 
 def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
@@ -100,7 +101,7 @@ def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
             parts.append(_test_images_of(run))
         except (RecipeError, RunError) as exc:
             reasons.append(exc)
-            _note(f"the test images of {run.path} are not used: {exc}")
+            note_line(f"the test images of {run.path} are not used: {exc}")
     if not parts:
         raise reasons[0]
     return merge(parts)
@@ -122,11 +123,11 @@ def _without_fitted(images: LabelledImages, models: tuple[ModelSource, ModelSour
     fitted: set[int] = set()
     for model in models:
         if model.fitted_images is None:
-            _note(f"{model.title}: the images that it was trained on are unknown; it may have seen some of these")
+            note_line(f"{model.title}: the images that it was trained on are unknown; it may have seen some of these")
             continue
         own = {index for index, seen in enumerate(images.among(model.fitted_images)) if seen}
         if own:
-            _note(f"left out: {len(own):,} of {len(images):,} images that {model.title} was trained on")
+            note_line(f"left out: {len(own):,} of {len(images):,} images that {model.title} was trained on")
         fitted |= own
     if len(fitted) == len(images):
         raise UsageError("nothing to compare: each image was used to train one of the models; give others by --images")
@@ -135,11 +136,11 @@ def _without_fitted(images: LabelledImages, models: tuple[ModelSource, ModelSour
 
 def _print_comparison(compared: Comparison, titles: tuple[str, str]) -> None:
     for letter, title, value in zip("AB", titles, compared.values, strict=True):
-        print(printable(f"{letter}: {title}: {compared.metric} {value:.4f} on {compared.count:,} images"))
+        progress_line(f"{letter}: {title}: {compared.metric} {value:.4f} on {compared.count:,} images")
     for letter, evaluation in (("A", compared.first), ("B", compared.second)):
         counts = compared.images.label_counts()
         for label in sorted(counts.keys() - set(evaluation.spec.labels)):
-            _note(f"{letter} has no label {label}: its {counts[label]:,} images count as wrong for {letter}")
+            note_line(f"{letter} has no label {label}: its {counts[label]:,} images count as wrong for {letter}")
     print_table(
         ("label", "images", "recognised by A", "by B"),
         ((row.label, row.images, row.first, row.second) for row in compared.labels),
@@ -162,8 +163,3 @@ def _print_comparison(compared: Comparison, titles: tuple[str, str]) -> None:
         f"{verdict[compared.better]}: B - A = {compared.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}; "
         f"McNemar's test: p = {compared.p_value:.2g})"
     )
-
-
-def _note(line: str) -> None:
-    if line:
-        print(printable(line), file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tamiz.console import ExitCode, print_json
+from tamiz.console import ExitCode, print_json, progress_line
 from tamiz.files import write_whole
 from tamiz.image_files import summarise
 from tamiz.options import JsonOption
@@ -36,13 +36,13 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
         print_json({**document, "findings": problems})
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in images.items())
-        print(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
+        progress_line(f"{resolved.name}: {data.task}, {len(data.labels)} labels, images: {counts}")
         if note := summarise(data.left_out):
-            print(note)
+            progress_line(note)
         for found in findings:
-            print(found)
+            progress_line(str(found))
         if not findings:
-            print("no problems found in the data")
+            progress_line("no problems found in the data")
     return ExitCode.SUCCESS if all(found.warning for found in findings) else ExitCode.FAILED
 
 
@@ -58,7 +58,7 @@ def show(
 
     data = load_data(resolved.data, resolved.train.seed)
     write_whole(out, plot_samples(data.train, data.labels, resolved))
-    print(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")
+    progress_line(f"{out}: {min(16, len(data.train))} of {len(data.train):,} training images, original and augmented")
 
 
 def split(
@@ -81,4 +81,4 @@ def split(
     counts = ", ".join(f"{len(part):,} {part.name}" for part in data.splits)
     values = ("data.kind=csv", f"data.root={path.parent}", f"data.manifest={path.name}")
     sets = [f"--set {shlex.quote(value)}" for value in values]
-    print(f"{path}: {counts}; to train with it: {' '.join(sets)}")
+    progress_line(f"{path}: {counts}; to train with it: {' '.join(sets)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tamiz import Client
-from tamiz.console import print_json, print_next, print_table, printable
+from tamiz.console import note_line, print_json, print_next, print_table, progress_line
 from tamiz.errors import TrackingError, UsageError
 from tamiz.image_files import summarise
 from tamiz.options import (
@@ -104,8 +103,8 @@ def evaluate(
         return
     for result in results:
         for message in result.evaluation.unreadable:
-            _note(f"unreadable: {message}")
-    print(printable(title))
+            note_line(f"unreadable: {message}")
+    progress_line(title)
     _print_results(results)
     if found is not None and model is None:
         print_next("publish", found.path)
@@ -139,11 +138,12 @@ def _evaluate_images(name: str, source: ModelSource, images: LabelledImages, out
     images.require_labels(source.spec.labels, f"{name} does not have")
     measured = source.evaluate(images.to_split(source.spec))
     if source.fitted_images is not None and (seen := sum(images.among(source.fitted_images))):
-        _note(
+        note_line(
             f"{seen:,} of {len(images):,} images are among those that the run was trained on; the figures are too "
             "good for new images"
         )
-    _note(summarise(images.left_out))
+    if images.left_out:
+        note_line(summarise(images.left_out))
     parent = out or (Path("evaluation") if source.run is None else source.run.path / "evaluation")
     page = _write_report(measured, parent / f"images-{images.name}", source.title, source.run)
     return _Result(images.name, measured, page, None)
@@ -174,12 +174,7 @@ def _track(run: Run, measured: Evaluation, folder: Path) -> None:
         log_evaluation(run, {f"{folder.name}/{name}": value for name, value in measured.metrics.items()}, folder)
     except TrackingError as exc:
         # The metrics are printed and in the report, so this is no failure of the command.
-        _note(f"not logged: {exc}")
-
-
-def _note(line: str) -> None:
-    if line:
-        print(printable(line), file=sys.stderr)
+        note_line(f"not logged: {exc}")
 
 
 def _print_results(results: Sequence[_Result]) -> None:
@@ -199,7 +194,9 @@ def _print_results(results: Sequence[_Result]) -> None:
         )
     for result in results:
         measured = result.evaluation
-        print(printable(f"{result.name}: {measured.images:,} images; {measured.summary}"))
+        progress_line(f"{result.name}: {measured.images:,} images; {measured.summary}")
         if result.differing is not None:
-            print(f"{result.name}: {result.differing} of {len(measured.split):,} predictions differ from the run's")
-        print(printable(f"{result.name}: {result.page}"))
+            progress_line(
+                f"{result.name}: {result.differing} of {len(measured.split):,} predictions differ from the run's"
+            )
+        progress_line(f"{result.name}: {result.page}")

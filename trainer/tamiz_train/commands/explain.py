@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamiz.bulk.inputs import find_images
-from tamiz.console import ExitCode, print_json, printable
+from tamiz.console import ExitCode, note_line, print_json, progress_line
 from tamiz.errors import InvalidImageError
 from tamiz.image_files import summarise
 from tamiz.options import ImagesArgument, JsonOption
@@ -43,10 +42,9 @@ def explain(
         if as_json:
             continue
         if isinstance(outcome, InvalidImageError):
-            print(printable(str(outcome)), file=sys.stderr, flush=True)
+            note_line(str(outcome))
         else:
-            line = f"{path}: {outcome.label} {outcome.score:.4f} -> {outcome.path}"
-            print(printable(line), flush=True)
+            progress_line(f"{path}: {outcome.label} {outcome.score:.4f} -> {outcome.path}")
     errors = sum(record["error"] is not None for record in records)
     if as_json:
         counts = {"images": len(paths), "errors": errors, "left_out": left_out}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tamiz.console import print_json, print_next
+from tamiz.console import print_json, print_next, progress_line
 from tamiz.options import JsonOption
 
 from ..run import Run
@@ -15,7 +15,7 @@ def export(run: RunArgument, as_json: JsonOption = False) -> None:
     from ..onnx_export import export as export_run
 
     exported = export_run(found)
-    print(f"{exported.path}: {exported.parity}")
+    progress_line(f"{exported.path}: {exported.parity}")
     if as_json:
         print_json({"path": str(exported.path), "parity": exported.parity.to_dict()})
     else:

@@ -12,7 +12,7 @@ import typer
 
 from tamiz.bulk.inputs import find_images
 from tamiz.bulk.results import check_output, print_records, to_record, write_records
-from tamiz.console import ExitCode, print_json
+from tamiz.console import ExitCode, print_json, progress_line
 from tamiz.errors import InvalidImageError
 from tamiz.files import write_whole
 from tamiz.image_files import summarise
@@ -65,7 +65,7 @@ def predict(
         }
         print_json(document if out else document | {"results": records})
     elif out:
-        print(f"{len(paths):,} images, {errors} errors, in {out}")
+        progress_line(f"{len(paths):,} images, {errors} errors, in {out}")
     else:
         print_records(records)
     if left_out and not as_json:

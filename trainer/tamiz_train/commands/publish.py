@@ -74,7 +74,7 @@ def publish(
         with server as control:
             before = _live_numbers(store, model)
             published = publish_graph(source, store, model, promote=promote, control=control, on_progress=progress_line)
-            print(describe_live(store, model, before, control=control))
+            progress_line(describe_live(store, model, before, control=control))
     else:
         run = Run.find(source)
         from ..publication import publish_run
@@ -91,7 +91,7 @@ def publish(
                 control=control,
                 on_progress=progress_line,
             )
-            print(describe_live(store, model, before, control=control))
+            progress_line(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
     else:

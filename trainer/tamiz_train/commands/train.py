@@ -70,7 +70,7 @@ def train(
     # Of several processes that train together, only the first one prints.
     if os.environ.get("RANK", "0") != "0":
         return
-    print(f"run {run.path}")
+    progress_line(f"run {run.path}")
     if as_json:
         print_json({"run": str(run.path), **run.metrics})
     else:

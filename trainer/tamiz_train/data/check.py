@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -69,7 +68,7 @@ def check_data(data: Data, preprocessing: Preprocessing | PreprocessingSettings)
                 unreadable.append(str(outcome))
                 continue
             content, value_range = outcome
-            name = _name(split, index)
+            name = split.image_name(index)
             places[content].append((split.name, name, split.targets[index].tobytes()))
             if value_range <= BLANK_RANGE:
                 blank.append(name)
@@ -131,8 +130,3 @@ def _summarise_pixels(pixels: Pixels) -> tuple[bytes, int]:
     """A hash of the pixels, because the same picture saved twice gives different files; and the range of the values."""
     content = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=repr(pixels.shape).encode())
     return content.digest(), int(pixels.max()) - int(pixels.min())
-
-
-def _name(split: Split, index: int) -> str:
-    image = split.images[index]
-    return str(image) if isinstance(image, Path) else f"{split.name}[{index}]"

@@ -25,6 +25,17 @@ def content_hashes(images: Sequence[Path | npt.NDArray[np.uint8]] | npt.NDArray[
         return list(pool.map(_content_hash, images))
 
 
+def content_fingerprint(hashes: Sequence[bytes], labels: Sequence[tuple[str, ...]]) -> str:
+    """A hash of images with their labels, which depends neither on the paths nor on the order of the images.
+
+    Args:
+        hashes: the content hash of each image; one that is empty is left out with its labels.
+        labels: the labels of each image.
+    """
+    rows = sorted((content.hex(), sorted(named)) for content, named in zip(hashes, labels, strict=True) if content)
+    return hashlib.blake2b(repr(rows).encode(), digest_size=HASH_BYTES).hexdigest()
+
+
 def _content_hash(image: Path | npt.NDArray[np.uint8]) -> bytes:
     try:
         content = image.tobytes() if isinstance(image, np.ndarray) else image.read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
 
 from tamiz.errors import InvalidImageError, one_line
-from tamiz.path_text import path_to_text
 from tamiz.preprocessing import ImageSource, decode, prepare, resize
 from tamiz.spec import Preprocessing
 
@@ -158,8 +156,7 @@ class _Images(Dataset[tuple[Any, Any, int]]):
             return resize(self.augmentation(image=pixels)["image"], self.preprocessing), target, index
         except Exception as exc:
             # Albumentations and OpenCV raise errors of many classes.
-            name = path_to_text(image) if isinstance(image, Path) else f"{self.split.name} image {index}"
-            return f"{name}: the augmentation fails on this image: {one_line(exc)}", None, index
+            return f"{self.split.image_name(index)}: the augmentation fails on this image: {one_line(exc)}", None, index
 
 
 class _TrainingOrder(DistributedSampler[Any]):

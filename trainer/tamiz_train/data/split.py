@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tamiz.path_text import path_to_text
+
 Task = Literal["multiclass", "multilabel"]
 SPLITS = ("train", "validation", "test")
 
@@ -42,6 +44,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def image_name(self, index: int) -> str:
+        """The path of an image as text; without files, the name of the split with the index, such as ``train[7]``."""
+        image = self.images[index]
+        return f"{self.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], name: str | None = None) -> Split:
         """A split of the images at the given indices; it has the same name unless another one is given."""

@@ -95,8 +95,8 @@ class TrainSettings(Section):
         seed: The seed of the random splits, the order of images, the augmentation and the initial weights. Default: 0.
         deterministic: Whether to use only deterministic algorithms, which give the same bits on each run but can be
             slower. Default: false.
-        precision: The precision of training: ``32-true`` (the default), ``bf16-mixed`` or ``16-mixed``. The best epoch
-            is always evaluated in float32.
+        precision: The precision of training: ``32-true`` (the default), ``bf16-mixed`` or ``16-mixed``. A CPU uses
+            ``bf16-mixed`` instead of ``16-mixed``. The best epoch is always evaluated in float32.
         compile: Whether to compile the network with ``torch.compile``, which needs a C++ compiler on CPUs. Default:
             false.
         device: The device to train on: ``auto`` (the default), ``cpu`` or ``cuda``.
