@@ -51,6 +51,10 @@ def test_an_unknown_optimizer_schedule_or_argument_is_a_recipe_error(
         (ScheduleSettings(name="StepLR", options={"step": 1}), "takes no 'step'"),
         (ScheduleSettings(name="StepLR"), "train.schedule: StepLR: .*step_size"),
         (ScheduleSettings(name="cosin"), "did you mean 'cosine'"),
+        (
+            ScheduleSettings(name="CyclicLR", options={"base_lr": 0.1, "max_lr": 0.2, "step_size_up": 0}),
+            "train.schedule: CyclicLR divides by zero: set options.step_size_up to another value",
+        ),
         (ScheduleSettings(name="cosine", options={"min": 1}), "train.schedule: cosine: .*min"),
     ):
         with pytest.raises(RecipeError, match=message):

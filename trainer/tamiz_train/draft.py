@@ -22,6 +22,9 @@ IMBALANCE = 3.0
 MAX_LABELS = 12
 """The number of labels that a comment counts."""
 
+MIN_FOR_WORKERS = 500
+"""The number of training images from which on a process loads them."""
+
 PRETRAINED_MODEL = "mobilenetv2_100"
 PRETRAINED_HUB = "timm/mobilenetv2_100.ra_in1k"
 SCRATCH_MODEL = "resnet18"
@@ -129,7 +132,8 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
         yield f"  class_weights: balanced # the most frequent label has {found.imbalance:.0f} times the rarest's images"
     if not multilabel and plan.model != "cnn":
         yield "  label_smoothing: 0.1"
-    if plan.model != "cnn":
+    # Starting a process in each epoch costs more than it saves on a few images.
+    if plan.model != "cnn" and training >= MIN_FOR_WORKERS:
         yield "  num_workers: 1 # processes that load images; more on a machine with more cores"
     if multilabel:
         yield "thresholds: tuned # one per label, found on the validation images"

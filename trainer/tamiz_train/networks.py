@@ -38,8 +38,12 @@ def build_classifier(settings: ModelSettings, spec: ModelSpec, *, initial_weight
             reset_linear_heads(network)
     elif initial_weights and settings.pretrained and _pretrained_classes(network) != len(spec.labels):
         reset_linear_heads(network)
-    # Pixels arrive in channels-last order, in which convolutions on CPUs and tensor cores are faster.
-    return Classifier(network, spec).to(memory_format=torch.channels_last)
+    # Pixels arrive in channels-last order, in which convolutions on CPUs and tensor cores are faster. Weights of
+    # three-dimensional convolutions have no such order.
+    for weight in network.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return Classifier(network, spec)
 
 
 def check_name(settings: ModelSettings) -> None:

@@ -119,6 +119,9 @@ def create_schedule(
             if settings.name == "ReduceLROnPlateau":
                 options.setdefault("mode", mode)
             scheduler = kind(optimizer, **options)
+    except ZeroDivisionError as exc:
+        zeros = ", ".join(f"options.{name}" for name, value in settings.options.items() if value == 0) or "its options"
+        raise RecipeError(f"train.schedule: {settings.name} divides by zero: set {zeros} to another value") from exc
     except (TypeError, ValueError) as exc:
         raise RecipeError(f"train.schedule: {settings.name}: {exc}") from exc
     return {

@@ -29,7 +29,7 @@ from .onnx_export import export
 from .optimization import create_optimizer, create_schedule, freeze
 from .parity import choose_images
 from .phases import FitResult, fit
-from .recipe import Recipe
+from .recipe import ModelSettings, Recipe
 from .resumption import change_recipe
 from .run import Run
 from .tracking import Tracker
@@ -57,13 +57,17 @@ class Setup:
     classifier: Classifier
 
     def __str__(self) -> str:
-        """One line about the recipe, the network and the images, and one about the files that are left out, if any."""
+        """A line about the recipe, network and images, and one each about left-out files and another precision."""
         images = " + ".join(f"{len(split):,}" for split in self.data.splits)
         summary = (
             f"{self.recipe.name}: {self.recipe.model.name} ({self.classifier.parameter_summary()}), "
             f"{len(self.data.labels)} labels, {images} images for training, validation and test"
         )
-        return "\n".join(filter(None, [summary, summarise(self.data.left_out)]))
+        settings = self.recipe.train
+        precision = None
+        if settings.precision == "16-mixed" and (settings.device == "cpu" or not torch.cuda.is_available()):
+            precision = "train.precision: 16-mixed needs a GPU; bf16-mixed is used on this CPU"
+        return "\n".join(filter(None, [summary, summarise(self.data.left_out), precision]))
 
 
 def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None) -> Run:
@@ -142,6 +146,8 @@ def check(recipe: Recipe) -> Setup:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     check_name(recipe.model)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("train.device: cuda: PyTorch finds no GPU on this machine; set it to auto or cpu")
     preprocessing, normalisation = model_input(recipe)
     recipe = recipe.with_input(preprocessing, normalisation)
     data = load_data(recipe.data, settings.seed)
@@ -158,7 +164,7 @@ def check(recipe: Recipe) -> Setup:
     augmentation = create_augmentation(recipe.augmentation, settings.seed)
     if augmentation is not None:
         _check_augmentation(augmentation, data.train, spec, skip=recipe.data.on_unreadable == "skip")
-    _check_input_size(classifier, spec)
+    _check_input_size(recipe.model, classifier, spec)
     return Setup(recipe, data, spec, classifier)
 
 
@@ -199,16 +205,38 @@ def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec, 
         raise failure
 
 
-def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
+def _check_input_size(settings: ModelSettings, classifier: Classifier, spec: ModelSpec) -> None:
     """Run the network on a batch of two images."""
     try:
-        with torch.no_grad():
-            classifier.eval()(torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8))
-    except (RuntimeError, ValueError, AssertionError) as exc:
-        size = f"{spec.preprocessing.height}x{spec.preprocessing.width}"
-        raise RecipeError(f"model: cannot process images of {size}: {one_line(exc)}") from exc
+        _run_once(classifier, spec)
+    # Networks of timm raise errors of any kind for a size that does not fit.
+    except Exception as exc:
+        height, width = spec.preprocessing.height, spec.preprocessing.width
+        hint = "set preprocessing to another size"
+        if _takes_img_size(settings, spec):
+            hint = f"set model.options: {{img_size: [{height}, {width}]}}"
+        reason = one_line(exc).rstrip(".") or type(exc).__name__
+        raise RecipeError(f"model: cannot process images of {height}x{width}: {reason}; {hint}") from exc
     finally:
         classifier.train()
+
+
+def _run_once(classifier: Classifier, spec: ModelSpec) -> None:
+    with torch.no_grad():
+        classifier.eval()(torch.zeros((2, *spec.preprocessing.shape), dtype=torch.uint8))
+
+
+def _takes_img_size(settings: ModelSettings, spec: ModelSpec) -> bool:
+    """Whether the network can process the images if it is told their size when it is built."""
+    if "img_size" in settings.options:
+        return False
+    size = [spec.preprocessing.height, spec.preprocessing.width]
+    told = settings.model_copy(update={"options": {**settings.options, "img_size": size}})
+    try:
+        _run_once(build_classifier(told, spec, initial_weights=False), spec)
+    except Exception:
+        return False
+    return True
 
 
 def _require_readable_test(setup: Setup, processes: Processes) -> None:
