@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from .arguments import check_text, check_type
+from .arguments import check_type
 from .document import Document, describe
 from .errors import SpecError
 
@@ -135,7 +135,7 @@ class ModelSpec(Document):
             SpecError: the text is not JSON, a value is missing or wrong, or the schema or the preprocessing revision
                 is newer than this version of Tamiz supports.
         """
-        check_text("source", source, "the name of a file or model")
+        check_type("source", source, str, "the name of a file or model")
         check_type("text", text, (str, bytes, bytearray), "the JSON document as a string or bytes")
         try:
             document = json.loads(text)
