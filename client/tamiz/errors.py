@@ -210,18 +210,24 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     # Of a very long name, the comparison would take minutes.
     close = difflib.get_close_matches(wrong[:1000], names, n=1)
     if close:
-        return f"; did you mean {_cut(close[0], _MAX_SUGGESTION)!r}?"
+        return f"; did you mean {cut(close[0], _MAX_SUGGESTION)!r}?"
     return f"; known: {list_names(names)}" if names else ""
 
 
 def list_names(names: Sequence[str]) -> str:
     """The first names of a sequence for a message, each cut where it is long, and the number of the others."""
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(_cut(name, _MAX_LENGTH) for name in names[:_MAX_NAMES]) + more
+    return list_first([cut(name, _MAX_LENGTH) for name in names[:_MAX_NAMES]], len(names))
 
 
-def _cut(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[:length]}…"
+def list_first(texts: Sequence[str], total: int, separator: str = ", ") -> str:
+    """The first texts of a longer sequence for a message, and the number of the others."""
+    more = f" and {total - len(texts)} more" if total > len(texts) else ""
+    return separator.join(texts) + more
+
+
+def cut(text: str, length: int) -> str:
+    """The beginning of a text: at most ``length`` characters, and an ellipsis where it is longer."""
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def first_line(exc: BaseException) -> str:

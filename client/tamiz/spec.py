@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from .arguments import check_type
+from .arguments import check_type, wrong
 from .document import Document, describe
 from .errors import SpecError
 
@@ -135,7 +135,9 @@ class ModelSpec(Document):
             SpecError: the text is not JSON, a value is missing or wrong, or the schema or the preprocessing revision
                 is newer than this version of Tamiz supports.
         """
-        check_type("source", source, str, "the name of a file or model")
+        # Any text, because a path may contain any characters.
+        if not isinstance(source, str) or not source:
+            raise wrong("source", source, "the name of a file or model")
         check_type("text", text, (str, bytes, bytearray), "the JSON document as a string or bytes")
         try:
             document = json.loads(text)

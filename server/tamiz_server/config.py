@@ -148,8 +148,8 @@ def drop_versions(config: ModelConfig, *, keep: Collection[int]) -> None:
 
 def read_labels(config: ModelConfig, version: int) -> int | None:
     """Number of labels of a version; None if the configuration has no readable spec of it."""
-    spec = _read_object(config, f"{SPEC_PARAMETER}{version}").get("labels")
-    return len(spec) if isinstance(spec, list) else None
+    labels = _read_object(config, f"{SPEC_PARAMETER}{version}").get("labels")
+    return len(labels) if isinstance(labels, list) else None
 
 
 def read_summary(config: ModelConfig, version: int) -> dict[str, object]:

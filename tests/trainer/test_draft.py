@@ -45,7 +45,7 @@ def test_the_recipe_of_small_images_trains_a_small_network_from_random_weights(r
 def test_the_recipe_of_digits_trains_to_a_good_accuracy_as_it_is_written(digits: Path, tmp_path: Path) -> None:
     recipe = drafted(digits, tmp_path)
     assert (recipe.preprocessing.colour, recipe.preprocessing.height) == ("L", 8)
-    # As written, but for a third of the epochs.
+    # As written, except that a third of the epochs is enough.
     short = load_recipe(
         tmp_path / "drafted.yaml", ["train.epochs=8", "tracking.uri=null", f"runs_dir={tmp_path / 'runs'}"]
     )

@@ -227,13 +227,13 @@ def _run_once(classifier: Classifier, spec: ModelSpec) -> None:
 
 
 def _takes_img_size(settings: ModelSettings, spec: ModelSpec) -> bool:
-    """Whether the network can process the images if it is told their size when it is built."""
+    """Whether the network can process the images if it is built for their size."""
     if "img_size" in settings.options:
         return False
     size = [spec.preprocessing.height, spec.preprocessing.width]
-    told = settings.model_copy(update={"options": {**settings.options, "img_size": size}})
+    sized = settings.model_copy(update={"options": {**settings.options, "img_size": size}})
     try:
-        _run_once(build_classifier(told, spec, initial_weights=False), spec)
+        _run_once(build_classifier(sized, spec, initial_weights=False), spec)
     except Exception:
         return False
     return True

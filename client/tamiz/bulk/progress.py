@@ -30,7 +30,9 @@ class JobProgress:
         self.images = done
         self.errors = errors
         self._done_before = done
-        self._bar = ImageBar(name, count_total() if shows_bars() else None, done=done, keep=True)
+        # Asked once, because it is a system call.
+        self._shows_bar = shows_bars()
+        self._bar = ImageBar(name, count_total() if self._shows_bar else None, done=done, keep=True)
         self._began = self._printed = time.monotonic()
 
     @property
@@ -42,7 +44,7 @@ class JobProgress:
         """Count one more finished image."""
         self.images += 1
         self.errors += error
-        if shows_bars():
+        if self._shows_bar:
             self._bar.advance(note=f", {self.errors:,} errors")
         elif time.monotonic() - self._printed > LINE_EVERY_S:
             self._printed = time.monotonic()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +63,7 @@ def publish(
     loads the version when it goes live.
     """
     store = Repository(repository)
+    add: Callable[..., PublishedVersion]
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     if source.suffix == ".onnx":
         if not source.is_file():
@@ -71,27 +74,17 @@ def publish(
             raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
         from ..publication import publish_graph
 
-        with server as control:
-            before = _live_numbers(store, model)
-            published = publish_graph(source, store, model, promote=promote, control=control, on_progress=progress_line)
-            progress_line(describe_live(store, model, before, control=control))
+        add = partial(publish_graph, source)
     else:
         run = Run.find(source)
         from ..publication import publish_run
 
         model = model or run.recipe.name
-        with server as control:
-            before = _live_numbers(store, model)
-            published = publish_run(
-                run,
-                store,
-                model=model,
-                promote=promote,
-                apply_serving=apply_serving,
-                control=control,
-                on_progress=progress_line,
-            )
-            progress_line(describe_live(store, model, before, control=control))
+        add = partial(publish_run, run, apply_serving=apply_serving)
+    with server as control:
+        before = _live_numbers(store, model)
+        published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)
+        progress_line(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
     else:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tamiz.console import printable
+from tamiz.errors import list_first
 
 MAX_NAMES = 5
 """The number of labels, files or problems that a message lists."""
@@ -40,5 +41,4 @@ def in_label_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 def list_some(names: Sequence[str], separator: str = ", ") -> str:
     """The first names for a message, and the number of the others."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return separator.join(names[:MAX_NAMES]) + more
+    return list_first(names[:MAX_NAMES], len(names), separator)

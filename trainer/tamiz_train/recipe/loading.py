@@ -17,16 +17,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tamiz.errors import RecipeError, one_line, os_reason, suggest
+from tamiz.errors import RecipeError, cut, one_line, os_reason, suggest
 
 from .data import DATA_KINDS
 from .document import parse
 from .keys import section_of
-from .overrides import apply_overrides
+from .overrides import MAX_SHOWN, apply_overrides
 from .recipe import Recipe
-
-MAX_SHOWN = 100
-"""The number of characters of a wrong value that a message shows."""
 
 
 def load_recipe(
@@ -116,7 +113,7 @@ def _format_problems(exc: ValidationError, document: dict[str, Any]) -> str:
             problem = f"{key} is missing"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            value = "" if isinstance(error["input"], dict) else f" (got {_shorten(repr(error['input']))})"
+            value = "" if isinstance(error["input"], dict) else f" (got {cut(repr(error['input']), MAX_SHOWN)})"
             problem = f"{key}: {message}{value}"
         problems[problem] = None
     return "; ".join(problems)
@@ -132,11 +129,7 @@ def _unknown_key(path: list[str], document: dict[str, Any]) -> str:
                 f"or add --set {key}=null"
             )
     section = section_of(path, document)
-    return f"unknown key {_shorten(key)}{suggest(path[-1], section.model_fields) if section else ''}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return f"unknown key {cut(key, MAX_SHOWN)}{suggest(path[-1], section.model_fields) if section else ''}"
 
 
 def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tamiz.errors import RecipeError, suggest
+from tamiz.errors import RecipeError, cut, suggest
 
 from .data import DATA_KINDS
 from .document import parse
@@ -19,7 +19,7 @@ OTHER_TOOLS_VARIABLES = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIME
 """Environment variables of other tools that set a key; ``TAMIZ_<SECTION>__<KEY>`` takes precedence over them."""
 
 MAX_SHOWN = 100
-"""The number of characters of a setting that a message shows."""
+"""The number of characters of a setting or of a wrong value that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[_Override]:
 
 def _from_setting(setting: str) -> _Override:
     key, equals, value = setting.partition("=")
-    source = f"--set {setting if len(setting) <= MAX_SHOWN else setting[:MAX_SHOWN] + '…'}"
+    source = f"--set {cut(setting, MAX_SHOWN)}"
     if not equals or not key.strip():
         raise RecipeError(f"{source}: write key=value, such as train.epochs=3")
     return _Override(source, tuple(key.strip().split(".")), _parse(value, source))
