@@ -63,6 +63,7 @@ def metrics_by_epoch(run: Run) -> list[dict[str, float]]:
 
 
 ONE_CYCLE: list[str] = []
+ONE_CYCLE = ["train.schedule={name: OneCycleLR, options: {max_lr: 0.006}}"]
 PLATEAU = ["train.schedule={name: ReduceLROnPlateau, options: {patience: 0, factor: 0.3}}", "train.monitor=loss"]
 COSINE = ["train.schedule={name: cosine}", "train.warmup_epochs=1.5", "train.optimizer.name=lamb"]
 AVERAGED = ["train.ema_decay=0.9", "train.gradient_clip=0.5"]
@@ -251,7 +252,8 @@ def test_an_epoch_whose_validation_loss_is_not_finite_is_never_the_best(tiny_rec
 @pytest.mark.parametrize(
     ("settings", "changes"),
     [
-        pytest.param([], ["train.schedule.options.max_lr=0.001"], id="one cycle"),
+        pytest.param(ONE_CYCLE, ["train.schedule.options.max_lr=0.001"], id="one cycle"),
+        pytest.param([], ["train.optimizer.lr=0.001"], id="default schedule"),
         pytest.param(["train.schedule=null", "train.warmup_epochs=2"], ["train.optimizer.lr=0.001"], id="warm-up"),
         pytest.param(["train.schedule={name: cosine}"], ["train.optimizer.lr=0.001"], id="schedule of timm"),
         pytest.param(PLATEAU, ["train.optimizer.lr=0.001"], id="plateau"),
@@ -302,7 +304,8 @@ def test_a_resumed_run_cannot_change_what_its_epochs_were_trained_with(
 @pytest.mark.parametrize(
     ("options", "change"),
     [
-        ([], "train.schedule.options.max_lr=0.0006"),
+        (ONE_CYCLE, "train.schedule.options.max_lr=0.0006"),
+        ([], "train.optimizer.lr=0.0006"),
         (["train.schedule=null", "train.optimizer.lr=0.05"], "train.optimizer.lr=0.005"),
         (
             ["train.schedule=null", "train.epochs=null", "train.phases=[{epochs: 1, lr: 1}, {epochs: 2, lr: 0.5}]"],

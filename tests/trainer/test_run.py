@@ -69,7 +69,8 @@ def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     run = Run.create(tiny_recipe(f"runs_dir={tmp_path}"))
     finish(run, trained)
     found = Run.find(run.path)
-    assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, {"test": {"accuracy": 1}})
+    metrics = {"finished": found.finished_at.astimezone(UTC).isoformat(), "test": {"accuracy": 1}}
+    assert (found.recipe.name, found.spec, found.metrics) == ("digits", trained.spec, metrics)
     assert load_file(run.path / "model.safetensors")["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert np.array_equal(found.parity_images, np.ones((2, 28, 28, 1), np.uint8))
 
