@@ -82,22 +82,22 @@ class Transport:
         for_thread: bool,
     ) -> Reply[R]:
         try:
-            reply = self._add(request, timeout_s, on_ended)
+            connection, reply = self._add(request, timeout_s, on_ended)
         except BaseException:
             on_ended()
             raise
         try:
             if for_thread:
-                reply.connection.send_for_thread(reply)
+                connection.send_for_thread(reply)
             else:
-                reply.connection.send(reply)
+                connection.send(reply)
         except BaseException as exc:
             reply.end(error=exc)
             raise
         return reply
 
-    def _add(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None]) -> Reply[R]:
-        """Choose the connection of a request."""
+    def _add(self, request: Request[R], timeout_s: float, on_ended: Callable[[], None]) -> tuple[Connection, Reply[R]]:
+        """Choose the connection of a request; return it and the reply to the request."""
         with self._lock:
             if self._closed:
                 raise ClosedError(f"the connection to {self.url} is closed")
@@ -107,4 +107,4 @@ class Transport:
                 self._open = [each for each in self._open if not each.closed]
                 self._open.append(self._current)
                 reply = self._current.add(request, timeout_s, on_ended)
-            return reply
+            return self._current, reply

@@ -6,16 +6,25 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import DeadlineError, ServerError, UnavailableError
 from .requests import Request
 from .status import ExpiredError, make_error
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
 R = TypeVar("R")
+
+
+class Carrier(Protocol):
+    """What a reply reports to: the connection that carries its request; see `tamiz.transports.connection`."""
+
+    url: str
+
+    def expired(self, reply: Reply[Any]) -> None:
+        """Note that the caller's timeout has passed."""
+
+    def ended(self, reply: Reply[Any], *, answered: bool) -> None:
+        """Count the request as ended."""
 
 
 class Reply(Future[R]):
@@ -33,7 +42,6 @@ class Reply(Future[R]):
     Attributes:
         request: the request.
         timeout_s: seconds that the caller will wait.
-        connection: the connection that carries the request.
         sent_at: time by the monotonic clock at which the request was made.
         abandon: stops the request if the server is able to stop it; set by the connection.
     """
@@ -42,13 +50,13 @@ class Reply(Future[R]):
         self,
         request: Request[R],
         timeout_s: float,
-        connection: Connection,
+        connection: Carrier,
         on_ended: Callable[[], None],
     ) -> None:
         super().__init__()
         self.request = request
         self.timeout_s = timeout_s
-        self.connection = connection
+        self._connection = connection
         self.sent_at = time.monotonic()
         self.abandon: Callable[[], object] = _nothing
         self._on_ended = on_ended
@@ -72,8 +80,8 @@ class Reply(Future[R]):
 
     def expire(self) -> None:
         """Stop waiting because the timeout has passed: the future ends with a DeadlineError."""
-        if self.fail(make_error(DeadlineError, "", status="", request=self.request, url=self.connection.url)):
-            self.connection.expired(self)
+        if self.fail(make_error(DeadlineError, "", status="", request=self.request, url=self._connection.url)):
+            self._connection.expired(self)
             self.abandon()
 
     def cancel(self) -> bool:
@@ -101,10 +109,10 @@ class Reply(Future[R]):
         late = isinstance(error, DeadlineError) and not isinstance(error, ExpiredError)
         if late and not self.done():
             # The connection noticed the timeout before the caller did.
-            self.connection.expired(self)
+            self._connection.expired(self)
         # An answer of the server, even a refusal, shows that the connection works.
         refused = isinstance(error, ServerError) and not isinstance(error, UnavailableError) and not late
-        self.connection.ended(self, answered=error is None or refused)
+        self._connection.ended(self, answered=error is None or refused)
         self._on_ended()
         with contextlib.suppress(InvalidStateError):
             if error is None:
