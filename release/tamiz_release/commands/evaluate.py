@@ -25,12 +25,13 @@ from tamiz.options import (
     UrlOption,
 )
 from tamiz.transports import DEFAULT_URL
+from tamiz_train.run import Run
 
-from ..run import Run
 from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
+    from tamiz_train.evaluation import Evaluation
+
     from ..labelled_images import LabelledImages
     from ..model_source import ModelSource
 
@@ -111,9 +112,9 @@ def evaluate(
 
 
 def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
-    from .. import evaluation
-    from ..data.split import SPLITS
-    from ..weights import load_classifier
+    from tamiz_train import evaluation
+    from tamiz_train.data.split import SPLITS
+    from tamiz_train.weights import load_classifier
 
     names = SPLITS if split == "all" else (split,)
     data = evaluation.load_run_data(run, names)
@@ -162,13 +163,13 @@ class _Result:
 
 
 def _write_report(measured: Evaluation, folder: Path, title: str, run: Run | None) -> Path:
-    from ..report import write_report
+    from tamiz_train.report import write_report
 
     return write_report(measured, folder, title, run)
 
 
 def _track(run: Run, measured: Evaluation, folder: Path) -> None:
-    from ..tracking import log_evaluation
+    from tamiz_train.tracking import log_evaluation
 
     try:
         log_evaluation(run, {f"{folder.name}/{name}": value for name, value in measured.metrics.items()}, folder)

@@ -25,10 +25,11 @@ from tamiz.options import (
 from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
+    from tamiz_train.run import Run
+
     from ..comparison import Comparison
     from ..labelled_images import LabelledImages
     from ..model_source import ModelSource
-    from ..run import Run
 
 MAX_SHOWN = 20
 """Largest number of images with different predictions that are printed."""
@@ -108,8 +109,9 @@ def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
 
 
 def _test_images_of(run: Run) -> LabelledImages:
-    from ..data import load_data
-    from ..evaluation import load_run_data
+    from tamiz_train.data import load_data
+    from tamiz_train.evaluation import load_run_data
+
     from ..labelled_images import from_split
 
     # The images that a run was fitted to are left out by their content, so a split may be drawn anew.
