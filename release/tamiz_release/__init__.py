@@ -12,7 +12,6 @@ from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .labelled_images import LabelledImages, read_labelled_folder
     from .model_source import ModelSource, open_source
     from .publication import PublishedVersion, publish_graph, publish_run
 
@@ -20,28 +19,24 @@ __all__ = [
     "Comparison",
     "Difference",
     "LabelComparison",
-    "LabelledImages",
     "ModelSource",
     "PublishedVersion",
     "compare",
     "open_source",
     "publish_graph",
     "publish_run",
-    "read_labelled_folder",
 ]
 
 _MODULES = {
     "Comparison": "comparison",
     "Difference": "comparison",
     "LabelComparison": "comparison",
-    "LabelledImages": "labelled_images",
     "ModelSource": "model_source",
     "PublishedVersion": "publication",
     "compare": "comparison",
     "open_source": "model_source",
     "publish_graph": "publication",
     "publish_run": "publication",
-    "read_labelled_folder": "labelled_images",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

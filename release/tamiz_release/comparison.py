@@ -19,9 +19,9 @@ import numpy.typing as npt
 from tamiz.errors import RunError
 from tamiz.files import staged
 from tamiz_train.evaluation import Evaluation
+from tamiz_train.labelled_images import LabelledImages
 from tamiz_train.metrics import Targets, predict_labels
 
-from .labelled_images import LabelledImages
 from .model_source import ModelSource
 from .paired_statistics import macro_f1, mcnemar, newcombe
 

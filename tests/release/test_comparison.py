@@ -10,8 +10,8 @@ from graphs import make_spec
 
 from tamiz import ModelSpec, RunError
 from tamiz_release.comparison import Comparison, Difference, LabelComparison
-from tamiz_release.labelled_images import LabelledImages
 from tamiz_train.evaluation import Evaluation
+from tamiz_train.labelled_images import LabelledImages
 
 CLASSES = make_spec(["cat", "dog", "owl"])
 SEVERAL = make_spec(["a", "b"], task="multilabel", thresholds=(0.5, 0.5))

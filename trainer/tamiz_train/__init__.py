@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, Mistake, evaluate, load_run_data
     from .explanation import Explanation, explain
     from .inference import predict
+    from .labelled_images import LabelledImages, read_labelled_folder
     from .metrics import CalibrationBin, ClassMetrics
     from .onnx_export import Exported, export
     from .parity import Parity
@@ -43,6 +44,7 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "Exported",
+    "LabelledImages",
     "Mistake",
     "Parity",
     "Recipe",
@@ -55,6 +57,7 @@ __all__ = [
     "load_recipe",
     "load_run_data",
     "predict",
+    "read_labelled_folder",
     "resume",
     "train",
 ]
@@ -67,6 +70,7 @@ _MODULES = {
     "Evaluation": "evaluation",
     "Explanation": "explanation",
     "Exported": "onnx_export",
+    "LabelledImages": "labelled_images",
     "Mistake": "evaluation",
     "Parity": "parity",
     "Recipe": "recipe",
@@ -79,6 +83,7 @@ _MODULES = {
     "load_recipe": "recipe",
     "load_run_data": "evaluation",
     "predict": "inference",
+    "read_labelled_folder": "labelled_images",
     "resume": "training",
     "train": "training",
 }

@@ -31,8 +31,8 @@ from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
     from tamiz_train.evaluation import Evaluation
+    from tamiz_train.labelled_images import LabelledImages
 
-    from ..labelled_images import LabelledImages
     from ..model_source import ModelSource
 
 
@@ -91,7 +91,8 @@ def evaluate(
             raise UsageError("--split: choose either a split of the run, or other images by --images")
         if source is not None and model is not None:
             raise UsageError("--model: with --images, name one model: leave out either --model or the argument")
-        from ..labelled_images import read_labelled_folder
+        from tamiz_train.labelled_images import read_labelled_folder
+
         from ..model_source import open_source
 
         folder, name = read_labelled_folder(images), source or f"{url}/{model}"

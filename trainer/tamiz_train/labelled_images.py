@@ -19,9 +19,10 @@ import numpy.typing as npt
 from tamiz.errors import UsageError, list_names, os_reason, suggest
 from tamiz.image_files import walk, why_folder_left_out
 from tamiz.spec import ModelSpec
-from tamiz_train.data import Split
-from tamiz_train.data.content import content_hashes
-from tamiz_train.data.labels import to_label
+
+from .data import Split
+from .data.content import content_hashes
+from .data.labels import to_label
 
 OUTSIDE = "images outside the label folders"
 """Why an image is left out that is in no label folder."""

@@ -13,9 +13,9 @@ from datasets_on_disk import write_images
 from graphs import make_spec
 
 from tamiz import UsageError
-from tamiz_release.labelled_images import LabelledImages, from_split, merge, read_labelled_folder
 from tamiz_train.data import Split
 from tamiz_train.data.content import content_hashes
+from tamiz_train.labelled_images import LabelledImages, from_split, merge, read_labelled_folder
 
 
 @pytest.fixture
