@@ -132,7 +132,6 @@ class Run:
         from safetensors.numpy import save_file
 
         from .data.content import HASH_BYTES, content_fingerprint
-        from .labelled_images import from_split
 
         arrays = {
             split.name: np.frombuffer(b"".join(split.hashes), np.uint8).reshape(-1, HASH_BYTES) for split in data.splits
@@ -143,8 +142,7 @@ class Run:
             "labels": data.labels,
             "fingerprints": {split.name: split.fingerprint(root) for split in data.splits},
             "contents": {
-                split.name: content_fingerprint(split.hashes, from_split(split, data.labels).labels)
-                for split in data.splits
+                split.name: content_fingerprint(split.hashes, split.labels(data.labels)) for split in data.splits
             },
         }
         write_whole(self.path / "data.json", to_json(document, indent=2))

@@ -58,6 +58,12 @@ class Split:
         image = self.images[index]
         return f"{self.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
+    def labels(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The labels of each image, given the labels in the order of the targets."""
+        if self.targets.ndim == 1:
+            return [(labels[target],) for target in self.targets.tolist()]
+        return [tuple(labels[index] for index in np.flatnonzero(target)) for target in self.targets]
+
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], name: str | None = None) -> Split:
         """A split of the images at the given indices; it has the same name unless another one is given."""
         images = self.images[indices] if isinstance(self.images, np.ndarray) else [self.images[i] for i in indices]
