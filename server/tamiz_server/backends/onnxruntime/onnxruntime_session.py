@@ -121,7 +121,7 @@ def _gpu_providers(config: Mapping[str, Any], gpu: int) -> list[tuple[str, dict[
 
 
 def _tensorrt_options(parameters: Mapping[str, str]) -> dict[str, str]:
-    options = {}
+    options: dict[str, str] = {}
     for name, value in parameters.items():
         if name == "precision_mode":
             if value not in _TENSORRT_PRECISIONS:
