@@ -10,7 +10,7 @@
     ├─ SpecError                  the spec is missing, malformed, too new, or does not fit the server
     ├─ OutputError                a file cannot be written: disk full, permission denied, another process writes it
     ├─ SharedMemoryError          shared memory is missing on this machine, or full
-    ├─ ServerError                .model .version .url
+    ├─ ServerError                .model .version .url .remedy
     │   ├─ UnavailableError       no server answers at the address
     │   ├─ OverloadedError        the server's queue is full
     │   ├─ DeadlineError          no answer within the timeout
@@ -113,19 +113,23 @@ class SharedMemoryError(TamizError):
 
 
 class ServerError(TamizError):
-    """A request to a server failed.
+    """A request to a server failed. If several servers failed, the message names each of them.
 
     Attributes:
         model: name of the requested model; empty where the request named none.
         version: the requested version; None where the request named none.
-        url: URL of the server.
+        url: URL of the server; of several that failed, of the last one that was tried.
+        remedy: the end of the message, which says what to do; empty if nobody knows.
     """
 
-    def __init__(self, message: str, *, model: str = "", version: int | None = None, url: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, model: str = "", version: int | None = None, url: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(message + remedy)
         self.model = model
         self.version = version
         self.url = url
+        self.remedy = remedy
 
 
 class UnavailableError(ServerError):

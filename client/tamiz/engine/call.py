@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ServerError
 from .connections import Endpoint
+from .failures import reason
 
 _numbers = itertools.count(1)
 
@@ -22,6 +23,7 @@ class Call:
         number: identifies the call in events; unique in the process.
         failures: number of failed attempts.
         last_failure: error of the last failed attempt.
+        reasons: why the last attempt at each server failed, by its URL.
         avoid: the server of the last failed attempt.
         gone: URL and version of each version that was found to be no longer live.
         registered_again: URLs of the servers with which a shared-memory region was registered a second time.
@@ -32,6 +34,15 @@ class Call:
     number: int = field(default_factory=_numbers.__next__)
     failures: int = 0
     last_failure: ServerError | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
     registered_again: set[str] = field(default_factory=set)
+
+    def record(self, error: ServerError, endpoint: Endpoint) -> None:
+        """Record a failed attempt at a server."""
+        self.failures += 1
+        self.last_failure = error
+        # The error is that of an earlier attempt, perhaps at another server, if the deadline passed before this one.
+        url = error.url or endpoint.url
+        self.reasons[url] = reason(error, url)

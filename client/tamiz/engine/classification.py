@@ -22,6 +22,7 @@ from .concurrency import Limits
 from .connections import Connections, Endpoint
 from .events import CallRetried, OnEvent, notify
 from .exchange import Exchange, read_predictions
+from .failures import name_all, reason
 from .recovery import Decision, Situation, decide
 from .reservation import Reservation
 from .retries import RetryBudget, backoff
@@ -239,8 +240,7 @@ class Classification:
             call: the state of the call.
             served: the version that the attempt requested; None when it failed before it knew one.
         """
-        call.last_failure = error
-        call.failures += 1
+        call.record(error, endpoint)
         wait_s = backoff(call.failures)
         decision = decide(error, self._situation(endpoint, call, served, wait_s))
         if decision.ask_server:
@@ -250,7 +250,7 @@ class Classification:
         if not decision.retry:
             if isinstance(error, ModelNotFoundError) and served is None:
                 error = yield from self._exchange.name_models(error, endpoint, call)
-            raise error
+            raise name_all(error, self._connections.failures() | call.reasons)
         logger.info("attempt %d failed: %s; next attempt in %.0f ms", call.failures, error, decision.wait_s * 1000)
         if self._on_event is not None:
             retried = CallRetried(call.number, endpoint.url, error, decision.cause, call.failures, decision.wait_s)
@@ -290,7 +290,7 @@ class Classification:
         if decision.spend_budget:
             self._budget.spend()
         if decision.mark_down:
-            endpoint.ready = False
+            endpoint.failure = reason(error, endpoint.url)
         if decision.forget_regions:
             self._forget_regions(endpoint.url)
         if isinstance(error, RegionNotRegisteredError):

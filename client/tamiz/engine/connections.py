@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..served_version import ServedVersion
 from ..transports import Address, Reply, Transport
 from ..transports.requests import ModelReady
+from .failures import reason
 
 PROBE_INTERVAL_S = 0.5
 """Each of several servers is asked this often whether it is ready."""
@@ -45,7 +46,7 @@ class Endpoint:
         transport: the connection to it.
         served: the live version of the model on it; None when it was not read yet, or is no longer live. It belongs to
             the server, not to the client: during a rollout one server has the new version and another has not.
-        ready: whether it answered the last time.
+        failure: why it is not ready: it did not answer the last time, or reported that it is not; empty if it is ready.
         answered: whether it has ever answered.
         clock_agrees: false when the clock of the server was found to be ahead; it is told no deadlines then.
         in_flight: number of inference requests in flight.
@@ -55,10 +56,15 @@ class Endpoint:
         self.url = url
         self.transport = transport
         self.served: ServedVersion | None = None
-        self.ready = True
+        self.failure = ""
         self.answered = False
         self.clock_agrees = True
         self.in_flight = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answered the last time."""
+        return not self.failure
 
     @property
     def state(self) -> EndpointState:
@@ -113,6 +119,10 @@ class Connections:
         """Whether any server has ever answered."""
         return any(endpoint.answered for endpoint in self.endpoints)
 
+    def failures(self) -> dict[str, str]:
+        """Why each server that is not ready failed, by its URL."""
+        return {endpoint.url: endpoint.failure for endpoint in self.endpoints if endpoint.failure}
+
     def count_in_flight(self, endpoint: Endpoint, more: int) -> None:
         """Count more requests as in flight to a server, or fewer with a negative number."""
         with self._lock:
@@ -133,10 +143,11 @@ def _probe(endpoints: Sequence[Endpoint], closed: threading.Event, model: str) -
             # No failure may end this thread, not even one of the user's function for headers.
             try:
                 begun.append((endpoint, endpoint.transport.begin(ModelReady(model), PROBE_TIMEOUT_S)))
-            except Exception:
-                endpoint.ready = False
+            except Exception as exc:
+                endpoint.failure = reason(exc, endpoint.url)
         for endpoint, reply in begun:
             try:
-                endpoint.ready = reply.wait(max(until - time.monotonic(), 0.0))
-            except Exception:
-                endpoint.ready = False
+                ready = reply.wait(max(until - time.monotonic(), 0.0))
+                endpoint.failure = "" if ready else f"{endpoint.url} is not ready to serve model {model}"
+            except Exception as exc:
+                endpoint.failure = reason(exc, endpoint.url)

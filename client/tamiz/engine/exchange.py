@@ -101,7 +101,7 @@ class Exchange:
             # It was loaded in the meantime.
             return error
         hint = suggest(self._model, models) or "; the server serves no models"
-        return ModelNotFoundError(f"{error}{hint}", model=self._model, url=endpoint.url)
+        return ModelNotFoundError(str(error), model=self._model, url=endpoint.url, remedy=hint)
 
     def infer(
         self, endpoint: Endpoint, served: ServedVersion, images: Sequence[Pixels], call: Call, attempt: Reservation
@@ -182,7 +182,7 @@ class Exchange:
                 exc.model = exc.model or self._model
             raise
         # "ready" means that the last request was answered; a reply of "not ready" is handled by the caller.
-        endpoint.answered = endpoint.ready = True
+        endpoint.answered, endpoint.failure = True, ""
         if self._on_event is not None and sent_at is not None:
             seconds = self._clock() - sent_at
             notify(self._on_event, RequestAnswered(*_event_fields(endpoint, request, call), seconds))

@@ -190,15 +190,15 @@ def _error(exc: grpc.RpcError, request: Request[Any], url: str, target: str) -> 
     code = exc.code()
     kind = _KINDS.get(code, InferenceError)
     text = exc.details() or ""
-    remedy = ""
+    if_missing = ""
     if kind is UnavailableError:
         # What gRPC reports when an HTTP server answers.
         if "Failed parsing HTTP/2" in text or "http1.x server" in text:
             text += "; is this the gRPC port?"
         text += (proxy := describe_proxy(target))
         if not proxy and "is this the" not in text:
-            remedy = how_to_start(url)
-    return make_error(kind, text, status=code.name, request=request, url=url, remedy=remedy)
+            if_missing = how_to_start(url)
+    return make_error(kind, text, status=code.name, request=request, url=url, if_missing=if_missing)
 
 
 def open_channel(target: str, options: Iterable[tuple[str, Any]] = (), *, tls: Tls | None = None) -> grpc.Channel:

@@ -209,8 +209,8 @@ _KINDS: dict[str, type[ServerError]] = {
 async def _reply(client: Any, request: Request[Any], headers: dict[str, str], url: str) -> Any:
     """Send a request and await the reply; what goes wrong is raised as an error of `tamiz.errors`."""
 
-    def error(kind: type[ServerError], text: str, status: str = "HTTP", remedy: str = "") -> ServerError:
-        return make_error(kind, text, status=status, request=request, url=url, remedy=remedy)
+    def error(kind: type[ServerError], text: str, status: str = "HTTP", if_missing: str = "") -> ServerError:
+        return make_error(kind, text, status=status, request=request, url=url, if_missing=if_missing)
 
     try:
         return await _send(client, request, headers)
@@ -224,6 +224,6 @@ async def _reply(client: Any, request: Request[Any], headers: dict[str, str], ur
     except aiohttp.ClientResponseError as exc:
         raise error(UnavailableError, "the answer is not HTTP; is this the HTTP port?") from exc
     except (aiohttp.ClientError, OSError) as exc:
-        raise error(UnavailableError, str(exc) or type(exc).__name__, remedy=how_to_start(url)) from exc
+        raise error(UnavailableError, str(exc) or type(exc).__name__, if_missing=how_to_start(url)) from exc
     except (ValueError, LookupError, TypeError, json_format.ParseError) as exc:
         raise error(InferenceError, f"the answer is not Triton's: {type(exc).__name__}: {exc}") from exc

@@ -38,7 +38,7 @@ class ExpiredError(DeadlineError):
 
 
 def make_error(
-    kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str, remedy: str = ""
+    kind: type[ServerError], text: str, *, status: str, request: Request[Any], url: str, if_missing: str = ""
 ) -> ServerError:
     """The error that a failed request means.
 
@@ -48,8 +48,9 @@ def make_error(
         status: name of the status code; shown when the failure has no more specific class than InferenceError.
         request: the failed request.
         url: URL of the server.
-        remedy: what to do about a server that does not answer; empty if nobody knows.
+        if_missing: what to do if no server answers at the URL; empty if nobody knows.
     """
+    remedy = ""
     if request.model:
         version = "" if request.version is None else f" version {request.version}"
         what = f"model {request.model}{version}"
@@ -79,12 +80,12 @@ def make_error(
         # The Python backend: the process of one instance died, or stood still for a second. Other instances may work.
         kind, message = UnavailableError, f"{what}: {url} lost the process of an instance: {text}"
     elif kind is UnavailableError:
-        message = f"no server answers at {url}: {text}{remedy}"
+        message, remedy = f"no server answers at {url}: {text}", if_missing
     elif kind is InvalidRequestError:
         message = f"{what}: {url} rejected the request: {text}"
     else:
         kind, message = InferenceError, f"{what} failed on {url}: {status}: {text}"
-    return kind(message, model=request.model, version=request.version, url=url)
+    return kind(message, model=request.model, version=request.version, url=url, remedy=remedy)
 
 
 def how_to_start(url: str) -> str:

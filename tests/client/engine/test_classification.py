@@ -315,6 +315,20 @@ def test_a_server_that_never_answered_is_an_error_at_once(make_harness: Callable
     assert harness.slept == []
 
 
+def test_servers_that_fail_in_turn_are_all_named_at_the_deadline(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    harness = make_harness(one, two, timeout_s=3)
+    for _ in range(2):
+        harness.classify()
+    one.script.extend([errors.OverloadedError("full", url=one.url)] * 1000)
+    two.script.extend([errors.UnavailableError("lost", url=two.url)] * 1000)
+    with pytest.raises(errors.ServerError, match="2 servers failed: ") as caught:
+        harness.classify()
+    assert f"{one.url}: full" in str(caught.value)
+    assert f"{two.url}: lost" in str(caught.value)
+
+
 def test_a_call_waits_for_a_server_that_restarts(make_harness: Callable[..., Harness], one: Server) -> None:
     harness = make_harness(one)
     harness.classify()

@@ -17,11 +17,11 @@ def connections() -> Iterator[Connections]:
 
 def test_a_ready_server_that_just_failed_is_picked_before_one_that_is_not_ready(connections: Connections) -> None:
     failed, down = connections.endpoints
-    down.ready = False
+    down.failure = "lost"
     assert {connections.pick(avoid=failed) for _ in range(4)} == {failed}
-    down.ready = True
+    down.failure = ""
     assert {connections.pick(avoid=failed) for _ in range(4)} == {down}
-    failed.ready = down.ready = False
+    failed.failure = down.failure = "lost"
     assert {connections.pick(avoid=failed) for _ in range(4)} == {down}
 
 
