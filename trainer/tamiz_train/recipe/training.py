@@ -30,12 +30,12 @@ class ScheduleSettings(Section):
     """The learning rate schedule.
 
     A schedule that takes ``total_steps``, such as ``OneCycleLR``, gets the number of steps of the phase and is advanced
-    at each step. All others are advanced at each epoch. ``ReduceLROnPlateau`` and timm's ``plateau`` watch the metric
-    that ``train.monitor`` names.
+    at each step. All others are advanced at each epoch. ``ReduceLROnPlateau`` watches the metric that ``train.monitor``
+    names.
 
     Attributes:
         name: The name of a class in ``torch.optim.lr_scheduler``, or of a schedule of timm: ``cosine``, ``tanh``,
-            ``step``, ``multistep``, ``plateau`` or ``poly``.
+            ``step``, ``multistep`` or ``poly``.
         options: Further arguments of the schedule. Default: none. ``max_lr`` of ``OneCycleLR`` is the learning rate of
             the phase unless it is set.
     """
