@@ -63,7 +63,6 @@ def metrics_by_epoch(run: Run) -> list[dict[str, float]]:
     ]
 
 
-ONE_CYCLE: list[str] = []
 ONE_CYCLE = ["train.schedule={name: OneCycleLR, options: {max_lr: 0.006}}"]
 PLATEAU = ["train.schedule={name: ReduceLROnPlateau, options: {patience: 0, factor: 0.3}}", "train.monitor=loss"]
 COSINE = ["train.schedule={name: cosine}", "train.warmup_epochs=1.5", "train.optimizer.name=lamb"]

@@ -28,12 +28,6 @@ def test_a_network_with_weights_of_five_dimensions_can_be_built(tiny_recipe: Cal
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_the_precision_that_a_cpu_uses_instead_of_float16_is_said(tiny_recipe: Callable[..., Recipe]) -> None:
-    assert "bf16-mixed is used" in str(check(tiny_recipe("train.precision=16-mixed")))
-    assert "bf16-mixed" not in str(check(tiny_recipe()))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_device_is_a_recipe_error(tiny_recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(RecipeError, match="train.device: cuda: PyTorch finds no GPU"):
         check(tiny_recipe("train.device=cuda"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,11 @@ from tamiz.spec import ModelSpec
 from .augmentation import check_augmentation, create_augmentation
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.loader import count_training_batches
 from .loss import create_loss
 from .model_input import model_input
 from .networks import build_classifier, check_name
-from .optimization import create_optimizer, create_schedule, freeze
+from .optimization import check_optimizer, check_schedule, create_optimizer, freeze
 from .recipe import ModelSettings, Recipe
 from .validation import monitored_metric
 
@@ -99,16 +101,20 @@ def _initial_thresholds(recipe: Recipe, data: Data) -> tuple[float, ...]:
 
 
 def _check_optimization(recipe: Recipe, data: Data, classifier: Classifier) -> None:
-    """Create the loss, the optimizers and the schedules, only to find errors before a run is created."""
+    """Try the loss, the optimizers and the schedules, to find errors before a run is created."""
     settings = recipe.train
     create_loss(settings, data)
     monitor = monitored_metric(settings, data.task)
+    on_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    steps = math.ceil(count_training_batches(len(data.train), settings.batch_size) / settings.accumulate)
     # From the last phase to the first, whose frozen weights are those that training starts with.
     for phase in reversed(settings.all_phases()):
         freeze(classifier, phase.trainable)
+        check_optimizer(settings.optimizer, phase.lr, torch.device("cuda" if on_gpu else "cpu"))
         optimizer = create_optimizer(settings.optimizer, phase.lr, classifier)
         if settings.schedule:
-            create_schedule(settings.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor=monitor)
+            total_steps = phase.epochs * steps
+            check_schedule(settings.schedule, optimizer, epochs=phase.epochs, total_steps=total_steps, monitor=monitor)
 
 
 def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec, *, skip: bool) -> None:
