@@ -6,8 +6,9 @@ python examples/train_from_python.py
 
 from pathlib import Path
 
+from tamiz_release import publish_run
 from tamiz_server import Repository
-from tamiz_train import Run, evaluate, load_classifier, load_recipe, load_run_data, predict, publish_run, train
+from tamiz_train import Run, evaluate, load_classifier, load_recipe, load_run_data, predict, train
 
 
 def train_and_publish(repository: Path, *overrides: str) -> tuple[Run, int]:

@@ -25,6 +25,8 @@ from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
+pytest_plugins = ["trained_runs"]
+
 TAMIZ = Path(sys.executable).with_name("tamiz")
 
 INTEGRATION_FIXTURES = {"served", "fleet", "slow", "tamiz", "tiny_recipe", "published"}

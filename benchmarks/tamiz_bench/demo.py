@@ -10,11 +10,11 @@ from tamiz import Client, Prediction
 from tamiz.bulk.inputs import find_images
 from tamiz.errors import TamizError
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
+from tamiz_release.publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 from tamiz_train.digits import write_digits
 from tamiz_train.inference import predict
-from tamiz_train.publication import publish_run
 from tamiz_train.recipe import load_recipe
 from tamiz_train.training import train
 

@@ -79,13 +79,13 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     ),
     LazyCommand(
         "evaluate",
-        "tamiz_train.commands.evaluate:evaluate",
+        "tamiz_release.commands.evaluate:evaluate",
         extra="train,cpu",
         summary="Evaluate a run or a served model.",
     ),
     LazyCommand(
         "compare",
-        "tamiz_train.commands.compare:compare",
+        "tamiz_release.commands.compare:compare",
         extra="train,cpu",
         summary="Say which of two models is better on the same images.",
     ),
@@ -103,13 +103,13 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     ),
     LazyCommand(
         "export",
-        "tamiz_train.commands.export:export",
+        "tamiz_release.commands.export:export",
         extra="train,cpu",
         summary="Export a run to ONNX and compare its outputs with the trained model's.",
     ),
     LazyCommand(
         "publish",
-        "tamiz_train.commands.publish:publish",
+        "tamiz_release.commands.publish:publish",
         extra="train,cpu",
         summary="Publish a run to the model repository as a new version.",
     ),

@@ -27,7 +27,6 @@ from .installation import Installation, find_installation
 from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
-from .python_environments import python_environments
 from .readiness import wait_until_ready
 from .repository import Repository
 from .supervisor import RESTARTS, RestartLimit, Supervisor
@@ -172,7 +171,6 @@ class Triton:
     def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
         command = self._command(installation, workspace)
-        environments = python_environments()
         again = self._process is not None
         process = ServerProcess(command, installation.environment(), self.log, append=again)
         try:
@@ -187,8 +185,6 @@ class Triton:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {os_reason(exc)}") from exc
         except ValueError as exc:
             raise TritonError(f"cannot start Triton: {exc}") from exc
-        finally:
-            workspace.claim_python_environment(environments)
         return process
 
     def _command(self, installation: Installation, workspace: Workspace) -> list[str]:

@@ -14,13 +14,13 @@ from graphs import make_spec, write_grey_graph
 
 from tamiz import ExportError, Preprocessing, RunError
 from tamiz.preprocessing import prepare
+from tamiz_release.publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.classifier import Classifier
 from tamiz_train.data import Split, load_data
 from tamiz_train.networks import build_classifier
 from tamiz_train.onnx_export import export
 from tamiz_train.parity import choose_images, compare, parity_images
-from tamiz_train.publication import publish_run
 from tamiz_train.recipe import ModelSettings, Recipe
 from tamiz_train.run import Run
 

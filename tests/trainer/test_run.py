@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_changed_splits_are_detected(tiny_recipe: MakeRecipe, tmp_path: Path) ->
     assert run.changed_splits(data) == set()
     smaller = load_data(tiny_recipe("data.subset_size=100").data, recipe.train.seed)
     assert run.changed_splits(smaller) == {"train"}
+
+
+def test_each_image_is_read_once_to_draw_the_splits_and_to_record_the_data(
+    tiny_recipe: MakeRecipe, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[Path] = Counter()
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        reads[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    # Without given splits, the test images are drawn, then the validation images.
+    recipe = tiny_recipe(f"runs_dir={tmp_path}", f"data.root={digits / 'train'}")
+    data = load_data(recipe.data, recipe.train.seed)
+    assert data.drawn == {"validation", "test"}
+    Run.create(recipe).record_data(data, recipe.data.root)
+    assert reads == Counter(path for split in data.splits for path in split.images)
 
 
 def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, digits: Path) -> None:

@@ -15,8 +15,8 @@ from datasets_on_disk import write_idx, write_voc
 from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
+from tamiz_release.publication import publish_run
 from tamiz_train.evaluation import evaluate, evaluate_served, load_run_data
-from tamiz_train.publication import publish_run
 from tamiz_train.recipe import load_recipe, shipped_recipes
 from tamiz_train.training import train
 from tamiz_train.weights import load_classifier

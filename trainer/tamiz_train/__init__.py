@@ -1,9 +1,10 @@
-"""Train image classifiers, evaluate them, explain them, and publish them for Triton.
+"""Train image classifiers, evaluate them, explain them, and export them to ONNX.
 
 The whole chain as a script::
 
+    from tamiz_release import publish_run
     from tamiz_server import Repository
-    from tamiz_train import load_recipe, publish_run, train
+    from tamiz_train import load_recipe, train
 
     recipe = load_recipe("digits", ["train.epochs=5"])
     run = train(recipe, print)
@@ -22,17 +23,14 @@ from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .classifier import Classifier
-    from .comparison import Comparison, Difference, LabelComparison, compare
     from .data import Data, Split
     from .evaluation import Evaluation, Mistake, evaluate, load_run_data
     from .explanation import Explanation, explain
     from .inference import predict
     from .labelled_images import LabelledImages, read_labelled_folder
     from .metrics import CalibrationBin, ClassMetrics
-    from .model_source import ModelSource, open_source
     from .onnx_export import Exported, export
     from .parity import Parity
-    from .publication import PublishedVersion, publish_graph, publish_run
     from .recipe import Recipe, load_recipe
     from .run import Run
     from .training import resume, train
@@ -42,32 +40,23 @@ __all__ = [
     "CalibrationBin",
     "ClassMetrics",
     "Classifier",
-    "Comparison",
     "Data",
-    "Difference",
     "Evaluation",
     "Explanation",
     "Exported",
-    "LabelComparison",
     "LabelledImages",
     "Mistake",
-    "ModelSource",
     "Parity",
-    "PublishedVersion",
     "Recipe",
     "Run",
     "Split",
-    "compare",
     "evaluate",
     "explain",
     "export",
     "load_classifier",
     "load_recipe",
     "load_run_data",
-    "open_source",
     "predict",
-    "publish_graph",
-    "publish_run",
     "read_labelled_folder",
     "resume",
     "train",
@@ -77,32 +66,23 @@ _MODULES = {
     "CalibrationBin": "metrics",
     "ClassMetrics": "metrics",
     "Classifier": "classifier",
-    "Comparison": "comparison",
     "Data": "data",
-    "Difference": "comparison",
     "Evaluation": "evaluation",
     "Explanation": "explanation",
     "Exported": "onnx_export",
-    "LabelComparison": "comparison",
     "LabelledImages": "labelled_images",
     "Mistake": "evaluation",
-    "ModelSource": "model_source",
     "Parity": "parity",
-    "PublishedVersion": "publication",
     "Recipe": "recipe",
     "Run": "run",
     "Split": "data",
-    "compare": "comparison",
     "evaluate": "evaluation",
     "explain": "explanation",
     "export": "onnx_export",
     "load_classifier": "weights",
     "load_recipe": "recipe",
     "load_run_data": "evaluation",
-    "open_source": "model_source",
     "predict": "inference",
-    "publish_graph": "publication",
-    "publish_run": "publication",
     "read_labelled_folder": "labelled_images",
     "resume": "training",
     "train": "training",

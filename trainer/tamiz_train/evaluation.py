@@ -23,7 +23,6 @@ from tamiz.spec import ModelSpec
 
 from .classifier import Classifier
 from .data import Data, Split, load_data
-from .data.content import content_hashes
 from .data.loader import create_loader
 from .data.split import SPLITS
 from .metrics import (
@@ -221,7 +220,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         ) from exc
     for name in sorted(run.changed_splits(data) & data.drawn & set(splits)):
         others = run.recorded_images({split.name for split in data.splits} - {name})
-        moved = others is None or len(others.intersection(content_hashes(data.split(name).images)))
+        moved = others is None or len(others.intersection(data.split(name).hashes))
         if moved:
             raise RunError(
                 f"{run.recipe.data.root} has other images than the run was trained on, and {name} now has images of "

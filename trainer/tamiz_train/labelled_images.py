@@ -145,11 +145,7 @@ def read_labelled_folder(folder: Path) -> LabelledImages:
 
 def from_split(split: Split, labels: Sequence[str]) -> LabelledImages:
     """The images of a split, with their labels instead of the indices of labels."""
-    if split.targets.ndim == 1:
-        named = [(labels[target],) for target in split.targets.tolist()]
-    else:
-        named = [tuple(labels[index] for index in np.flatnonzero(target)) for target in split.targets]
-    return LabelledImages(split.name, [split.images[index] for index in range(len(split))], named)
+    return LabelledImages(split.name, [split.images[index] for index in range(len(split))], split.labels(labels))
 
 
 def merge(parts: Iterable[LabelledImages]) -> LabelledImages:

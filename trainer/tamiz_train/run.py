@@ -131,13 +131,10 @@ class Run:
         """
         from safetensors.numpy import save_file
 
-        from .data.content import HASH_BYTES, content_fingerprint, content_hashes
-        from .labelled_images import from_split
+        from .data.content import HASH_BYTES, content_fingerprint
 
-        hashes = {split.name: content_hashes(split.images) for split in data.splits}
         arrays = {
-            name: np.frombuffer(b"".join(contents), np.uint8).reshape(-1, HASH_BYTES)
-            for name, contents in hashes.items()
+            split.name: np.frombuffer(b"".join(split.hashes), np.uint8).reshape(-1, HASH_BYTES) for split in data.splits
         }
         with staged(self.path / HASHES_FILE) as part:
             save_file(arrays, part)
@@ -145,8 +142,7 @@ class Run:
             "labels": data.labels,
             "fingerprints": {split.name: split.fingerprint(root) for split in data.splits},
             "contents": {
-                split.name: content_fingerprint(hashes[split.name], from_split(split, data.labels).labels)
-                for split in data.splits
+                split.name: content_fingerprint(split.hashes, split.labels(data.labels)) for split in data.splits
             },
         }
         write_whole(self.path / "data.json", to_json(document, indent=2))

@@ -22,7 +22,6 @@ import numpy as np
 
 from tamiz.errors import RecipeError
 
-from .content import content_hashes
 from .labels import list_some
 from .split import Split
 
@@ -69,10 +68,9 @@ def draw_split(
 
 def _contents(split: Split) -> list[bytes]:
     """What identifies each image: a hash of its content; the name of a file that cannot be read."""
-    hashes = content_hashes(split.images)
     if isinstance(split.images, np.ndarray):
-        return hashes
-    return [found or os.fsencode(Path(path).name) for found, path in zip(hashes, split.images, strict=True)]
+        return split.hashes
+    return [found or os.fsencode(Path(path).name) for found, path in zip(split.hashes, split.images, strict=True)]
 
 
 def _position(content: bytes, name: str, seed: int) -> float:

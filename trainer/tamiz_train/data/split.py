@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tamiz.path_text import path_to_text
+
+from .content import content_hashes
 
 Task = Literal["multiclass", "multilabel"]
 SPLITS = ("train", "validation", "test")
@@ -45,15 +48,30 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        """A hash of the content of each image; see `tamiz_train.data.content.content_hashes`."""
+        return content_hashes(self.images)
+
     def image_name(self, index: int) -> str:
         """The path of an image as text; without files, the name of the split with the index, such as ``train[7]``."""
         image = self.images[index]
         return f"{self.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
+    def labels(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The labels of each image, given the labels in the order of the targets."""
+        if self.targets.ndim == 1:
+            return [(labels[target],) for target in self.targets.tolist()]
+        return [tuple(labels[index] for index in np.flatnonzero(target)) for target in self.targets]
+
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], name: str | None = None) -> Split:
         """A split of the images at the given indices; it has the same name unless another one is given."""
         images = self.images[indices] if isinstance(self.images, np.ndarray) else [self.images[i] for i in indices]
-        return Split(name or self.name, images, self.targets[indices])
+        part = Split(name or self.name, images, self.targets[indices])
+        if "hashes" in vars(self):
+            # Known hashes go along, because computing them reads all images again.
+            vars(part)["hashes"] = [self.hashes[index] for index in indices]
+        return part
 
     def counts(self, labels: int) -> npt.NDArray[np.int64]:
         """The number of images that have each label, int64 ``[labels]``."""

@@ -4,11 +4,7 @@ The Triton of the nvidia-pytriton wheel has no ONNX Runtime backend. This file r
 runs on the embedded Triton and on the official image. It runs in Triton's own Python process and imports nothing of
 Tamiz.
 
-It honours these settings of the native backend (source of their meaning: triton-inference-server/onnxruntime_backend,
-README and src/onnxruntime.cc):
-
-- ``optimization { graph { level } }``: -1 basic, 1 extended, 2 none, otherwise all optimizations;
-- the parameters ``intra_op_thread_count``, ``inter_op_thread_count`` and ``execution_mode``.
+`onnxruntime_session` says which settings of the native backend are honoured.
 
 One parameter is its own, and the native backend ignores it: ``micro_batch_size``, the number of rows that a CPU
 computes together. A large batch is faster in parts, because their activations stay in the core's cache. 0 computes the
@@ -31,8 +27,8 @@ from typing import Any
 sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from onnxruntime_session import GPU_PROVIDERS, SettingError, open_session, read_parameter
 
 # Tensor types: ONNX Runtime's name, then Triton's name and the numpy type.
 _TYPES = {
@@ -49,13 +45,6 @@ _TYPES = {
     "tensor(float)": ("TYPE_FP32", np.float32),
     "tensor(double)": ("TYPE_FP64", np.float64),
 }
-_GRAPH_LEVELS = {
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
-
-
 _DEADLINE = "tamiz_deadline_us"
 
 
@@ -76,10 +65,14 @@ class TritonPythonModel:
         path = _model_path(args, self.config)
         if not path.is_file():
             raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{args['model_name']}'")
-        providers = _providers(args, self.config)
-        self.session = ort.InferenceSession(path, _session_options(self.config), providers=providers)
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         self.batched = self.config["max_batch_size"] > 0
-        self.micro_batch_size = _micro_batch_size(self.config, providers) if self.batched else 0
+        try:
+            self.session = open_session(path, self.config, gpu=gpu)
+            on_gpu = not GPU_PROVIDERS.isdisjoint(self.session.get_providers())
+            self.micro_batch_size = 0 if on_gpu or not self.batched else _micro_batch_size(self.config)
+        except SettingError as exc:
+            raise pb_utils.TritonModelException(str(exc)) from None
         self.outputs = [tensor["name"] for tensor in self.config["output"]]
         _check("input", self.config["input"], self.session.get_inputs(), self.batched, every=True)
         _check("output", self.config["output"], self.session.get_outputs(), self.batched, every=False)
@@ -179,53 +172,11 @@ def _model_path(args: dict[str, str], config: dict[str, Any]) -> Path:
     return Path(args["model_repository"]) / args["model_version"] / name
 
 
-def _parameter(config: dict[str, Any], name: str, default: int) -> int:
-    text = config.get("parameters", {}).get(name, {}).get("string_value", "")
-    try:
-        return int(text) if text else default
-    except ValueError:
-        raise pb_utils.TritonModelException(f"parameter {name}: expected a whole number, got '{text}'") from None
-
-
-def _micro_batch_size(config: dict[str, Any], providers: list[Any]) -> int:
-    size = _parameter(config, "micro_batch_size", 0)
+def _micro_batch_size(config: dict[str, Any]) -> int:
+    size = read_parameter(config, "micro_batch_size", 0)
     if size < 0:
-        raise pb_utils.TritonModelException(f"parameter micro_batch_size: expected 0 or more, got {size}")
-    return size if providers == ["CPUExecutionProvider"] else 0
-
-
-def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
-    options.graph_optimization_level = _GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 0)
-    options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 0)
-    # Threads that spin while they wait take processor time from the clients on the same machine, and from each other.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    mode = _parameter(config, "execution_mode", 0)
-    if mode not in (0, 1):
-        raise pb_utils.TritonModelException(f"parameter execution_mode: expected 0 or 1, got {mode}")
-    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
-    return options
-
-
-def _providers(args: dict[str, str], config: dict[str, Any]) -> list[Any]:
-    available = ort.get_available_providers()
-    providers = []
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
-    for accelerator in accelerators:
-        if accelerator.get("name") != "tensorrt":
-            continue
-        if "TensorrtExecutionProvider" in available:
-            providers.append(("TensorrtExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
-        else:
-            pb_utils.Logger.log_warn(
-                "TensorRT is configured, but this ONNX Runtime does not have it: continuing without TensorRT"
-            )
-    if args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in available:
-        providers.append(("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
-    return [*providers, "CPUExecutionProvider"]
+        raise SettingError(f"parameter micro_batch_size: expected 0 or more, got {size}")
+    return size
 
 
 def _check(kind: str, configured: list[Any], actual: list[Any], batched: bool, every: bool) -> None:

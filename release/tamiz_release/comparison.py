@@ -1,6 +1,6 @@
 """Comparison: which of two models is better on the same images, and on which images they differ.
 
-Both models see the same images, so the statistics are those of paired data; see `tamiz_train.paired_statistics`.
+Both models see the same images, so the statistics are those of paired data; see `tamiz_release.paired_statistics`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from tamiz.errors import RunError
 from tamiz.files import staged
+from tamiz_train.evaluation import Evaluation
+from tamiz_train.labelled_images import LabelledImages
+from tamiz_train.metrics import Targets, predict_labels
 
-from .evaluation import Evaluation
-from .labelled_images import LabelledImages
-from .metrics import Targets, predict_labels
 from .model_source import ModelSource
 from .paired_statistics import macro_f1, mcnemar, newcombe
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import Targets
+from tamiz_train.metrics import Targets
 
 Z = 1.959964
 """Quantile of the normal distribution for intervals of 95 %."""

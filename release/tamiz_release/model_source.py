@@ -18,12 +18,12 @@ from tamiz.spec import ModelSpec
 from tamiz.transports import Headers, Tls
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
+from tamiz_train.data import Split
+from tamiz_train.evaluation import Evaluation, evaluate, evaluate_function, evaluate_served
+from tamiz_train.run import Run, holds_runs, known_runs
+from tamiz_train.weights import load_classifier
 
 from .adapted_graph import AdaptedGraph
-from .data import Split
-from .evaluation import Evaluation, evaluate, evaluate_function, evaluate_served
-from .run import Run, holds_runs, known_runs
-from .weights import load_classifier
 
 
 class ModelSource(ABC):

@@ -17,10 +17,10 @@ from labels import HOSTILE_LABELS
 from tamiz import ExportError, UsageError
 from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
+from tamiz_release.publication import PublishedVersion, publish_graph, publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.inference import predict
 from tamiz_train.onnx_export import export
-from tamiz_train.publication import PublishedVersion, publish_graph, publish_run
 from tamiz_train.run import Run
 
 

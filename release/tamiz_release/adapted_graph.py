@@ -18,8 +18,7 @@ import onnxruntime as ort
 from tamiz.errors import ExportError, one_line, os_reason
 from tamiz.preprocessing import Pixels
 from tamiz.spec import OUTPUT_NAME, SPEC_METADATA, ModelSpec
-
-from .graph import find_problem
+from tamiz_train.graph import find_problem
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 

@@ -29,8 +29,7 @@ from tamiz.options import (
 from tamiz_server.control import open_control
 from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
-
-from ..run import Run
+from tamiz_train.run import Run
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion

@@ -11,8 +11,7 @@ from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.repository import Repository
 from tamiz_server.version import Version, summarize
-
-from .run import Run
+from tamiz_train.run import Run
 
 
 def version_warnings(
@@ -25,7 +24,7 @@ def version_warnings(
         model: name of the model; it may not exist yet.
         graph: the ONNX file.
         spec: spec of the graph.
-        manifest: its manifest, as `tamiz_train.publication.make_manifest` writes it; empty for a graph without a run.
+        manifest: its manifest, as `tamiz_release.publication.make_manifest` writes it; empty for a graph without a run.
 
     Returns:
         a line if a version is identical to it, and a line if its main test metric is below that of the live version.

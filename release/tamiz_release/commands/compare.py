@@ -25,10 +25,11 @@ from tamiz.options import (
 from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
+    from tamiz_train.labelled_images import LabelledImages
+    from tamiz_train.run import Run
+
     from ..comparison import Comparison
-    from ..labelled_images import LabelledImages
     from ..model_source import ModelSource
-    from ..run import Run
 
 MAX_SHOWN = 20
 """Largest number of images with different predictions that are printed."""
@@ -62,9 +63,10 @@ def compare(
             raise UsageError(f"--out {out}: unsupported format; write a .csv file")
         check_writable(out)
     headers, tls = read_connection((first, second), header, ca, certificate, certificate_key)
+    from tamiz_train.labelled_images import read_labelled_folder
+
     from ..comparison import compare as compare_models
     from ..comparison import write_differences
-    from ..labelled_images import read_labelled_folder
     from ..model_source import open_source
 
     open_model = partial(open_source, repository=repository, tls=tls, headers=headers)
@@ -90,7 +92,7 @@ def compare(
 
 def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
     """The test images of those of the models that are runs."""
-    from ..labelled_images import merge
+    from tamiz_train.labelled_images import merge
 
     runs = [model.run for model in models if model.run is not None]
     if not runs:
@@ -108,9 +110,9 @@ def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
 
 
 def _test_images_of(run: Run) -> LabelledImages:
-    from ..data import load_data
-    from ..evaluation import load_run_data
-    from ..labelled_images import from_split
+    from tamiz_train.data import load_data
+    from tamiz_train.evaluation import load_run_data
+    from tamiz_train.labelled_images import from_split
 
     # The images that a run was fitted to are left out by their content, so a split may be drawn anew.
     known = run.fitted_images is not None

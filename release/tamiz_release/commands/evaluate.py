@@ -25,13 +25,14 @@ from tamiz.options import (
     UrlOption,
 )
 from tamiz.transports import DEFAULT_URL
+from tamiz_train.run import Run
 
-from ..run import Run
 from .arguments import LabelledFolderOption, read_connection
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
-    from ..labelled_images import LabelledImages
+    from tamiz_train.evaluation import Evaluation
+    from tamiz_train.labelled_images import LabelledImages
+
     from ..model_source import ModelSource
 
 
@@ -90,7 +91,8 @@ def evaluate(
             raise UsageError("--split: choose either a split of the run, or other images by --images")
         if source is not None and model is not None:
             raise UsageError("--model: with --images, name one model: leave out either --model or the argument")
-        from ..labelled_images import read_labelled_folder
+        from tamiz_train.labelled_images import read_labelled_folder
+
         from ..model_source import open_source
 
         folder, name = read_labelled_folder(images), source or f"{url}/{model}"
@@ -111,9 +113,9 @@ def evaluate(
 
 
 def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
-    from .. import evaluation
-    from ..data.split import SPLITS
-    from ..weights import load_classifier
+    from tamiz_train import evaluation
+    from tamiz_train.data.split import SPLITS
+    from tamiz_train.weights import load_classifier
 
     names = SPLITS if split == "all" else (split,)
     data = evaluation.load_run_data(run, names)
@@ -162,13 +164,13 @@ class _Result:
 
 
 def _write_report(measured: Evaluation, folder: Path, title: str, run: Run | None) -> Path:
-    from ..report import write_report
+    from tamiz_train.report import write_report
 
     return write_report(measured, folder, title, run)
 
 
 def _track(run: Run, measured: Evaluation, folder: Path) -> None:
-    from ..tracking import log_evaluation
+    from tamiz_train.tracking import log_evaluation
 
     try:
         log_evaluation(run, {f"{folder.name}/{name}": value for name, value in measured.metrics.items()}, folder)

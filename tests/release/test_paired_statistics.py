@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from tamiz_train.paired_statistics import macro_f1, mcnemar, newcombe
+from tamiz_release.paired_statistics import macro_f1, mcnemar, newcombe
 
 
 def test_the_interval_of_a_published_table_is_the_published_one() -> None:

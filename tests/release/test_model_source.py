@@ -11,10 +11,10 @@ from graphs import grey_level, make_spec, write_grey_graph
 from tls_proxy import Authority, TlsProxy
 
 from tamiz import ModelNotFoundError, RunError, Tls, UsageError
+from tamiz_release.model_source import open_source
 from tamiz_server.repository import Repository
 from tamiz_train.data import Split
 from tamiz_train.evaluation import load_run_data
-from tamiz_train.model_source import open_source
 from tamiz_train.run import Run
 
 GREYS = Split("test", np.stack([np.full((28, 28), grey_level(i, 3), np.uint8) for i in range(3)]), np.arange(3))

@@ -9,7 +9,7 @@ import pytest
 from graphs import make_spec
 
 from tamiz import ModelSpec, RunError
-from tamiz_train.comparison import Comparison, Difference, LabelComparison
+from tamiz_release.comparison import Comparison, Difference, LabelComparison
 from tamiz_train.evaluation import Evaluation
 from tamiz_train.labelled_images import LabelledImages
 

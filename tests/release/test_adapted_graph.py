@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from tamiz import ExportError, ModelSpec, Normalisation, Preprocessing
 from tamiz.spec import SPEC_METADATA
-from tamiz_train.adapted_graph import AdaptedGraph, find_spec
+from tamiz_release.adapted_graph import AdaptedGraph, find_spec
 from tamiz_train.graph import find_problem
 
 SPEC = ModelSpec(

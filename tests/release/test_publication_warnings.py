@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from graphs import make_spec, write_grey_graph
 
+from tamiz_release.publication_warnings import run_warnings, version_warnings
 from tamiz_server.repository import Repository
-from tamiz_train.publication_warnings import run_warnings, version_warnings
 from tamiz_train.run import Run
 
 SPEC = make_spec(["a", "b"])

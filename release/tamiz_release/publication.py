@@ -17,13 +17,13 @@ from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
+from tamiz_train.graph import read_spec
+from tamiz_train.run import PARITY_FILE, Run
 
-from .graph import read_spec
 from .publication_warnings import run_warnings, version_warnings
-from .run import PARITY_FILE, Run
 
 if TYPE_CHECKING:
-    from .onnx_export import Exported
+    from tamiz_train.onnx_export import Exported
 
 _LIBRARIES = {
     "tamiz": "tamiz",
@@ -85,7 +85,7 @@ def publish_run(
         ServerError: the server does not answer, or rejects the key.
     """
     # Imported here, because it needs PyTorch, which publishing a graph does not.
-    from .onnx_export import export
+    from tamiz_train.onnx_export import export
 
     name = model or run.recipe.name
     on_progress(_describe(run))

@@ -1,3 +1,5 @@
+"""Fixtures of the tests of training and release: digits on disk, a short recipe, and a run trained once."""
+
 from __future__ import annotations
 
 import shutil
@@ -7,14 +9,14 @@ from pathlib import Path
 import pytest
 from datasets_on_disk import write_images
 
-from tamiz_train.digits import write_digits
 from tamiz_train.recipe import Recipe, load_recipe
 from tamiz_train.run import Run
-from tamiz_train.training import train
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tamiz_train.digits import write_digits
+
     root = tmp_path_factory.mktemp("data") / "digits"
     write_digits(root)
     return root
@@ -35,6 +37,9 @@ def tiny_recipe(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 @pytest.fixture(scope="session")
 def trained(tiny_recipe: Callable[..., Recipe]) -> Run:
     """A finished run that tests must not change."""
+    # Imported here, because it needs PyTorch, which most tests do not.
+    from tamiz_train.training import train
+
     return train(tiny_recipe())
 
 

@@ -1,0 +1,43 @@
+"""Arguments and options that several commands of the release package share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from tamiz.errors import UsageError
+from tamiz.options import make_tls, parse_headers
+from tamiz.transports import Tls
+
+LabelledFolderOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER", help="Folder with the images of each label in a folder of that name."),
+]
+
+
+def read_connection(
+    names: Iterable[str],
+    header: list[str] | None,
+    ca: Path | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
+) -> tuple[dict[str, str], Tls | None]:
+    """The headers and certificates that the options name.
+
+    Args:
+        names: the models that the command names, one of which must be a URL for the options to have a meaning.
+        header: values of ``--header``.
+        ca: value of ``--ca``.
+        certificate: value of ``--certificate``.
+        certificate_key: value of ``--certificate-key``.
+
+    Raises:
+        UsageError: a header is malformed, or the options have no meaning.
+    """
+    headers, tls = parse_headers(header), make_tls(ca, certificate, certificate_key)
+    if (headers or tls) and not any("://" in name for name in names):
+        raise UsageError("certificates and headers are for the connection to a server, but no served model is named")
+    return headers, tls

@@ -1,0 +1,29 @@
+"""The public API of the release package, and what of it can be imported without PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+from fresh_python import BLOCK_TORCH, import_public_names, run_python
+
+import tamiz_release
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "tamiz_release",
+        "tamiz_release.commands.compare",
+        "tamiz_release.commands.evaluate",
+        "tamiz_release.commands.export",
+        "tamiz_release.commands.publish",
+    ],
+)
+def test_the_module_is_imported_without_pytorch(module: str) -> None:
+    run_python(f"{BLOCK_TORCH}\nimport {module}")
+
+
+def test_every_public_name_is_listed_in_order_and_can_be_imported_in_any_order() -> None:
+    assert tamiz_release.__all__ == sorted(tamiz_release.__all__)
+    import_public_names("tamiz_release")
