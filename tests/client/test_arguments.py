@@ -40,7 +40,9 @@ RECORDS = {
     "RequestAnswered",
     "RequestFailed",
     "RequestSent",
+    "Rollout",
     "Scored",
+    "ShadowCompared",
     "Stats",
 }
 URL = "grpc://127.0.0.1:9"
@@ -141,6 +143,7 @@ CLIENT = {
     "key": (5, b"key", SECRET, "a\nb"),
     "shared_memory": (None, 1, "yes"),
     "on_event": (5, "print", []),
+    "version": NO_WHOLE[1:],
 }
 CLASSIFY_MANY = {
     "images": (None, 5, "a.png", b"abc", IMAGE, np.array(3), object()),
