@@ -24,38 +24,50 @@ if TYPE_CHECKING:
 
     from .config import ServingSettings
     from .control import Control
+    from .history import HistoryEntry
     from .ports import Ports
     from .promotion import apply_settings, promote, rollback
+    from .pruning import prune
     from .repository import ConfigChange, Repository
+    from .rollout import start_rollout
+    from .states import State
     from .triton import Triton
     from .version import Version
 
 __all__ = [
     "ConfigChange",
     "Control",
+    "HistoryEntry",
     "ModelState",
     "Ports",
     "Repository",
     "ServingSettings",
+    "State",
     "Triton",
     "Version",
     "apply_settings",
     "promote",
+    "prune",
     "rollback",
+    "start_rollout",
 ]
 
 _LAZY = {
     "ConfigChange": "repository",
     "Control": "control",
+    "HistoryEntry": "history",
     "ModelState": "control",
     "Ports": "ports",
     "Repository": "repository",
     "ServingSettings": "config",
+    "State": "states",
     "Triton": "triton",
     "Version": "version",
     "apply_settings": "promotion",
     "promote": "promotion",
+    "prune": "pruning",
     "rollback": "promotion",
+    "start_rollout": "rollout",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _LAZY, __all__)

@@ -20,14 +20,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.arguments import check_function, check_path, check_text, check_type, wrong
+from tamiz.arguments import check_function, check_path, check_text, check_type, check_whole, wrong
 from tamiz.errors import RepositoryError, os_reason, shorten, suggest
 from tamiz.locks import open_locked
+from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
 from .config import (
@@ -36,6 +37,7 @@ from .config import (
     ServingSettings,
     add_version,
     describe_version_policy,
+    drop_versions,
     last_version,
     live_on_disk,
     new_config,
@@ -44,6 +46,8 @@ from .config import (
     was_published,
 )
 from .config_text import edit_text
+from .history import HistoryEntry, append_entry, check_reason, read_history
+from .states import State, live_without_candidate, rollout_on_disk, version_states
 from .version import Version, read_version, summarize, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -129,10 +133,8 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or one of its versions is damaged.
         """
-        live = self.live_numbers(model)
-        return [
-            read_version(self._folder(model), number, live=number in live) for number in self.version_numbers(model)
-        ]
+        states = version_states(self.config(model), self.version_numbers(model))
+        return [read_version(self._folder(model), number, state) for number, state in sorted(states.items())]
 
     def version_numbers(self, model: str) -> list[int]:
         """Numbers of a model's versions, lowest first; empty if there is no such model."""
@@ -150,15 +152,40 @@ class Repository:
                 f"model {model} in {self.path}: {describe_version_policy(self.config(model))} in {CONFIG_FILE} selects "
                 "no version that is on disk; make one live with `tamiz promote`"
             )
-        return read_version(self._folder(model), numbers[-1], live=True)
+        return read_version(self._folder(model), numbers[-1], State.LIVE)
 
     def live_numbers(self, model: str) -> list[int]:
+        """Numbers of the live versions, lowest first: those that servers load, without the candidate of a rollout.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return live_without_candidate(self.config(model), self.version_numbers(model))
+
+    def loaded_numbers(self, model: str) -> list[int]:
         """Numbers of the versions that servers load by the model's version policy, lowest first.
 
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
         """
         return live_on_disk(self.config(model), self.version_numbers(model))
+
+    def rollout(self, model: str) -> Rollout | None:
+        """The canary or shadow of a model; None if it has none.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return rollout_on_disk(self.config(model), self.version_numbers(model))
+
+    def history(self, model: str) -> list[HistoryEntry]:
+        """Who published, promoted, rolled out and rolled back which version, oldest change first.
+
+        Raises:
+            RepositoryError: there is no such model, or its history cannot be read.
+        """
+        self._config_text(model)
+        return read_history(self._folder(model))
 
     def config(self, model: str) -> ModelConfig:
         """A copy of Triton's configuration of a model (``inference.ModelConfig``).
@@ -187,6 +214,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        reason: str = "",
     ) -> int:
         """Add a version to a model.
 
@@ -199,6 +227,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            reason: why, for the history.
 
         Returns:
             the number of the new version. A number is never reused, even after its version is deleted.
@@ -212,6 +241,7 @@ class Repository:
         check_type("spec", spec, ModelSpec, "a tamiz.ModelSpec")
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_type("settings", settings, ServingSettings, "tamiz_server.ServingSettings")
+        check_reason(reason)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
@@ -254,6 +284,8 @@ class Repository:
                 staged.rename(self._folder(model) / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
                 self._write_config(self._folder(model), before, config)
+            live = live_without_candidate(config, self.version_numbers(model))
+            append_entry(self._folder(model), "publish", live[-1] if live and not is_new else None, version, reason)
         return version
 
     def _staging_parent(self) -> Path:
@@ -295,6 +327,39 @@ class Repository:
             if after != before:
                 self._write_config(self._folder(model), before, after)
             return ConfigChange(before, after)
+
+    def remove_versions(self, model: str, *, keep: int, also_keep: Collection[int] = ()) -> list[int]:
+        """Remove versions; see `tamiz_server.pruning.prune`, which also records it.
+
+        Args:
+            model: name of the model.
+            keep: number of the newest versions to keep.
+            also_keep: further versions to keep, beside those that are not archived.
+
+        Returns:
+            the numbers of the removed versions, lowest first.
+
+        Raises:
+            RepositoryError: there is no such model, or the repository cannot be changed.
+        """
+        check_whole("keep", keep, least=0)
+        check_type("also_keep", also_keep, (list, tuple, set, frozenset), "the numbers of versions")
+        with self._locked():
+            before, numbers = self.config(model), self.version_numbers(model)
+            states = version_states(before, numbers)
+            kept = {*numbers[len(numbers) - keep :], *also_keep} if keep else set(also_keep)
+            removed = [number for number in numbers if states[number] is State.ARCHIVED and number not in kept]
+            for number in removed:
+                # Moved first, to a name that Triton ignores; if this process is killed, the next change removes it.
+                staged = self._folder(model) / _STAGED_FOLDER
+                (self._folder(model) / str(number)).rename(staged)
+                shutil.rmtree(staged)
+            if removed:
+                after = ModelConfig()
+                after.CopyFrom(before)
+                drop_versions(after, keep=[number for number in numbers if number not in removed])
+                self._write_config(self._folder(model), before, after)
+            return removed
 
     def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
         """Write a configuration over the one from before, and keep its comments and layout; the caller has the lock."""
