@@ -12,8 +12,8 @@ from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .model_source import ModelSource, open_source
     from .publication import PublishedVersion, publish_graph, publish_run
+    from .sources import ModelSource, open_source
 
 __all__ = [
     "Comparison",
@@ -31,10 +31,10 @@ _MODULES = {
     "Comparison": "comparison",
     "Difference": "comparison",
     "LabelComparison": "comparison",
-    "ModelSource": "model_source",
+    "ModelSource": "sources",
     "PublishedVersion": "publication",
     "compare": "comparison",
-    "open_source": "model_source",
+    "open_source": "sources",
     "publish_graph": "publication",
     "publish_run": "publication",
 }
