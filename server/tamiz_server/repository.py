@@ -44,7 +44,7 @@ from .config import (
     was_published,
 )
 from .config_text import edit_text
-from .version import Version, read_version, summarize, version_numbers, write_version
+from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
@@ -237,7 +237,7 @@ class Repository:
             shutil.copyfile(graph, staged_graph)
             staged = (self._staging_parent() if is_new else self._folder(model)) / _STAGED_FOLDER
             # The first version and its configuration appear together.
-            document = write_version(
+            summary = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
@@ -245,7 +245,7 @@ class Repository:
                 spec=spec,
                 manifest=manifest or {},
             )
-            add_version(config, version, spec, summarize(document))
+            add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
                 self._write_config(staged, before, config)
