@@ -158,12 +158,12 @@ class Repository:
 
     def _config_text(self, model: str) -> str:
         path = self._folder(model) / CONFIG_FILE
-        if not path.is_file():
-            raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
-            return path.read_text(encoding="utf-8")
+            if path.is_file():
+                return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
 
     def publish(
         self,
@@ -280,5 +280,9 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
-        if not self.path.is_dir():
-            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
+        try:
+            if self.path.is_dir():
+                return
+        except OSError as exc:
+            raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

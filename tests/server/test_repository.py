@@ -187,6 +187,14 @@ def test_a_repository_that_cannot_be_changed_is_an_error(graph: Path, tmp_path: 
             Repository(tmp_path / "locked").publish("pets", graph, SPEC)
 
 
+def test_a_repository_that_cannot_be_looked_up_is_an_error() -> None:
+    repository = Repository("a" * 300)
+    reads = [repository.models, repository.foreign_models, lambda: repository.versions("pets")]
+    for read in (*reads, lambda: repository.config("pets"), lambda: repository.update_config("pets", print)):
+        with pytest.raises(RepositoryError, match="cannot be read: File name too long"):
+            read()
+
+
 def test_models_of_other_tools_are_known_as_such(repository: Repository, graph: Path) -> None:
     repository.publish("pets", graph, SPEC)
     for name in ("onnx", "ensemble", "malformed", "empty", ".hidden", "lost+found"):
