@@ -16,8 +16,9 @@ from tamiz.spec import Normalisation
 from tamiz_train.draft import Weights, draft_recipe
 from tamiz_train.model_input import model_input
 from tamiz_train.recipe import CsvData, FolderData, Recipe, load_recipe
+from tamiz_train.setup import check
 from tamiz_train.survey import survey
-from tamiz_train.training import check, train
+from tamiz_train.training import train
 
 
 def drafted(images: Path, tmp_path: Path, weights: Weights | None = None) -> Recipe:

@@ -14,7 +14,7 @@ from tamiz import RecipeError
 from tamiz_train.networks import build_classifier
 from tamiz_train.optimization import check_optimizer, check_schedule, create_optimizer, create_schedule, freeze
 from tamiz_train.recipe import ModelSettings, OptimizerSettings, Recipe, ScheduleSettings
-from tamiz_train.training import check
+from tamiz_train.setup import check
 
 
 @pytest.mark.parametrize(

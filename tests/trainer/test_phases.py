@@ -27,7 +27,8 @@ from tamiz_train.lightning_module import ClassifierModule
 from tamiz_train.recipe import PhaseSettings, Recipe, load_recipe
 from tamiz_train.resumption import lower_rate
 from tamiz_train.run import Run
-from tamiz_train.training import check, resume, train
+from tamiz_train.setup import check
+from tamiz_train.training import resume, train
 
 pytestmark = pytest.mark.integration
 
