@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tamiz.arguments import check_function, check_number, check_path, check_whole
+from tamiz.arguments import check_path, check_progress, check_seconds, check_whole
 from tamiz.errors import RepositoryError, ServerError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 from tamiz.transports import check_key
@@ -27,7 +27,6 @@ from .installation import Installation, find_installation
 from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
 from .process import EXIT_TIMEOUT_S, ServerProcess
-from .python_environments import python_environments
 from .readiness import wait_until_ready
 from .repository import Repository
 from .supervisor import RESTARTS, RestartLimit, Supervisor
@@ -96,11 +95,10 @@ class Triton:
             check_key(key)
         if log is not None:
             check_path("log", log, "the path of a file")
-        seconds = "a finite number of seconds greater than 0"
-        check_number("start_timeout_s", start_timeout_s, seconds, above=0, below=threading.TIMEOUT_MAX)
+        check_seconds("start_timeout_s", start_timeout_s)
         check_whole("restarts", restarts, least=0)
         if on_progress is not None:
-            check_function("on_progress", on_progress, "a function that takes a line of text")
+            check_progress(on_progress)
         self.repository = Repository(repository)
         self.key = key or secrets.token_urlsafe(16)
         self.start_timeout_s = start_timeout_s
@@ -173,7 +171,6 @@ class Triton:
     def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
         command = self._command(installation, workspace)
-        environments = python_environments()
         again = self._process is not None
         process = ServerProcess(command, installation.environment(), self.log, append=again)
         try:
@@ -188,8 +185,6 @@ class Triton:
             raise TritonError(f"cannot start Triton: {exc.filename or self.log}: {os_reason(exc)}") from exc
         except ValueError as exc:
             raise TritonError(f"cannot start Triton: {exc}") from exc
-        finally:
-            workspace.claim_python_environment(environments)
         return process
 
     def _command(self, installation: Installation, workspace: Workspace) -> list[str]:
