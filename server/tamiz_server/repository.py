@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.arguments import check_function, check_path, check_text, check_type, wrong
+from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, wrong
 from tamiz.errors import RepositoryError, os_reason, shorten, suggest
 from tamiz.spec import ModelSpec
 
@@ -195,9 +195,9 @@ class Repository:
         """
         check_type("model", model, str, "the name of a model")
         check_path("onnx", onnx, "the path of an ONNX file")
-        check_type("spec", spec, ModelSpec, "a tamiz.ModelSpec")
+        check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
-        check_type("settings", settings, ServingSettings, "tamiz_server.ServingSettings")
+        check_instance("settings", settings, ServingSettings)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tamiz.arguments import check_function, check_number, check_path, check_whole
+from tamiz.arguments import check_path, check_progress, check_seconds, check_whole
 from tamiz.errors import ServerError, TritonError, UsageError, os_reason
 from tamiz.served_version import live_versions
 from tamiz.transports import check_key
@@ -91,11 +91,10 @@ class Triton:
             check_key(key)
         if log is not None:
             check_path("log", log, "the path of a file")
-        seconds = "a finite number of seconds greater than 0"
-        check_number("start_timeout_s", start_timeout_s, seconds, above=0, below=threading.TIMEOUT_MAX)
+        check_seconds("start_timeout_s", start_timeout_s)
         check_whole("restarts", restarts, least=0)
         if on_progress is not None:
-            check_function("on_progress", on_progress, "a function that takes a line of text")
+            check_progress(on_progress)
         self.repository = Repository(repository)
         self.key = key or secrets.token_urlsafe(16)
         self.start_timeout_s = start_timeout_s
