@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NoReturn, TypeAlias
 
+from .arguments import check_seconds
 from .engine.connections import EndpointState
 from .engine.engine import Engine
 from .engine.events import OnEvent
-from .engine.settings import Settings, check_timeout
+from .engine.settings import Settings
 from .engine.stats import Stats
 from .errors import UsageError
 from .served_version import ServedVersion
@@ -58,7 +59,7 @@ class BaseClient:
 
     @timeout_s.setter
     def timeout_s(self, seconds: float) -> None:
-        check_timeout(seconds)
+        check_seconds("timeout_s", seconds)
         self._engine.settings.timeout_s = float(seconds)
 
     @property
