@@ -34,7 +34,7 @@ from .config import (
     was_published,
 )
 from .staging import STAGED, changes, stage_graph, staging_parent, write_config
-from .version import Version, read_version, summarize, version_numbers, write_version
+from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
@@ -223,7 +223,7 @@ class Repository:
             folder = self._folder(model)
             staged = (staging_parent(self.path, map(self._folder, self.models())) if is_new else folder) / STAGED
             # The first version and its configuration appear together.
-            document = write_version(
+            summary = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
@@ -231,7 +231,7 @@ class Repository:
                 spec=spec,
                 manifest=manifest or {},
             )
-            add_version(config, version, spec, summarize(document))
+            add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
                 write_config(staged / CONFIG_FILE, before, config)
