@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
-from ..arguments import check_flag, check_function, check_number, check_text
+from ..arguments import check_flag, check_function, check_seconds, check_text
 from ..transports import Address, Headers, Tls, check_key, parse_url, read_headers
 from .events import OnEvent
 
@@ -26,9 +25,10 @@ class Settings:
     key: str | None
     shared_memory: bool
     on_event: OnEvent | None
+    provenance: bool = False
 
     def __post_init__(self) -> None:
-        check_timeout(self.timeout_s)
+        check_seconds("timeout_s", self.timeout_s)
         check_text("model", self.model, "the name of a model")
         if self.on_event is not None:
             check_function("on_event", self.on_event, "a function that takes an event")
@@ -37,15 +37,6 @@ class Settings:
         if self.key is not None:
             check_key(self.key)
         check_flag("shared_memory", self.shared_memory)
+        check_flag("provenance", self.provenance)
         self.timeout_s = float(self.timeout_s)
         self.address: Address = parse_url(self.url, self.tls)
-
-
-def check_timeout(timeout_s: object) -> None:
-    """Check a timeout.
-
-    Raises:
-        UsageError: it is not a finite number greater than 0.
-    """
-    expected = "a finite number of seconds greater than 0"
-    check_number("timeout_s", timeout_s, expected, above=0, below=threading.TIMEOUT_MAX)
