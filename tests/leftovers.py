@@ -15,10 +15,11 @@ def leftovers() -> set[str]:
     Those of servers that other programs on this machine run meanwhile are left out, as far as they can be told apart.
     """
     temporary = Path(tempfile.gettempdir())
-    others = tuple(name for name in _running_servers() if not (temporary / name).exists())
+    running = _running_servers()
+    others = tuple(name for name in running if not (temporary / name).exists())
     shared = {path for path in Path("/dev/shm").glob("tamiz-triton-*") if not path.name.startswith(others)}
-    # Nothing tells which server created a folder.
-    environments = set() if others else set(Path("/tmp").glob("python_env_*"))
+    # Nothing tells which server created a folder, so that of a killed server stays while another one runs.
+    environments = set() if running else set(Path("/tmp").glob("python_env_*"))
     return {str(path) for path in shared | environments | set(temporary.glob("tamiz-triton-*"))}
 
 

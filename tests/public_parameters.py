@@ -41,7 +41,7 @@ def public_parameters(package: str, *, records: Collection[str]) -> set[str]:
 
     Args:
         package: the package.
-        records: classes whose objects Tamiz makes and callers only read; they check nothing.
+        records: classes whose objects Tamiz makes and callers only read; their constructors check nothing.
     """
     module = importlib.import_module(package)
     found: set[str] = set()
@@ -49,8 +49,9 @@ def public_parameters(package: str, *, records: Collection[str]) -> set[str]:
         value = getattr(module, name)
         if inspect.isfunction(value):
             found.update(f"{name}.{parameter}" for parameter in _parameters(value))
-        elif inspect.isclass(value) and not issubclass(value, TamizError | Enum) and name not in records:
-            found.update(f"{name}.{parameter}" for parameter in _parameters(value))
+        elif inspect.isclass(value) and not issubclass(value, TamizError | Enum):
+            if name not in records:
+                found.update(f"{name}.{parameter}" for parameter in _parameters(value))
             for method, function in _public_methods(value):
                 found.update(f"{name}.{method}.{parameter}" for parameter in _parameters(function))
             found.update(f"{name}.{settable}" for settable in _settable_properties(value))

@@ -159,6 +159,7 @@ class Harness:
         shared_memory: see `tamiz.Client`.
         on_event: see `tamiz.Client`; None collects the events.
         version: see `tamiz.Client`.
+        provenance: see `tamiz.Client`.
 
     Attributes:
         background: functions that the engine wants called in another thread; `run_background` calls them.
@@ -171,6 +172,7 @@ class Harness:
         shared_memory: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,
         version: int | None = None,
+        provenance: bool = False,
     ) -> None:
         self.servers = {server.url: server for server in servers}
         self.clock = Clock()
@@ -179,9 +181,8 @@ class Harness:
         self.leftovers: list[Callable[[], None]] = []
         self.events: list[CallEvent] = []
         url = "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in servers)
-        settings = Settings(
-            url, MODEL, timeout_s, None, None, None, shared_memory, on_event or self.events.append, version
-        )
+        listener = on_event or self.events.append
+        settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, listener, version, provenance)
         self.wall_clock = Clock()
         self.background: list[Callable[[], None]] = []
         self.engine = Engine(

@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tamiz import Client
+from tamiz.arguments import check_instance, check_path, check_progress, check_seconds, check_type, check_whole, wrong
+from tamiz.engine.pipeline import MAX_IN_FLIGHT
 
+from .arguments import check_images, check_rounds
 from .comparison import measure_in_rounds
 from .limit import find_limit
 from .load.closed_loop import Load, measure_client
@@ -45,9 +48,21 @@ def run_benchmark(
         on_progress: called with one line of text after each measurement.
 
     Raises:
+        UsageError: an argument is wrong, or the client has not read the spec.
         ServerError: a request failed.
         InvalidImageError: an image is unreadable.
     """
+    check_instance("client", client, Client)
+    check_path("graph", graph, "the path of an ONNX file")
+    check_images(images)
+    check_seconds("duration_s", duration_s)
+    check_rounds(rounds)
+    check_type("in_flight", in_flight, Sequence, "a list of numbers of concurrent requests")
+    if not in_flight:
+        raise wrong("in_flight", in_flight, "at least one number of concurrent requests")
+    for index, count in enumerate(in_flight):
+        check_whole(f"in_flight[{index}]", count, most=MAX_IN_FLIGHT)
+    check_progress(on_progress)
     spec, max_batch_size = client.spec, client.max_batch_size
     machine = describe_machine()
     loads = [Load(count, size) for size in sorted({1, max_batch_size}) for count in in_flight]

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from tamiz import Client
+from tamiz.arguments import check_instance, check_progress, check_seconds
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
+from .arguments import check_images, check_rounds
 from .comparison import Comparison, measure_in_rounds
 from .contenders.float32_model import copy_with_float32_model
 from .contenders.tritonclient_script import TritonclientScript
@@ -101,10 +103,15 @@ def compare_clients(
 
     Raises:
         RepositoryError: the model is missing or damaged.
-        UsageError: the model's resize mode is not ``squash``, the only one of the script.
+        UsageError: an argument is wrong, or the model's resize mode is not ``squash``, the only one of the script.
         TritonError: Triton cannot be started.
         ServerError: a request failed.
     """
+    check_instance("repository", repository, Repository)
+    check_images(images)
+    check_seconds("duration_s", duration_s)
+    check_rounds(rounds)
+    check_progress(on_progress)
     live = repository.live_version(model)
     graph = repository.path / model / str(live.version) / "model.onnx"
     with ExitStack() as stack:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import psutil
 from rich.text import Text
 
+from tamiz.arguments import check_choice, check_function, check_progress, check_text, show, wrong
 from tamiz.console import print_table
 
+from .arguments import check_rounds
 from .machine import MAX_STEAL, steal_fraction
 
 
@@ -32,11 +34,22 @@ class Comparison:
     figures: dict[str, list[float]]
 
     def median(self, name: str) -> float:
-        """Median of a contender's figures."""
+        """Median of a contender's figures.
+
+        Raises:
+            UsageError: there is no such contender.
+        """
+        check_choice("name", name, self.figures)
         return statistics.median(self.figures[name])
 
     def ratio(self, name: str, reference: str) -> float:
-        """One contender ÷ another: the median of the rounds' ratios."""
+        """One contender ÷ another: the median of the rounds' ratios.
+
+        Raises:
+            UsageError: there is no such contender.
+        """
+        check_choice("name", name, self.figures)
+        check_choice("reference", reference, self.figures)
         pairs = zip(self.figures[name], self.figures[reference], strict=True)
         return statistics.median(figure / of_reference for figure, of_reference in pairs)
 
@@ -55,7 +68,18 @@ def measure_in_rounds(
         unit: unit of the figures.
         on_progress: called with one line of text after each measurement, and with a warning at the end when the
             median steal time of the measurements is above `tamiz_bench.machine.MAX_STEAL`.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    if not isinstance(contenders, Mapping) or not contenders:
+        raise wrong("contenders", contenders, "a dict of at least one name with its function")
+    for name, measure in contenders.items():
+        check_text("contenders", name, "the names of contenders as strings")
+        check_function(f"contenders[{show(name)}]", measure, "a function that takes one measurement")
+    check_rounds(rounds)
+    check_text("unit", unit, "the unit of the figures")
+    check_progress(on_progress)
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     order, generator = list(contenders), random.Random(0)
     steal = []

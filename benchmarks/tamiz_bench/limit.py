@@ -16,15 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from tamiz.arguments import check_instance, check_path, check_progress, check_seconds, check_whole, wrong
+from tamiz.engine.pipeline import MAX_BATCH_SIZE
+from tamiz.errors import one_line, shorten
 from tamiz.preprocessing import prepare
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
+from .arguments import MAX_THREADS, check_images
 from .comparison import measure_in_rounds
 from .load.closed_loop import measure_calls
 from .statistics import Measurement
 
 _FINALISTS = 3
 _FINAL_ROUNDS = 3
+
+_MAX_REASON = 300
+"""The number of characters of ONNX Runtime's reason in a message."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,19 @@ class LimitSetting:
         threads: number of threads; each prepares a batch of images and runs the model on it.
         intra_op_threads: size of ONNX Runtime's intra-op thread pool, shared by all runs.
         batch_size: number of images in each run of the model.
+
+    Raises:
+        UsageError: a number is wrong.
     """
 
     threads: int
     intra_op_threads: int
     batch_size: int
+
+    def __post_init__(self) -> None:
+        check_whole("threads", self.threads, most=MAX_THREADS)
+        check_whole("intra_op_threads", self.intra_op_threads, most=MAX_THREADS)
+        check_whole("batch_size", self.batch_size, most=MAX_BATCH_SIZE)
 
     def __str__(self) -> str:
         return f"{self.threads} threads, {self.intra_op_threads} intra-op threads, batch {self.batch_size}"
@@ -52,21 +67,37 @@ class InProcessLimit:
         graph: the ONNX file of the served version.
         spec: the spec of the served version.
         setting: threads and batch size.
+
+    Raises:
+        UsageError: an argument is wrong, or the graph cannot be loaded.
     """
 
     def __init__(self, graph: Path, spec: ModelSpec, setting: LimitSetting) -> None:
+        check_path("graph", graph, "the path of an ONNX file")
+        check_instance("spec", spec, ModelSpec)
+        check_instance("setting", setting, LimitSetting)
         options = ort.SessionOptions()
         options.intra_op_num_threads = setting.intra_op_threads
         self.spec = spec
         self.setting = setting
-        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as exc:
+            # ONNX Runtime has an error class for each way in which a file can be wrong.
+            reason = shorten(one_line(exc), _MAX_REASON)
+            raise wrong("graph", str(graph), f"the ONNX file of the served version ({reason})") from exc
 
     def measure_throughput(self, images: Sequence[Path], duration_s: float) -> float:
         """Measure the throughput in images per second; see `measure`."""
         return self.measure(images, duration_s).images_per_s
 
     def measure(self, images: Sequence[Path], duration_s: float) -> Measurement:
-        """Classify the images in a loop for ``duration_s`` seconds."""
+        """Classify the images in a loop for ``duration_s`` seconds.
+
+        Raises:
+            UsageError: an argument is wrong.
+            InvalidImageError: an image is unreadable.
+        """
         setting = self.setting
         return measure_calls(self._classify, images, duration_s, threads=setting.threads, batch_size=setting.batch_size)
 
@@ -100,7 +131,15 @@ def find_limit(
 
     Returns:
         the limit with the fastest setting, warmed up; and every setting with the measurement of its trial.
+
+    Raises:
+        UsageError: an argument is wrong, or the graph cannot be loaded.
+        InvalidImageError: an image is unreadable.
     """
+    check_whole("max_batch_size", max_batch_size, most=MAX_BATCH_SIZE)
+    check_images(images)
+    check_seconds("duration_s", duration_s)
+    check_progress(on_progress)
     trials: dict[LimitSetting, Measurement] = {}
     for setting in limit_settings(max_batch_size):
         candidate = InProcessLimit(graph, spec, setting)

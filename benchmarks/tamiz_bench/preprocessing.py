@@ -16,9 +16,11 @@ from typing import Literal
 
 import cv2
 
+from tamiz.arguments import check_choice, check_progress, check_seconds, check_whole
 from tamiz.preprocessing import prepare
 from tamiz.spec import PREPROCESSING_REVISION, Preprocessing
 
+from .arguments import MAX_SIDE, check_images, check_rounds
 from .comparison import Comparison, measure_in_rounds
 
 OPENCV = "opencv"
@@ -47,8 +49,15 @@ def compare_preprocessing(
         µs per image of ``opencv``, ``revision 1`` and so on.
 
     Raises:
+        UsageError: an argument is wrong.
         InvalidImageError: an image is unreadable.
     """
+    check_images(images)
+    check_whole("size", size, most=MAX_SIDE)
+    check_choice("colour", colour, ("RGB", "L"))
+    check_seconds("duration_s", duration_s)
+    check_rounds(rounds)
+    check_progress(on_progress)
     functions: dict[str, Callable[[Path], object]] = {OPENCV: partial(_prepare_with_opencv, size=size, colour=colour)}
     for revision in range(1, PREPROCESSING_REVISION + 1):
         settings = Preprocessing.model_validate({"revision": revision, "height": size, "width": size, "colour": colour})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tamiz.arguments import check_instance
 from tamiz.console import print_table
 
 from .comparison import Comparison, align_right
@@ -76,7 +77,12 @@ class Report:
 
 
 def print_report(report: Report) -> None:
-    """Print the sweep as a table, then the served throughput, the limit and their ratio."""
+    """Print the sweep as a table, then the served throughput, the limit and their ratio.
+
+    Raises:
+        UsageError: it is not a report.
+    """
+    check_instance("report", report, Report)
     rows = []
     for load, measurement in report.sweep:
         latencies = (measurement.p50_ms, measurement.p95_ms, measurement.p99_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tamiz.arguments import check_instance, check_path
 from tamiz.errors import OutputError, os_reason
 from tamiz.files import check_writable, write_whole
 from tamiz.json_text import to_json
@@ -29,8 +30,12 @@ def write_report(report: Report, folder: Path) -> None:
     """Write ``report.json`` and ``report.png`` to a folder, which is created if missing.
 
     Raises:
+        UsageError: an argument is wrong.
         OutputError: the folder or a file in it cannot be written.
     """
+    check_instance("report", report, Report)
+    check_path("folder", folder, "the path of a folder")
+    folder = Path(folder)
     # Imported here because Matplotlib takes most of a second to import.
     from .plot import plot_report
 

@@ -23,13 +23,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from tamiz.arguments import check_choice, check_instance, check_progress, check_text, check_whole
+from tamiz.engine.pipeline import MAX_BATCH_SIZE
 from tamiz.errors import TamizError
 
+from .arguments import MAX_SIDE, MAX_THREADS, check_rounds
 from .comparison import Comparison, measure_in_rounds
 from .machine import describe_machine
 
 TAMIZ, PYTORCH_LOOP, LIMIT = "tamiz", "pytorch loop", "limit"
 _HEIGHT, _WIDTH = 400, 533
+
+MAX_WORKLOAD = 1_000_000
+"""Largest number of JPEG files that are written, in a temporary folder."""
 
 
 class BenchmarkError(TamizError):
@@ -47,6 +53,9 @@ class Workload:
         workers: number of worker processes that load images; 0 loads them in the training process.
         precision: ``32-true`` (float32) or ``bf16-mixed`` (bfloat16 autocast).
         images: number of JPEG files of 400×533 pixels in an epoch.
+
+    Raises:
+        UsageError: a value is wrong.
     """
 
     model: str = "efficientnet_b0"
@@ -55,6 +64,14 @@ class Workload:
     workers: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     images: int = 192
+
+    def __post_init__(self) -> None:
+        check_text("model", self.model, "the name of a timm model")
+        check_whole("size", self.size, most=MAX_SIDE)
+        check_whole("batch_size", self.batch_size, most=MAX_BATCH_SIZE)
+        check_whole("workers", self.workers, least=0, most=MAX_THREADS)
+        check_choice("precision", self.precision, ("32-true", "bf16-mixed"))
+        check_whole("images", self.images, most=MAX_WORKLOAD)
 
 
 @dataclass(frozen=True)
@@ -93,8 +110,12 @@ def compare_training(
         on_progress: called with one line of text after each measurement.
 
     Raises:
+        UsageError: an argument is wrong.
         BenchmarkError: a contender failed.
     """
+    check_instance("workload", workload, Workload)
+    check_rounds(rounds)
+    check_progress(on_progress)
     with tempfile.TemporaryDirectory(prefix="tamiz-bench-") as folder:
         write_photographs(Path(folder), workload.images)
         contenders = {name: partial(_measure_in_process, name, workload, folder) for name in CONTENDERS}

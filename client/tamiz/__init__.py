@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .engine.recovery import Cause
     from .engine.routed import Outcome
     from .engine.stats import Stats
-    from .prediction import Prediction, Scored
+    from .prediction import Prediction, Provenance, Scored
     from .preprocessing import ImageSource, Pixels, prepare
     from .routing import Rollout
     from .spec import ModelSpec, Normalisation, Preprocessing
@@ -87,6 +87,7 @@ __all__ = [
     "Pixels",
     "Prediction",
     "Preprocessing",
+    "Provenance",
     "RecipeError",
     "RepositoryError",
     "RequestAnswered",
@@ -126,6 +127,7 @@ _LAZY = {
     "Pixels": "preprocessing",
     "Prediction": "prediction",
     "Preprocessing": "spec",
+    "Provenance": "prediction",
     "RequestAnswered": "engine.events",
     "RequestFailed": "engine.events",
     "RequestSent": "engine.events",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +17,9 @@ from .errors import UsageError, shorten
 
 MAX_SHOWN = 80
 """The number of characters of a value that a message shows."""
+
+_MAX_PATH = 4_096
+"""The number of bytes from which Linux refuses a path; others refuse shorter ones."""
 
 _MAX_BITS = 256
 """Larger numbers are not shown: they would fill the message, and Python refuses to print the largest."""
@@ -62,7 +66,7 @@ def check_text(name: str, value: object, expected: str) -> None:
 
 
 def check_path(name: str, value: object, expected: str = "a path", *, secret: bool = False) -> None:
-    """Check a path: a string or an ``os.PathLike`` of one, without a NUL character.
+    """Check a path: a string or an ``os.PathLike`` of one, without a NUL character and not too long for any system.
 
     Raises:
         UsageError: it is something else.
@@ -71,7 +75,7 @@ def check_path(name: str, value: object, expected: str = "a path", *, secret: bo
         path = os.fspath(value)  # type: ignore[call-overload]
     except Exception:
         path = None
-    if not isinstance(path, str) or not path or "\0" in path:
+    if not isinstance(path, str) or not 0 < len(path) < _MAX_PATH or "\0" in path:
         raise wrong(name, value, expected, secret=secret)
 
 
@@ -99,6 +103,15 @@ def check_number(name: str, value: object, expected: str, *, above: float = -mat
         number = math.nan
     if not above < number < below:
         raise wrong(name, value, expected)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Check a duration that a thread can wait.
+
+    Raises:
+        UsageError: it is not a finite number greater than 0.
+    """
+    check_number(name, value, "a finite number of seconds greater than 0", above=0, below=threading.TIMEOUT_MAX)
 
 
 def check_flag(name: str, value: object) -> None:
@@ -131,6 +144,17 @@ def check_type(name: str, value: object, kind: type[Any] | tuple[type[Any], ...]
         raise wrong(name, value, expected)
 
 
+def check_instance(name: str, value: object, kind: type[Any], *, optional: bool = False) -> None:
+    """Check that a value is an object of a class of Tamiz, or None where it is optional.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(value, kind) and not (optional and value is None):
+        expected = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise wrong(name, value, f"{expected}, or None" if optional else expected)
+
+
 def check_function(name: str, value: object, expected: str) -> None:
     """Check that a value can be called.
 
@@ -139,3 +163,12 @@ def check_function(name: str, value: object, expected: str) -> None:
     """
     if not callable(value):
         raise wrong(name, value, expected)
+
+
+def check_progress(on_progress: object) -> None:
+    """Check a function that reports progress.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    check_function("on_progress", on_progress, "a function that takes a line of text")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NoReturn, TypeAlias
 
+from .arguments import check_seconds
 from .engine.connections import EndpointState
 from .engine.engine import Engine
 from .engine.events import OnEvent
-from .engine.settings import Settings, check_timeout
+from .engine.settings import Settings
 from .engine.stats import Stats
 from .errors import UsageError
 from .routing import Rollout
@@ -33,8 +34,11 @@ class BaseClient:
         shared_memory: bool = False,
         on_event: OnEvent | None = None,
         version: int | None = None,
+        provenance: bool = False,
     ) -> None:
-        self._engine = Engine(Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event, version))
+        self._engine = Engine(
+            Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event, version, provenance)
+        )
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
@@ -59,7 +63,7 @@ class BaseClient:
 
     @timeout_s.setter
     def timeout_s(self, seconds: float) -> None:
-        check_timeout(seconds)
+        check_seconds("timeout_s", seconds)
         self._engine.settings.timeout_s = float(seconds)
 
     @property

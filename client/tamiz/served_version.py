@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 
 from tritonclient.grpc import model_config_pb2
 
 from .errors import SpecError
 from .routing import Rollout, read_rollout
-from .spec import INPUT_NAME, SPEC_PARAMETER, ModelSpec
+from .spec import INPUT_NAME, SPEC_PARAMETER, SUMMARY_PARAMETER, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class ServedVersion:
         max_batch_size: the largest number of images in one request.
         candidate: the version that is rolled out beside this one; None if there is none that this client understands.
         rollout: what the candidate is sent; None without a candidate.
+        onnx_sha256: SHA-256 of the version's graph, as its publication recorded it; None if it did not.
+        spec_sha256: SHA-256 of the version's spec.
     """
 
     model: str
@@ -31,6 +35,8 @@ class ServedVersion:
     max_batch_size: int
     candidate: ServedVersion | None = None
     rollout: Rollout | None = None
+    onnx_sha256: str | None = None
+    spec_sha256: str | None = None
 
 
 def loaded_versions(config: model_config_pb2.ModelConfig) -> list[int]:
@@ -58,14 +64,12 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
             f"model {config.name}: its configuration names no live version (version_policy: {policy}); "
             f"{_remedy(config)}"
         )
-    version, rollout = live[-1], read_rollout(config)
-    spec, max_batch_size = _read_spec(config, version), max(1, config.max_batch_size)
+    served, rollout = _read_version(config, live[-1]), read_rollout(config)
     if rollout is not None:
         # A client that is too old for the candidate leaves it to others.
         with contextlib.suppress(SpecError):
-            candidate = ServedVersion(config.name, rollout.version, _read_spec(config, rollout.version), max_batch_size)
-            return ServedVersion(config.name, version, spec, max_batch_size, candidate, rollout)
-    return ServedVersion(config.name, version, spec, max_batch_size)
+            return replace(served, candidate=_read_version(config, rollout.version), rollout=rollout)
+    return served
 
 
 def read_pinned_version(config: model_config_pb2.ModelConfig, version: int) -> ServedVersion | None:
@@ -74,26 +78,42 @@ def read_pinned_version(config: model_config_pb2.ModelConfig, version: int) -> S
     Raises:
         SpecError: its spec is missing, malformed, too new, or does not fit the input.
     """
-    if version not in loaded_versions(config):
-        return None
-    return ServedVersion(config.name, version, _read_spec(config, version), max(1, config.max_batch_size))
+    return _read_version(config, version) if version in loaded_versions(config) else None
 
 
-def _read_spec(config: model_config_pb2.ModelConfig, version: int) -> ModelSpec:
+def _read_version(config: model_config_pb2.ModelConfig, version: int) -> ServedVersion:
     key = f"{SPEC_PARAMETER}{version}"
     if key not in config.parameters:
         raise SpecError(
             f"model {config.name}: no spec for version {version} in its configuration (parameter {key}); "
             f"{_remedy(config)}"
         )
-    spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
+    text = config.parameters[key].string_value
+    spec = ModelSpec.from_json(text, source=f"model {config.name} version {version}")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in config.input}
     if shapes.get(INPUT_NAME) != spec.preprocessing.shape:
         raise SpecError(
             f"model {config.name} version {version}: the spec gives {INPUT_NAME} {list(spec.preprocessing.shape)}, "
             f"the server takes { ({name: list(shape) for name, shape in shapes.items()}) }"
         )
-    return spec
+    return ServedVersion(
+        config.name,
+        version,
+        spec,
+        max(1, config.max_batch_size),
+        onnx_sha256=_recorded_hash(config, version),
+        spec_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _recorded_hash(config: model_config_pb2.ModelConfig, version: int) -> str | None:
+    """The SHA-256 of a version's graph in its summary; None if there is none, or the summary was edited."""
+    key = f"{SUMMARY_PARAMETER}{version}"
+    try:
+        recorded = json.loads(config.parameters[key].string_value)["onnx_sha256"] if key in config.parameters else None
+    except (ValueError, LookupError, TypeError):
+        return None
+    return recorded if isinstance(recorded, str) else None
 
 
 def _remedy(config: model_config_pb2.ModelConfig) -> str:

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from .rollout import start_rollout
     from .states import State
     from .triton import Triton
+    from .verification import Finding, Verification, verify
     from .version import Version
 
 __all__ = [
     "ConfigChange",
     "Control",
+    "Finding",
     "HistoryEntry",
     "ModelState",
     "Ports",
@@ -44,17 +46,20 @@ __all__ = [
     "ServingSettings",
     "State",
     "Triton",
+    "Verification",
     "Version",
     "apply_settings",
     "promote",
     "prune",
     "rollback",
     "start_rollout",
+    "verify",
 ]
 
 _LAZY = {
     "ConfigChange": "repository",
     "Control": "control",
+    "Finding": "verification",
     "HistoryEntry": "history",
     "ModelState": "control",
     "Ports": "ports",
@@ -62,12 +67,14 @@ _LAZY = {
     "ServingSettings": "config",
     "State": "states",
     "Triton": "triton",
+    "Verification": "verification",
     "Version": "version",
     "apply_settings": "promotion",
     "promote": "promotion",
     "prune": "pruning",
     "rollback": "promotion",
     "start_rollout": "rollout",
+    "verify": "verification",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _LAZY, __all__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from tamiz.arguments import check_flag, check_type, check_whole
+from tamiz.arguments import check_flag, check_instance, check_whole
 from tamiz.errors import RepositoryError, TamizError
 from tamiz.routing import Rollout
 
@@ -178,7 +178,7 @@ def apply_settings(
         UsageError: an argument is wrong.
     """
     _check(repository, control)
-    check_type("settings", settings, ServingSettings, "tamiz_server.ServingSettings")
+    check_instance("settings", settings, ServingSettings)
     change_model(repository, model, lambda config: write_settings(config, settings), control)
 
 
@@ -208,8 +208,8 @@ def describe_live(repository: Repository, model: str, before: Sequence[int], *, 
 
 
 def _check(repository: object, control: object) -> None:
-    check_type("repository", repository, Repository, "a tamiz_server.Repository")
-    check_type("control", control, (Control, type(None)), "a tamiz_server.Control, or None")
+    check_instance("repository", repository, Repository)
+    check_instance("control", control, Control, optional=True)
 
 
 def _name(versions: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tamiz.arguments import check_type, check_whole
+from tamiz.arguments import check_instance, check_whole
 
 from .change import ready_versions
 from .control import Control
@@ -33,8 +33,8 @@ def prune(
         ServerError: the server cannot be reached or rejects the key.
         UsageError: an argument is wrong.
     """
-    check_type("repository", repository, Repository, "a tamiz_server.Repository")
-    check_type("control", control, (Control, type(None)), "a tamiz_server.Control, or None")
+    check_instance("repository", repository, Repository)
+    check_instance("control", control, Control, optional=True)
     check_whole("keep", keep, least=0)
     check_reason(reason)
     served = [] if control is None else ready_versions(control, model)

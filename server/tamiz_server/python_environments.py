@@ -15,11 +15,6 @@ _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CLOCK_TOLERANCE_S = 60.0
 
 
-def python_environments() -> set[Path]:
-    """The folders of all Python backends on this machine."""
-    return set(_FOLDERS.glob("python_env_*"))
-
-
 def remove_stale_python_environments() -> None:
     """Remove the empty folders of this user's servers that were killed.
 
@@ -27,7 +22,7 @@ def remove_stale_python_environments() -> None:
     enough to have created the folder. Servers in other containers that share /tmp are not seen; one of them misses its
     empty folder only if it later loads a model that brings its own Python environment.
     """
-    folders = python_environments()
+    folders = list(_FOLDERS.glob("python_env_*"))
     oldest_s = max(_backend_ages(), default=None) if folders else None
     for folder in folders:
         # Another process may remove it first, or use it.

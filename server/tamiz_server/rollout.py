@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from tamiz.arguments import check_flag, check_number, check_type, check_whole
+from tamiz.arguments import check_flag, check_instance, check_number, check_whole
 from tamiz.errors import RepositoryError, UsageError
 from tamiz.routing import Rollout
 
@@ -56,8 +56,8 @@ def start_rollout(
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
         UsageError: an argument is wrong, or both shares are 0.
     """
-    check_type("repository", repository, Repository, "a tamiz_server.Repository")
-    check_type("control", control, (Control, type(None)), "a tamiz_server.Control, or None")
+    check_instance("repository", repository, Repository)
+    check_instance("control", control, Control, optional=True)
     check_whole("version", version)
     for name, share in (("canary", canary), ("shadow", shadow)):
         check_number(name, share, "a share of the calls from 0 to 1", above=-1e-9, below=1 + 1e-9)

@@ -12,14 +12,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from tamiz.errors import TritonError, os_reason
 from tamiz.locks import open_locked
 
-from .python_environments import python_environments, remove_stale_python_environments
+from .python_environments import remove_stale_python_environments
 
 _PREFIX = "tamiz-triton-"
 # Folders that are not locked yet. Only old ones count as abandoned, whose process was killed before it locked them.
@@ -30,8 +29,6 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # Triton starts the stubs of its Python backend through a shell without quoting their paths.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 _PLAIN_PARENTS = ("/tmp", "/var/tmp")  # noqa: S108
-
-_PYTHON_ENVIRONMENT_LINK = "python_environment"
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,11 @@ class Workspace:
         return self.folder.name
 
     @property
+    def backends(self) -> Path:
+        """Where Triton finds its backends."""
+        return self.folder / "backends"
+
+    @property
     def repository(self) -> Path:
         """Second path of the model repository, which consists of plain characters; see `link_repository`."""
         return self.folder / "repository"
@@ -67,29 +69,14 @@ class Workspace:
         except OSError as exc:
             raise TritonError(f"cannot start Triton: {self.repository}: {os_reason(exc)}") from exc
 
-    def claim_python_environment(self, before: Set[Path]) -> None:
-        """Remember the folder that the server's Python backend created in /tmp, so that it is removed with the rest.
-
-        Args:
-            before: the folders that existed before the server started; see `python_environments`.
-        """
-        created = python_environments() - before
-        # Nothing tells which server created a folder: when two started at once, neither is claimed.
-        if len(created) == 1:
-            with contextlib.suppress(OSError):
-                (self.folder / _PYTHON_ENVIRONMENT_LINK).symlink_to(created.pop())
-
     def remove_traces(self) -> None:
-        """Remove what a server that was killed leaves outside the folder: shared memory and a folder in /tmp."""
+        """Remove what a server that was killed leaves outside the folder: shared memory and a folder in /tmp.
+
+        Nothing tells which server created a folder in /tmp: it stays until no running server may have created it.
+        """
         for region in _SHARED_MEMORY.glob(f"{self.name}-*"):
             with contextlib.suppress(OSError):
                 region.unlink()
-        link = self.folder / _PYTHON_ENVIRONMENT_LINK
-        with contextlib.suppress(OSError):
-            # Only an empty folder is removed.
-            link.readlink().rmdir()
-        with contextlib.suppress(OSError):
-            link.unlink()
         remove_stale_python_environments()
 
     def remove(self) -> None:

@@ -20,9 +20,10 @@ from tamiz_server import (
     prune,
     rollback,
     start_rollout,
+    verify,
 )
 
-RECORDS = {"ConfigChange", "HistoryEntry", "ModelState", "Ports", "Version"}
+RECORDS = {"ConfigChange", "Finding", "HistoryEntry", "ModelState", "Ports", "Verification", "Version"}
 NO_NAME = (None, 5, True, "", b"pets", "pe\0ts", "caf\udce9", ["pets"])
 NO_PATH = (None, 5, True, "", b"a", "a\0b", ["a"])
 NO_COUNT = (None, "many", 2.5, -1, math.nan)
@@ -153,6 +154,8 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "start_rollout.shadow": (rollout, NO_SHARE),
     "start_rollout.control": (rollout, (5, "grpc://a:1")),
     "start_rollout.reason": (rollout, NO_TEXT),
+    "verify.repository": (of_model(verify), (None, 5, "models")),
+    "verify.model": (of_model(verify), NO_NAME[1:]),
 }
 
 

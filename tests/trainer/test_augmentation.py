@@ -12,7 +12,7 @@ import pytest
 from tamiz import RecipeError
 from tamiz_train.augmentation import check_augmentation, create_augmentation
 from tamiz_train.recipe import Recipe
-from tamiz_train.training import check
+from tamiz_train.setup import check
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tamiz.spec import Normalisation
 from tamiz_train.model_input import model_input
 from tamiz_train.recipe import Recipe, load_recipe
 from tamiz_train.run import Run
-from tamiz_train.training import check
+from tamiz_train.setup import check
 
 
 @pytest.fixture

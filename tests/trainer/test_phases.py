@@ -27,7 +27,8 @@ from tamiz_train.lightning_module import ClassifierModule
 from tamiz_train.recipe import PhaseSettings, Recipe, load_recipe
 from tamiz_train.resumption import lower_rate
 from tamiz_train.run import Run
-from tamiz_train.training import check, resume, train
+from tamiz_train.setup import check
+from tamiz_train.training import resume, train
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,6 @@ def metrics_by_epoch(run: Run) -> list[dict[str, float]]:
     ]
 
 
-ONE_CYCLE: list[str] = []
 ONE_CYCLE = ["train.schedule={name: OneCycleLR, options: {max_lr: 0.006}}"]
 PLATEAU = ["train.schedule={name: ReduceLROnPlateau, options: {patience: 0, factor: 0.3}}", "train.monitor=loss"]
 COSINE = ["train.schedule={name: cosine}", "train.warmup_epochs=1.5", "train.optimizer.name=lamb"]

@@ -22,7 +22,7 @@ from .data.labels import list_some
 from .data.loader import Batch
 from .loss import create_loss
 from .mixing import create_mix
-from .optimization import create_optimizer, create_schedule, freeze
+from .optimization import advance_schedule, create_optimizer, create_schedule, freeze
 from .recipe import PhaseSettings, Recipe
 from .training_errors import DivergedError
 from .validation import monitored_metric, validation_metrics
@@ -215,10 +215,7 @@ class ClassifierModule(L.LightningModule):
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
         """Advance a schedule; those of timm need the epoch."""
-        if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
-            super().lr_scheduler_step(scheduler, metric)
-        else:
-            scheduler.step(self.current_epoch + 1, None if metric is None else float(metric))
+        advance_schedule(scheduler, self.current_epoch + 1, None if metric is None else float(metric))
 
     def on_train_epoch_end(self) -> None:
         """Advance a plateau schedule; Lightning would do it after saving checkpoints, which would lack this step."""

@@ -103,8 +103,6 @@ def fit(
             set_epoch(training, resumed["epoch"] + 1)
         with training_errors(run):
             trainer = _create_trainer(module, recipe.train, callbacks, loggers, processes, run)
-            if index == first_phase and trainer.precision != recipe.train.precision:
-                on_progress(f"a CPU cannot train with {recipe.train.precision}; this run uses {trainer.precision}")
             try:
                 trainer.fit(
                     module, training, validation, ckpt_path=last if resumed is not None else None, weights_only=True

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamiz import Client
+from tamiz.arguments import check_function, check_instance, check_seconds, check_whole
+from tamiz.engine.pipeline import MAX_BATCH_SIZE, MAX_IN_FLIGHT
 
+from ..arguments import MAX_THREADS, check_images
 from ..statistics import LatencyRecorder, Measurement
 
 MAX_IMAGES = 256
@@ -30,10 +33,17 @@ class Load:
     Attributes:
         in_flight: number of concurrent requests.
         batch_size: number of images in each request.
+
+    Raises:
+        UsageError: a number is wrong.
     """
 
     in_flight: int
     batch_size: int
+
+    def __post_init__(self) -> None:
+        check_whole("in_flight", self.in_flight, most=MAX_IN_FLIGHT)
+        check_whole("batch_size", self.batch_size, most=MAX_BATCH_SIZE)
 
 
 def sample_images(images: Sequence[Path]) -> list[Path]:
@@ -41,7 +51,11 @@ def sample_images(images: Sequence[Path]) -> list[Path]:
 
     A short list lets every measurement go through all of its images. With a long one, a fast contender would reach
     images that a slow one does not, and those may be larger or smaller.
+
+    Raises:
+        UsageError: it is not a list of at least one image file.
     """
+    check_images(images)
     return random.Random(0).sample(list(images), min(len(images), MAX_IMAGES))
 
 
@@ -56,7 +70,14 @@ def measure_client(client: Client, images: Sequence[Path], duration_s: float, lo
         images: image files; see `sample_images`.
         duration_s: duration of the measurement in seconds.
         load: how the client sends.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ServerError: a request failed.
+        InvalidImageError: an image is unreadable.
     """
+    check_instance("client", client, Client)
+    check_instance("load", load, Load)
 
     def classify(batch: list[Path]) -> object:
         if load.batch_size == 1:
@@ -75,7 +96,15 @@ def measure_bulk_throughput(client: Client, images: Sequence[Path], duration_s: 
         client: the client, which has read the model's spec.
         images: image files; see `sample_images`.
         duration_s: duration of the measurement in seconds.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ServerError: a request failed.
+        InvalidImageError: an image is unreadable.
     """
+    check_instance("client", client, Client)
+    check_images(images)
+    check_seconds("duration_s", duration_s)
     started = time.perf_counter()
     source = itertools.takewhile(lambda _: time.perf_counter() - started < duration_s, itertools.cycle(images))
     count = sum(1 for _ in client.classify_many(source))
@@ -98,7 +127,15 @@ def measure_calls(
         duration_s: duration of the measurement in seconds.
         threads: number of threads.
         batch_size: number of images in each call.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    check_function("classify", classify, "a function that takes a list of image files")
+    check_images(images)
+    check_seconds("duration_s", duration_s)
+    check_whole("threads", threads, most=MAX_THREADS)
+    check_whole("batch_size", batch_size, most=MAX_BATCH_SIZE)
     recorder = LatencyRecorder()
     source, source_lock = itertools.cycle(images), threading.Lock()
     started = time.perf_counter()

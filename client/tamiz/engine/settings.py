@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
-from ..arguments import check_flag, check_function, check_number, check_text, check_whole
+from ..arguments import check_flag, check_function, check_seconds, check_text, check_whole
 from ..transports import Address, Headers, Tls, check_key, parse_url, read_headers
 from .events import OnEvent
 
@@ -27,9 +26,10 @@ class Settings:
     shared_memory: bool
     on_event: OnEvent | None
     version: int | None = None
+    provenance: bool = False
 
     def __post_init__(self) -> None:
-        check_timeout(self.timeout_s)
+        check_seconds("timeout_s", self.timeout_s)
         check_text("model", self.model, "the name of a model")
         if self.version is not None:
             check_whole("version", self.version)
@@ -41,15 +41,6 @@ class Settings:
         if self.key is not None:
             check_key(self.key)
         check_flag("shared_memory", self.shared_memory)
+        check_flag("provenance", self.provenance)
         self.timeout_s = float(self.timeout_s)
         self.address: Address = parse_url(self.url, self.tls)
-
-
-def check_timeout(timeout_s: object) -> None:
-    """Check a timeout.
-
-    Raises:
-        UsageError: it is not a finite number greater than 0.
-    """
-    expected = "a finite number of seconds greater than 0"
-    check_number("timeout_s", timeout_s, expected, above=0, below=threading.TIMEOUT_MAX)

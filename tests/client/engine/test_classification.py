@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -518,3 +520,31 @@ def test_a_registration_whose_reply_was_lost_is_not_an_error(make_harness: Calla
     one.answer = answered_before  # type: ignore[method-assign]
     assert harness.classify().index == 3
     assert harness.stats == (0, 0, 0)
+
+
+def test_the_provenance_names_the_version_and_the_server_that_answered_in_the_end(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    one.script.append(lost())
+    two.version, two.labels = 2, 5
+    harness = make_harness(one, two, provenance=True)
+    harness.wall_clock.now = 1_700_000_000.5
+    provenance = harness.classify().provenance
+    assert (provenance.model, provenance.version, provenance.url) == (MODEL, 2, two.url)
+    assert provenance.time == datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC)
+    text = two.config().parameters["tamiz.spec.2"].string_value
+    assert provenance.spec_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert provenance.onnx_sha256 is None
+
+
+def test_a_call_decides_about_the_provenance_of_its_own_predictions(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    for default in (False, True):
+        harness = make_harness(one, provenance=default)
+        classification = harness.engine.classification
+        for asked in (None, False, True):
+            expected = default if asked is None else asked
+            single = harness.run(classification.classify(even(3), 1, asked))
+            (batched,) = harness.run(classification.classify_batch([even(3)], 1, harness.engine.limits, 0, asked))
+            assert (single.provenance is not None, batched.provenance is not None) == (expected, expected)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tamiz import RecipeError
-from tamiz_train.recipe import CsvData, FolderData, VocData, load_recipe
+from tamiz_train.recipe import CsvData, FolderData, ScheduleSettings, VocData, load_recipe
 
 
 @pytest.fixture
@@ -69,3 +69,10 @@ def test_one_key_of_an_input_that_is_given_as_a_number_can_be_set(photographs: P
     settings = load_recipe(photographs, ["preprocessing.colour=L"]).preprocessing
     assert (settings.height, settings.width, settings.colour) == (160, 160, "L")
     assert load_recipe(photographs, ["preprocessing=96"]).preprocessing.height == 96
+
+
+def test_an_option_of_the_default_schedule_can_be_set_alone(photographs: Path) -> None:
+    schedule = load_recipe(photographs, ["train.schedule.options.max_lr=0.01"]).train.schedule
+    assert schedule == ScheduleSettings(name="OneCycleLR", options={"max_lr": 0.01})
+    named = load_recipe("digits", ["train.schedule={name: StepLR}", "train.schedule.options.step_size=2"])
+    assert named.train.schedule == ScheduleSettings(name="StepLR", options={"step_size": 2})

@@ -52,16 +52,16 @@ def train(
         if os.environ.get("RANK", "0") == "0":
             for warning in setting_warnings(new_config(resolved.name, resolved.serving)):
                 progress_line(f"warning: recipe {resolved.name}: serving.{warning}")
-        from .. import training
+        from .. import setup, training
 
         if check:
             from ..onnx_export import check_export
             from ..parity import CHECK_IMAGES, choose_images
 
-            setup = training.check(resolved)
-            print(setup, flush=True)
-            images = choose_images(setup.data.validation, setup.spec.preprocessing, CHECK_IMAGES)
-            parity = check_export(setup.classifier, setup.spec, images)
+            checked = setup.check(resolved)
+            print(checked, flush=True)
+            images = choose_images(checked.data.validation, checked.spec.preprocessing, CHECK_IMAGES)
+            parity = check_export(checked.classifier, checked.spec, images)
             print(f"the network can be exported, although it is not trained yet: {parity}")
             print("the recipe is valid; nothing was trained")
             print_next("train", recipe, *(part for override in overrides or [] for part in ("--set", override)))

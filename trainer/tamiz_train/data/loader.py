@@ -102,6 +102,12 @@ def create_loader(
     )
 
 
+def count_training_batches(images: int, batch_size: int) -> int:
+    """The number of batches of an epoch of training; an image that would be left over is in the batch before it."""
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1) or 1
+
+
 def set_epoch(loader: DataLoader[Any], epoch: int) -> None:
     """Set the epoch, from 0, that determines the order and the augmentation of a loader's next batches."""
     if isinstance(loader.batch_sampler, _TrainingBatches):
@@ -186,8 +192,7 @@ class _TrainingBatches(BatchSampler):
         yield indices[last * self.batch_size :]
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.sampler), self.batch_size)
-        return full + (rest > 1) or 1
+        return count_training_batches(len(self.sampler), self.batch_size)
 
 
 class _EvaluationBatches(Sampler[list[int]]):

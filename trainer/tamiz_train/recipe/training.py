@@ -30,17 +30,17 @@ class ScheduleSettings(Section):
     """The learning rate schedule.
 
     A schedule that takes ``total_steps``, such as ``OneCycleLR``, gets the number of steps of the phase and is advanced
-    at each step. All others are advanced at each epoch. ``ReduceLROnPlateau`` and timm's ``plateau`` watch the metric
-    that ``train.monitor`` names.
+    at each step. All others are advanced at each epoch. ``ReduceLROnPlateau`` watches the metric that ``train.monitor``
+    names.
 
     Attributes:
         name: The name of a class in ``torch.optim.lr_scheduler``, or of a schedule of timm: ``cosine``, ``tanh``,
-            ``step``, ``multistep``, ``plateau`` or ``poly``.
-        options: Further arguments of the schedule. Default: none. ``max_lr`` of ``OneCycleLR`` is the learning rate of
-            the phase unless it is set.
+            ``step``, ``multistep`` or ``poly``. Default: ``OneCycleLR``.
+        options: Further arguments of the schedule. Default: none. ``max_lr`` of ``OneCycleLR``, its highest rate, is
+            ``train.optimizer.lr`` or the learning rate of the phase unless it is set.
     """
 
-    name: str
+    name: str = "OneCycleLR"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -109,7 +109,7 @@ class TrainSettings(Section):
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
     optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings | None = ScheduleSettings(name="OneCycleLR")
+    schedule: ScheduleSettings | None = ScheduleSettings()
     warmup_epochs: NonNegativeFloat = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["balanced"] | None = None
