@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamiz.arguments import check_flag, check_instance, check_path, check_progress, check_text, check_type, show_path
 from tamiz.errors import UsageError
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
@@ -84,6 +85,9 @@ def publish_run(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_instance("run", run, Run)
+    _check(repository, model, promote, control, on_progress)
+    check_flag("apply_serving", apply_serving)
     # Imported here, because it needs PyTorch, which publishing a graph does not.
     from tamiz_train.onnx_export import export
 
@@ -135,8 +139,12 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_type("model", model, str, "the name of a model")
+    _check(repository, model, promote, control, on_progress)
+    path = Path(path)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{show_path(path)}: no such file")
     return _publish(
         repository,
         model,
@@ -214,6 +222,15 @@ def _changed_settings(config: ModelConfig, settings: ServingSettings) -> str:
         for name, value in settings.model_dump().items()
         if current[name] != value
     )
+
+
+def _check(repository: object, model: object, promote: object, control: object, on_progress: object) -> None:
+    check_instance("repository", repository, Repository)
+    if model is not None:
+        check_text("model", model, "the name of a model")
+    check_flag("promote", promote)
+    check_instance("control", control, Control, optional=True)
+    check_progress(on_progress)
 
 
 def _warn(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ is float32. A served model is evaluated with the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from tamiz import Client
+from tamiz.arguments import check_choice, check_instance, check_whole, wrong
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
 from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
@@ -43,6 +44,9 @@ BATCH_SIZE = 64
 
 MAX_MISTAKES = 1000
 """Largest number of mistakes in a JSON document; predictions.csv has all of them."""
+
+MAX_WORKERS = 1_024
+"""Largest number of processes that load images."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Evaluation:
 
     def with_spec(self, spec: ModelSpec) -> Evaluation:
         """The same probabilities evaluated with the thresholds of another spec."""
+        check_instance("spec", spec, ModelSpec)
         return replace(self, spec=spec)
 
     def name(self, index: int) -> str:
@@ -146,6 +151,7 @@ class Evaluation:
 
     def differences(self, other: Evaluation) -> int:
         """Number of images whose predicted labels differ between two models, or that only one of them could read."""
+        check_instance("other", other, Evaluation)
         mine, others = (
             dict(zip(each.indices.tolist(), predict_labels(each.probabilities, each.spec), strict=True))
             for each in (self, other)
@@ -211,6 +217,11 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
             images; or images have changed, and one of the splits now has images of another split of the run.
     """
+    check_instance("run", run, Run)
+    if isinstance(splits, str | bytes) or not isinstance(splits, Sequence | Set):
+        raise wrong("splits", splits, "a list of names of splits")
+    for name in splits:
+        check_choice("splits", name, SPLITS)
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
     except RecipeError as exc:
@@ -243,6 +254,7 @@ def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_worke
         spec: spec of the network; its preprocessing is applied to the images.
         num_workers: number of processes that load images; 0 loads them in this process.
     """
+    check_instance("classifier", classifier, Classifier)
     device = next(classifier.buffers()).device
     classifier.eval()
 
@@ -264,7 +276,13 @@ def evaluate_function(
         split: the images and their targets.
         spec: spec of the model; its preprocessing is applied to the images.
         num_workers: number of processes that load images; 0 loads them in this process.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    check_instance("split", split, Split)
+    check_whole("num_workers", num_workers, least=0, most=MAX_WORKERS)
+    check_instance("spec", spec, ModelSpec)
     loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
@@ -290,6 +308,7 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
         RunError: the served model has other labels.
         ServerError: the server does not answer.
     """
+    check_instance("split", split, Split)
     served = client.spec
     if set(served.labels) != set(spec.labels):
         raise RunError(
