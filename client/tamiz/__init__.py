@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .engine.events import CallEvent, CallRetried, OnEvent, RequestAnswered, RequestFailed, RequestSent
     from .engine.recovery import Cause
     from .engine.stats import Stats
-    from .prediction import Prediction, Scored
+    from .prediction import Prediction, Provenance, Scored
     from .preprocessing import ImageSource, Pixels, prepare
     from .spec import ModelSpec, Normalisation, Preprocessing
     from .transports import Headers, Tls
@@ -78,6 +78,7 @@ __all__ = [
     "Pixels",
     "Prediction",
     "Preprocessing",
+    "Provenance",
     "RecipeError",
     "RepositoryError",
     "RequestAnswered",
@@ -115,6 +116,7 @@ _LAZY = {
     "Pixels": "preprocessing",
     "Prediction": "prediction",
     "Preprocessing": "spec",
+    "Provenance": "prediction",
     "RequestAnswered": "engine.events",
     "RequestFailed": "engine.events",
     "RequestSent": "engine.events",

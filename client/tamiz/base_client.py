@@ -32,8 +32,9 @@ class BaseClient:
         key: str | None = None,
         shared_memory: bool = False,
         on_event: OnEvent | None = None,
+        provenance: bool = False,
     ) -> None:
-        self._engine = Engine(Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event))
+        self._engine = Engine(Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event, provenance))
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(

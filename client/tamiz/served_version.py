@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2
 
 from .errors import SpecError
-from .spec import INPUT_NAME, SPEC_PARAMETER, ModelSpec
+from .spec import INPUT_NAME, SPEC_PARAMETER, SUMMARY_PARAMETER, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class ServedVersion:
         version: number of the version.
         spec: labels, preprocessing and thresholds of the version.
         max_batch_size: the largest number of images in one request.
+        onnx_sha256: SHA-256 of the version's graph, as its publication recorded it; None if it did not.
+        spec_sha256: SHA-256 of the version's spec.
     """
 
     model: str
     version: int
     spec: ModelSpec
     max_batch_size: int
+    onnx_sha256: str | None = None
+    spec_sha256: str | None = None
 
 
 def live_versions(config: model_config_pb2.ModelConfig) -> list[int]:
@@ -53,11 +59,29 @@ def read_served_version(config: model_config_pb2.ModelConfig) -> ServedVersion:
         raise SpecError(
             f"model {config.name}: no spec for version {version} in its configuration (parameter {key}); {remedy}"
         )
-    spec = ModelSpec.from_json(config.parameters[key].string_value, source=f"model {config.name} version {version}")
+    text = config.parameters[key].string_value
+    spec = ModelSpec.from_json(text, source=f"model {config.name} version {version}")
     shapes = {tensor.name: tuple(tensor.dims) for tensor in config.input}
     if shapes.get(INPUT_NAME) != spec.preprocessing.shape:
         raise SpecError(
             f"model {config.name} version {version}: the spec gives {INPUT_NAME} {list(spec.preprocessing.shape)}, "
             f"the server takes { ({name: list(shape) for name, shape in shapes.items()}) }"
         )
-    return ServedVersion(config.name, version, spec, max(1, config.max_batch_size))
+    return ServedVersion(
+        config.name,
+        version,
+        spec,
+        max(1, config.max_batch_size),
+        onnx_sha256=_recorded_hash(config, version),
+        spec_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _recorded_hash(config: model_config_pb2.ModelConfig, version: int) -> str | None:
+    """The SHA-256 of a version's graph in its summary; None if there is none, or the summary was edited."""
+    key = f"{SUMMARY_PARAMETER}{version}"
+    try:
+        recorded = json.loads(config.parameters[key].string_value)["onnx_sha256"] if key in config.parameters else None
+    except (ValueError, LookupError, TypeError):
+        return None
+    return recorded if isinstance(recorded, str) else None

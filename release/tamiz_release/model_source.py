@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tamiz import Client
-from tamiz.arguments import check_instance, check_path, check_text
 from tamiz.errors import UsageError, suggest
 from tamiz.spec import ModelSpec
-from tamiz.transports import Headers, Tls, read_headers
+from tamiz.transports import Headers, Tls
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
 from tamiz_train.data import Split
@@ -70,14 +69,6 @@ def open_source(
         RepositoryError: the version is damaged.
         ServerError: the server does not answer.
     """
-    expected = "a run, an ONNX file, a published model, or a model of a server"
-    check_text("name", name, expected)
-    check_path("name", name, expected)
-    check_path("repository", repository, "the folder of a model repository")
-    check_instance("tls", tls, Tls, optional=True)
-    if not callable(headers):
-        read_headers(headers)
-    repository = Path(repository)
     if "://" in name:
         url, _, model = name.rpartition("/")
         if not model or url.endswith(":/"):

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from tamiz.document import Document
 from tamiz.errors import RepositoryError
 from tamiz.json_text import to_json
-from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, SUMMARY_PARAMETER, ModelSpec
 
 BACKEND = "onnxruntime"
 """Backend of the models that Tamiz publishes: that of the embedded Triton, or the one that Triton's images contain."""
@@ -27,9 +27,6 @@ LAST_VERSION = "tamiz.last_version"
 
 PROMOTIONS = "tamiz.promotions"
 """Config parameter with the versions in the order in which they went live, separated by spaces; for rollback."""
-
-SUMMARY_PARAMETER = "tamiz.summary."
-"""Config parameter, followed by a version number, with a version's summary as JSON (`tamiz_server.version`)."""
 
 _THREADS = "intra_op_thread_count"
 _MICRO_BATCH_SIZE = "micro_batch_size"

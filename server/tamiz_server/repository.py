@@ -5,29 +5,19 @@
     model_repository/<model>/config.pbtxt    Triton's configuration of the model; names the live version
     model_repository/<model>/<version>/      one published version; see `tamiz_server.version`
 
-A new version is staged inside the repository, so that it is on the same file system, and renamed into place. So a
-version appears complete or not at all, and is never overwritten. Triton ignores files beside the models, and folders
-inside a model whose name is not a number: the graph is copied to such a file, the version is put together in such a
-folder, inside another model if its own has no folder yet. Only the first model of a repository needs a folder that
-Triton could take for a model; it exists for the moment in which a few small files are written.
-
-A process that changes a repository locks the repository's folder, so that others wait, and removes what killed ones
-left behind.
+What changes a repository is put together inside it and renamed into place; see `tamiz_server.staging`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, wrong
 from tamiz.errors import RepositoryError, os_reason, shorten, suggest
-from tamiz.locks import open_locked
 from tamiz.spec import ModelSpec
 
 from .config import (
@@ -43,8 +33,8 @@ from .config import (
     set_live,
     was_published,
 )
-from .config_text import edit_text
-from .version import Version, read_version, summarize, version_numbers, write_version
+from .staging import STAGED, changes, stage_graph, staging_parent, write_config
+from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
@@ -54,10 +44,6 @@ _MAX_NAME = 255
 
 _MAX_SHOWN = 300
 """The number of characters of a path in messages."""
-
-_STAGED_FOLDER = ".tamiz-staging"
-_STAGED_GRAPH = ".tamiz-staging.onnx"
-_STAGED_CONFIG = ".tamiz-staging.pbtxt"
 
 
 class ConfigChange(NamedTuple):
@@ -172,12 +158,12 @@ class Repository:
 
     def _config_text(self, model: str) -> str:
         path = self._folder(model) / CONFIG_FILE
-        if not path.is_file():
-            raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
-            return path.read_text(encoding="utf-8")
+            if path.is_file():
+                return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
 
     def publish(
         self,
@@ -226,18 +212,18 @@ class Repository:
         if not found:
             shown = shorten(str(graph), _MAX_SHOWN).replace("\n", "\\n")
             raise RepositoryError(f"cannot publish {shown}: no such file")
-        with self._locked(create=True):
+        with changes(self.path):
             is_new = self._is_new(model)
             before = ModelConfig() if is_new else self.config(model)
             config = new_config(model, settings)
             if not is_new:
                 config.CopyFrom(before)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
-            staged_graph = self.path / _STAGED_GRAPH
-            shutil.copyfile(graph, staged_graph)
-            staged = (self._staging_parent() if is_new else self._folder(model)) / _STAGED_FOLDER
+            staged_graph = stage_graph(self.path, graph)
+            folder = self._folder(model)
+            staged = (staging_parent(self.path, map(self._folder, self.models())) if is_new else folder) / STAGED
             # The first version and its configuration appear together.
-            document = write_version(
+            summary = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
@@ -245,26 +231,16 @@ class Repository:
                 spec=spec,
                 manifest=manifest or {},
             )
-            add_version(config, version, spec, summarize(document))
+            add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
-                self._write_config(staged, before, config)
-                staged.rename(self._folder(model))
+                write_config(staged / CONFIG_FILE, before, config)
+                staged.rename(folder)
             else:
-                staged.rename(self._folder(model) / str(version))
+                staged.rename(folder / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
-                self._write_config(self._folder(model), before, config)
+                write_config(folder / CONFIG_FILE, before, config)
         return version
-
-    def _staging_parent(self) -> Path:
-        """The folder in which a new model is put together: another model, or the repository if there is none."""
-        for model in self.models():
-            folder = self.path / model
-            # A link may lead to another file system, and a mount point does.
-            is_plain = not folder.is_symlink() and not folder.is_mount()
-            if is_plain and os.access(folder, os.W_OK | os.X_OK):
-                return folder
-        return self.path
 
     def _is_new(self, model: str) -> bool:
         folder = self._folder(model)
@@ -287,47 +263,15 @@ class Repository:
             RepositoryError: there is no such model, or the repository cannot be changed.
         """
         check_function("update", update, "a function that changes a configuration")
-        with self._locked():
+        self._require_folder()
+        with changes(self.path):
             before = self.config(model)
             after = ModelConfig()
             after.CopyFrom(before)
             update(after)
             if after != before:
-                self._write_config(self._folder(model), before, after)
+                write_config(self._folder(model) / CONFIG_FILE, before, after)
             return ConfigChange(before, after)
-
-    def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
-        """Write a configuration over the one from before, and keep its comments and layout; the caller has the lock."""
-        path, staged = folder / CONFIG_FILE, folder / _STAGED_CONFIG
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        staged.write_text(edit_text(text, before, after), encoding="utf-8")
-        written = parse_config(staged.read_text(encoding="utf-8"), str(path))
-        if written != after:
-            staged.unlink()
-            raise RepositoryError(
-                f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again"
-            )
-        staged.replace(path)
-
-    @contextmanager
-    def _locked(self, *, create: bool = False) -> Iterator[None]:
-        """Hold the repository's lock during the block; an OSError in the block becomes a RepositoryError."""
-        try:
-            if create:
-                self.path.mkdir(parents=True, exist_ok=True)
-            else:
-                self._require_folder()
-            descriptor = open_locked(self.path, wait=True)
-            assert descriptor is not None, "open_locked returns None only with wait=False"
-            try:
-                self._remove_staged()
-                yield
-            finally:
-                self._remove_staged()
-                os.close(descriptor)
-        except OSError as exc:
-            path = exc.filename or self.path
-            raise RepositoryError(f"model repository {self.path} cannot be changed: {path}: {os_reason(exc)}") from exc
 
     def _folder(self, model: str) -> Path:
         check_text("model", model, "the name of a model")
@@ -336,14 +280,9 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
-        if not self.path.is_dir():
-            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
-
-    def _remove_staged(self) -> None:
-        """Remove what a failed change, or a killed process, left behind; the caller has the lock."""
-        for name in (_STAGED_FOLDER, _STAGED_GRAPH, _STAGED_CONFIG):
-            for path in (self.path / name, *self.path.glob(f"*/{name}")):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        try:
+            if self.path.is_dir():
+                return
+        except OSError as exc:
+            raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

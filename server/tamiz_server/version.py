@@ -47,7 +47,7 @@ class Version:
 
 def write_version(
     folder: Path, *, model: str, version: int, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the folder of a version.
 
     Args:
@@ -59,7 +59,8 @@ def write_version(
         manifest: entries of the manifest, beside the hashes and the time, which are added here.
 
     Returns:
-        the manifest.
+        the summary of the version for the model's configuration: that of the manifest (`summarize`), and the SHA-256
+        of the manifest, ``manifest_sha256``.
 
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
@@ -77,16 +78,16 @@ def write_version(
     }
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
-    return document
+    return {**summarize(document), "manifest_sha256": sha256(folder / MANIFEST_FILE)}
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
-    """What is worth knowing of a version when versions are listed: its run, its test metrics, its publication.
+    """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
         ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
-        with their labels, which is equal for versions that were measured on the same ones) and ``published`` (ISO
-        8601); each is None if the manifest does not have it.
+        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO 8601),
+        ``onnx_sha256`` and ``spec_sha256``; each is None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -97,6 +98,8 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),
         "published": manifest.get("published"),
+        "onnx_sha256": manifest.get("onnx_sha256"),
+        "spec_sha256": manifest.get("spec_sha256"),
     }
 
 

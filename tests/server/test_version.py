@@ -70,3 +70,17 @@ def test_only_folders_with_a_number_are_versions(model_folder: Path) -> None:
     (model_folder / "9").write_text("a file")
     assert version_numbers(model_folder) == [7, 10]
     assert version_numbers(model_folder / "missing") == []
+
+
+def test_the_summary_of_a_version_has_the_hashes_of_all_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "graph.onnx").write_bytes(b"a graph")
+    summary = write_version(
+        tmp_path / "1", model="pets", version=1, graph=tmp_path / "graph.onnx", spec=SPEC, manifest={"run": "r1"}
+    )
+    for key, name in (
+        ("onnx_sha256", "model.onnx"),
+        ("spec_sha256", "spec.json"),
+        ("manifest_sha256", "manifest.json"),
+    ):
+        assert summary[key] == hashlib.sha256((tmp_path / "1" / name).read_bytes()).hexdigest()
+    assert summary["run"] == "r1"

@@ -20,6 +20,7 @@ class Call:
         deadline: time by the engine's clock at which the call fails.
         bulk: whether it is a batch of `classify_many`. The concurrency limit bounds the load of those, so they retry
             without a retry budget until the deadline.
+        provenance: whether its predictions carry their provenance.
         number: identifies the call in events; unique in the process.
         failures: number of failed attempts.
         last_failure: error of the last failed attempt.
@@ -31,6 +32,7 @@ class Call:
 
     deadline: float
     bulk: bool = False
+    provenance: bool = False
     number: int = field(default_factory=_numbers.__next__)
     failures: int = 0
     last_failure: ServerError | None = None

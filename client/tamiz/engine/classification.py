@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..arguments import check_whole
+from ..arguments import check_flag, check_whole
 from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource, Pixels, prepare
@@ -45,6 +45,7 @@ class Classification:
         exchange: sends the requests.
         counter: counts calls, images and retries.
         timeout_s: returns the timeout of a new call in seconds, retries included.
+        provenance: whether predictions carry their provenance, unless a call says otherwise.
         clock: a monotonic clock; returns seconds.
         on_event: called with an event for each retry; None disables events.
         forget_regions: called with the URL of a server that has lost its shared-memory regions.
@@ -60,6 +61,7 @@ class Classification:
         counter: Counter,
         *,
         timeout_s: Callable[[], float],
+        provenance: bool,
         clock: Callable[[], float],
         on_event: OnEvent | None,
         forget_regions: Callable[[str], None],
@@ -69,29 +71,37 @@ class Classification:
         self._exchange = exchange
         self._counter = counter
         self._timeout_s = timeout_s
+        self._provenance = provenance
         self._clock = clock
         self._on_event = on_event
         self._forget_regions = forget_regions
         self._budget = RetryBudget(clock)
         self._no_limits = Limits.none()
 
-    def classify(self, image: ImageSource, top_k: int) -> Flow[Prediction]:
+    def classify(self, image: ImageSource, top_k: int, provenance: bool | None = None) -> Flow[Prediction]:
         """Classify one image.
 
         Raises:
             InvalidImageError: the image cannot be read.
             ServerError: no attempt succeeded.
-            UsageError: ``top_k`` is not a whole number of 1 or more.
+            UsageError: ``top_k`` is not a whole number of 1 or more, or ``provenance`` is not True, False or None.
         """
         check_whole("top_k", top_k)
-        call = self._new_call(bulk=False)
+        if provenance is not None:
+            check_flag("provenance", provenance)
+        call = self._new_call(bulk=False, provenance=provenance)
         (outcome,) = yield from self._classify([image], top_k, call, self._no_limits, 0)
         if isinstance(outcome, InvalidImageError):
             raise outcome
         return outcome
 
     def classify_batch(
-        self, images: Sequence[ImageSource], top_k: int, limits: Limits, position: int
+        self,
+        images: Sequence[ImageSource],
+        top_k: int,
+        limits: Limits,
+        position: int,
+        provenance: bool | None = None,
     ) -> Flow[list[Outcome]]:
         """Classify one batch of `classify_many`.
 
@@ -100,12 +110,14 @@ class Classification:
             top_k: how many labels `Prediction.top` holds.
             limits: the concurrency limits that the batches share.
             position: position of the first image in the caller's input.
+            provenance: whether the predictions carry their provenance; None as the client does.
 
         Raises:
             ServerError: no attempt succeeded.
         """
         yield from limits.preparing.wait()
-        return (yield from self._classify(images, top_k, self._new_call(bulk=True), limits, position))
+        call = self._new_call(bulk=True, provenance=provenance)
+        return (yield from self._classify(images, top_k, call, limits, position))
 
     def refresh(self) -> Flow[ServedVersion]:
         """Read which version is live now.
@@ -128,8 +140,9 @@ class Classification:
                     other.served = None
             return served
 
-    def _new_call(self, *, bulk: bool) -> Call:
-        return Call(self._clock() + self._timeout_s(), bulk)
+    def _new_call(self, *, bulk: bool, provenance: bool | None = None) -> Call:
+        wanted = self._provenance if provenance is None else provenance
+        return Call(self._clock() + self._timeout_s(), bulk, wanted)
 
     def _classify(
         self, images: Sequence[ImageSource], top_k: int, call: Call, limits: Limits, position: int
@@ -225,7 +238,10 @@ class Classification:
             part = readable[start : start + served.max_batch_size]
             reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call, attempt)
             positions = [position + place for place, _ in part]
-            predictions += read_predictions(reply, served, positions, top_k=top_k, url=endpoint.url)
+            provenance = self._exchange.provenance(endpoint, served) if call.provenance else None
+            predictions += read_predictions(
+                reply, served, positions, top_k=top_k, url=endpoint.url, provenance=provenance
+            )
             limits.in_flight.record_reply(len(part))
         self._counter.count("images", len(readable))
         answered = iter(predictions)

@@ -101,6 +101,7 @@ class Engine:
             exchange,
             self.counter,
             timeout_s=lambda: settings.timeout_s,
+            provenance=settings.provenance,
             clock=self._clock,
             on_event=settings.on_event,
             forget_regions=self.memory.forget_server if self.memory is not None else lambda url: None,

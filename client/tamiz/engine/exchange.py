@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import ClosedError, DeadlineError, InferenceError, ModelNotFoundError, ServerError, suggest
-from ..prediction import Prediction, interpret
+from ..prediction import Prediction, Provenance, interpret
 from ..preprocessing import Pixels
 from ..served_version import ServedVersion, read_served_version
 from ..spec import OUTPUT_NAME
@@ -128,6 +129,17 @@ class Exchange:
             region.write(images)
             yield from self._register(endpoint, region, call, occupied)
             return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call, occupied))
+
+    def provenance(self, endpoint: Endpoint, served: ServedVersion) -> Provenance:
+        """The provenance of the predictions of a reply that has just arrived."""
+        return Provenance(
+            served.model,
+            served.version,
+            served.onnx_sha256,
+            served.spec_sha256,
+            endpoint.url,
+            datetime.fromtimestamp(self._wall_clock(), UTC),
+        )
 
     def send(self, endpoint: Endpoint, request: Request[R], call: Call, occupied: Reservation | None = None) -> Flow[R]:
         """Send a request within the deadline of its call.
@@ -250,7 +262,13 @@ def _event_fields(endpoint: Endpoint, request: Request[Any], call: Call) -> tupl
 
 
 def read_predictions(
-    reply: InferReply, served: ServedVersion, positions: Sequence[int], *, top_k: int, url: str
+    reply: InferReply,
+    served: ServedVersion,
+    positions: Sequence[int],
+    *,
+    top_k: int,
+    url: str,
+    provenance: Provenance | None = None,
 ) -> list[Prediction]:
     """The predictions in a reply.
 
@@ -260,6 +278,7 @@ def read_predictions(
         positions: positions of the images in the caller's input.
         top_k: how many labels `Prediction.top` holds.
         url: URL of the server, for the error.
+        provenance: what `Prediction.provenance` holds.
 
     Raises:
         InferenceError: the reply is not from that version, or does not have the shape ``[images, classes]``.
@@ -283,5 +302,11 @@ def read_predictions(
         )
     probabilities = np.frombuffer(reply.outputs[0].content, np.float32).reshape(shape)
     return interpret(
-        probabilities, served.spec, top_k=top_k, version=served.version, model=served.model, positions=positions
+        probabilities,
+        served.spec,
+        top_k=top_k,
+        version=served.version,
+        model=served.model,
+        positions=positions,
+        provenance=provenance,
     )

@@ -25,6 +25,7 @@ class Settings:
     key: str | None
     shared_memory: bool
     on_event: OnEvent | None
+    provenance: bool = False
 
     def __post_init__(self) -> None:
         check_seconds("timeout_s", self.timeout_s)
@@ -36,5 +37,6 @@ class Settings:
         if self.key is not None:
             check_key(self.key)
         check_flag("shared_memory", self.shared_memory)
+        check_flag("provenance", self.provenance)
         self.timeout_s = float(self.timeout_s)
         self.address: Address = parse_url(self.url, self.tls)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -125,6 +127,7 @@ class Harness:
         timeout_s: see `tamiz.Client`.
         shared_memory: see `tamiz.Client`.
         on_event: see `tamiz.Client`; None collects the events.
+        provenance: see `tamiz.Client`.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Harness:
         timeout_s: float = 10.0,
         shared_memory: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,
+        provenance: bool = False,
     ) -> None:
         self.servers = {server.url: server for server in servers}
         self.clock = Clock()
@@ -141,7 +145,8 @@ class Harness:
         self.leftovers: list[Callable[[], None]] = []
         self.events: list[CallEvent] = []
         url = "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in servers)
-        settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, on_event or self.events.append)
+        listener = on_event or self.events.append
+        settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, listener, provenance)
         self.wall_clock = Clock()
         self.engine = Engine(settings, connect=self.connect, clock=self.clock, wall_clock=self.wall_clock)
 
@@ -749,3 +754,31 @@ def test_a_registration_whose_reply_was_lost_is_not_an_error(make_harness: Calla
     one.answer = answered_before  # type: ignore[method-assign]
     assert harness.classify().index == 3
     assert harness.stats == (0, 0, 0)
+
+
+def test_the_provenance_names_the_version_and_the_server_that_answered_in_the_end(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    one.script.append(lost())
+    two.version, two.labels = 2, 5
+    harness = make_harness(one, two, provenance=True)
+    harness.wall_clock.now = 1_700_000_000.5
+    provenance = harness.classify().provenance
+    assert (provenance.model, provenance.version, provenance.url) == (MODEL, 2, two.url)
+    assert provenance.time == datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC)
+    text = two.config().parameters["tamiz.spec.2"].string_value
+    assert provenance.spec_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert provenance.onnx_sha256 is None
+
+
+def test_a_call_decides_about_the_provenance_of_its_own_predictions(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    for default in (False, True):
+        harness = make_harness(one, provenance=default)
+        classification = harness.engine.classification
+        for asked in (None, False, True):
+            expected = default if asked is None else asked
+            single = harness.run(classification.classify(even(3), 1, asked))
+            (batched,) = harness.run(classification.classify_batch([even(3)], 1, harness.engine.limits, 0, asked))
+            assert (single.provenance is not None, batched.provenance is not None) == (expected, expected)

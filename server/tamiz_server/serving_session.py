@@ -1,0 +1,56 @@
+"""The session that serves a version, for measurements outside of Triton.
+
+`tamiz_server.backends.onnxruntime.onnxruntime_session` creates it, which belongs to the backend, a folder of its own
+that Triton loads. Here it is given to the rest of Tamiz, with an error of Tamiz.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+
+from tamiz.errors import ExportError, one_line
+
+from .config import ServingSettings, new_config
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+def session_config(settings: ServingSettings, accelerators: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The configuration with which a graph will be served, as far as its session depends on it.
+
+    Args:
+        settings: the serving settings.
+        accelerators: the message ``optimization.execution_accelerators`` of config.pbtxt as JSON; empty for none.
+
+    Returns:
+        ``config.pbtxt`` as JSON.
+    """
+    config: dict[str, Any] = MessageToDict(new_config("model", settings), preserving_proto_field_name=True)
+    if accelerators:
+        config["optimization"] = {"execution_accelerators": dict(accelerators)}
+    return config
+
+
+def open_serving_session(graph: Path, config: Mapping[str, Any], *, gpu: int | None = None) -> ort.InferenceSession:
+    """Load a graph as the backend loads it.
+
+    Args:
+        graph: path of the ONNX file.
+        config: the model's configuration, ``config.pbtxt`` as JSON; see `session_config`.
+        gpu: index of the GPU that computes the graph; None uses the CPU.
+
+    Raises:
+        ExportError: the graph cannot be loaded, or a setting cannot be honoured on this machine.
+    """
+    backend = importlib.import_module("tamiz_server.backends.onnxruntime.onnxruntime_session")
+    try:
+        return backend.open_session(graph, config, gpu=gpu)
+    except Exception as exc:
+        # ONNX Runtime has an error class for each way in which a graph can be wrong.
+        raise ExportError(f"{graph}: cannot be served on this machine: {one_line(exc)[:500]}") from exc
