@@ -43,7 +43,7 @@ OF_THE_TRAINER = {
     *("Classifier.forward.image", "Classifier.probabilities.logits", "Recipe.with_input.normalisation"),
     *("Recipe.with_input.preprocessing", "Run.create.recipe", "Run.finish.metrics"),
     *("Run.finish.parity_images", "Run.finish.spec", "Run.finish.weights"),
-    *("Run.recorded_images.splits"),
+    "Run.recorded_images.splits",
     # It selects images and labels by these, with indices that it computes.
     *("LabelledImages.among.hashes", "LabelledImages.require_labels.known", "LabelledImages.require_labels.who"),
     *("LabelledImages.take.indices", "Split.counts.labels", "Split.fingerprint.root", "Split.labels.labels"),
