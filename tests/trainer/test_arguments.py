@@ -99,8 +99,6 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "evaluate.classifier": (evaluate_network, NO_OBJECT),
     "evaluate.split": (evaluate_network, NO_OBJECT),
     "evaluate.spec": (evaluate_network, NO_OBJECT),
-    # It is checked before the spec, which is wrong here too, because several processes would be started.
-    "evaluate.num_workers": (with_defaults(evaluate_network, spec=None), (None, "5", True, 2.5, -1, 2**70)),
     "explain.run": (explanation, NO_OBJECT),
     "explain.images": (explanation, NO_FILES),
     "explain.out": (explanation, NO_PATH),

@@ -1,7 +1,7 @@
 """Evaluation: the predictions of a model on the images of a split, and the metrics that follow from them.
 
-The weights of a run are always evaluated in float32, whatever precision it was trained in, because the exported model
-is float32. A served model is evaluated with the same code.
+Trained networks, graphs and served models are evaluated with the same code. Nothing here needs PyTorch; the evaluation
+of a network is in `tamiz_train.inference`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tamiz import Client
-from tamiz.arguments import check_choice, check_instance, check_whole, wrong
+from tamiz.arguments import check_choice, check_instance, wrong
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
 from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
-from .classifier import Classifier
 from .data import Data, Split, load_data
-from .data.loader import create_loader
+from .data.reader import read_batches
 from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
@@ -45,9 +43,6 @@ BATCH_SIZE = 64
 
 MAX_MISTAKES = 1000
 """Largest number of mistakes in a JSON document; predictions.csv has all of them."""
-
-MAX_WORKERS = 1_024
-"""Largest number of processes that load images."""
 
 
 @dataclass(frozen=True)
@@ -246,29 +241,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
     return data
 
 
-def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_workers: int = 0) -> Evaluation:
-    """Evaluate a network on a split.
-
-    Args:
-        classifier: the network, on any device; it is put into evaluation mode.
-        split: the images and their targets.
-        spec: spec of the network; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
-    """
-    check_instance("classifier", classifier, Classifier)
-    device = next(classifier.buffers()).device
-    classifier.eval()
-
-    def compute(pixels: Pixels) -> Probabilities:
-        with torch.inference_mode():
-            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
-
-    return evaluate_function(compute, split, spec, num_workers=num_workers)
-
-
-def evaluate_function(
-    compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec, *, num_workers: int = 0
-) -> Evaluation:
+def evaluate_function(compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec) -> Evaluation:
     """Evaluate any model on a split.
 
     Args:
@@ -276,23 +249,20 @@ def evaluate_function(
             ``[batch, labels]``.
         split: the images and their targets.
         spec: spec of the model; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
 
     Raises:
         UsageError: an argument is wrong.
     """
     check_instance("split", split, Split)
-    check_whole("num_workers", num_workers, least=0, most=MAX_WORKERS)
     check_instance("spec", spec, ModelSpec)
-    loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
     with ImageBar(split.name, len(split)) as bar:
-        for images, _, places, messages in loader:
+        for images, places, messages in read_batches(split, spec.preprocessing, BATCH_SIZE):
             unreadable += messages
             if len(images):
-                probabilities.append(compute(images.numpy()))
-                indices.append(places.numpy())
+                probabilities.append(compute(images))
+                indices.append(places)
             bar.advance(len(images) + len(messages))
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 
