@@ -1,7 +1,8 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, `open_source` opens a model wherever it is, and `compare` says which of
-two models is better on the same images. What needs PyTorch is imported when it is first used.
+`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
+wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -11,32 +12,41 @@ from typing import TYPE_CHECKING
 from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .model_source import ModelSource, open_source
-    from .publication import PublishedVersion, publish_graph, publish_run
+    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .sources import ModelSource, open_source
 
 __all__ = [
+    "Candidate",
     "Comparison",
     "Difference",
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
     "compare",
+    "graph_candidate",
     "open_source",
+    "publish_candidate",
     "publish_graph",
     "publish_run",
+    "run_candidate",
 ]
 
 _MODULES = {
+    "Candidate": "candidate",
     "Comparison": "comparison",
     "Difference": "comparison",
     "LabelComparison": "comparison",
-    "ModelSource": "model_source",
+    "ModelSource": "sources",
     "PublishedVersion": "publication",
     "compare": "comparison",
-    "open_source": "model_source",
+    "graph_candidate": "candidate",
+    "open_source": "sources",
+    "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",
+    "run_candidate": "candidate",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

@@ -1,41 +1,21 @@
-"""Publication: adding a run, or an exported graph, to a model repository as the next version of a model."""
+"""Publication: adding a candidate to a model repository as the next version of a model."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tamiz.errors import UsageError
-from tamiz.files import sha256
-from tamiz.spec import ModelSpec
 from tamiz_server.config import ModelConfig, ServingSettings, read_settings
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
-from tamiz_train.graph import read_spec
-from tamiz_train.run import PARITY_FILE, Run
+from tamiz_train.run import Run
 
+from .candidate import Candidate, graph_candidate, run_candidate
 from .publication_warnings import run_warnings, version_warnings
-
-if TYPE_CHECKING:
-    from tamiz_train.onnx_export import Exported
-
-_LIBRARIES = {
-    "tamiz": "tamiz",
-    "numpy": "numpy",
-    "opencv": "cv2",
-    "torch": "torch",
-    "timm": "timm",
-    "lightning": "lightning",
-    "onnx": "onnx",
-    "onnxruntime": "onnxruntime",
-}
-"""Libraries whose versions a manifest names, and the modules that have them."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +72,10 @@ def publish_run(
     _warn(run_warnings(run), on_progress)
     exported = export(run)
     on_progress(f"exported: {exported.parity}")
-    return _publish(
+    return publish_candidate(
+        run_candidate(run, exported.path, parity=exported.parity.to_dict()),
         repository,
         name,
-        exported.path,
-        run.spec,
-        manifest=make_manifest(run, exported),
-        settings=run.recipe.serving,
         promote=promote,
         apply_serving=apply_serving,
         control=control,
@@ -135,53 +112,44 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    return _publish(
-        repository,
-        model,
-        path,
-        read_spec(path),
-        manifest={},
-        settings=None,
-        promote=promote,
-        apply_serving=False,
-        control=control,
-        on_progress=on_progress,
-    )
+    candidate = graph_candidate(path)
+    return publish_candidate(candidate, repository, model, promote=promote, control=control, on_progress=on_progress)
 
 
-def make_manifest(run: Run, exported: Exported) -> dict[str, Any]:
-    """The manifest of an exported run: how the version was created."""
-    return {
-        "recipe": run.recipe.name,
-        "run": run.path.name,
-        "weights_sha256": sha256(run.path / "model.safetensors"),
-        "recipe_sha256": sha256(run.path / "recipe.yaml"),
-        "parity": exported.parity.to_dict(),
-        "parity_images_sha256": sha256(kept) if (kept := run.path / PARITY_FILE).is_file() else None,
-        "metrics": {split: run.metrics[split] for split in ("validation", "test")},
-        "contents": run.contents,
-        "mlflow_run_id": run.metrics["mlflow_run_id"],
-        "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
-    }
-
-
-def _publish(
+def publish_candidate(
+    candidate: Candidate,
     repository: Repository,
     model: str,
-    graph: Path,
-    spec: ModelSpec,
     *,
-    manifest: Mapping[str, Any],
-    settings: ServingSettings | None,
-    promote: bool,
-    apply_serving: bool,
-    control: Control | None,
-    on_progress: Callable[[str], None],
+    promote: bool = False,
+    apply_serving: bool = False,
+    control: Control | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    _warn(version_warnings(repository, model, graph, spec, manifest), on_progress)
-    version = repository.publish(model, graph, spec, manifest=manifest, settings=settings or ServingSettings())
+    """Add a candidate to a model repository as the model's next version.
+
+    The first version goes live at once; a later one goes live when it is promoted.
+
+    Args:
+        candidate: the graph, with its spec and how it was made.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model.
+        promote: whether to make the new version the live one.
+        apply_serving: whether the serving settings of the candidate replace those of the published model.
+        control: a running server of this repository, which loads the version when it goes live, and the settings.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    spec, settings = candidate.spec, candidate.settings
+    manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
+    _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
+    version = repository.publish(
+        model, candidate.graph, spec, manifest=manifest, settings=settings or ServingSettings()
+    )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
         if apply_serving:

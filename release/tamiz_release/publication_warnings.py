@@ -24,7 +24,7 @@ def version_warnings(
         model: name of the model; it may not exist yet.
         graph: the ONNX file.
         spec: spec of the graph.
-        manifest: its manifest, as `tamiz_release.publication.make_manifest` writes it; empty for a graph without a run.
+        manifest: its manifest, see `tamiz_release.candidate`; without the entries of a run for a graph that has none.
 
     Returns:
         a line if a version is identical to it, and a line if its main test metric is below that of the live version.

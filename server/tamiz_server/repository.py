@@ -5,29 +5,20 @@
     model_repository/<model>/config.pbtxt    Triton's configuration of the model; names the live version
     model_repository/<model>/<version>/      one published version; see `tamiz_server.version`
 
-A new version is staged inside the repository, so that it is on the same file system, and renamed into place. So a
-version appears complete or not at all, and is never overwritten. Triton ignores files beside the models, and folders
-inside a model whose name is not a number: the graph is copied to such a file, the version is put together in such a
-folder, inside another model if its own has no folder yet. Only the first model of a repository needs a folder that
-Triton could take for a model; it exists for the moment in which a few small files are written.
-
-A process that changes a repository locks the repository's folder, so that others wait, and removes what killed ones
-left behind.
+What changes a repository is put together inside it and renamed into place; see `tamiz_server.staging`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, wrong
+from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, check_whole, wrong
 from tamiz.errors import RepositoryError, os_reason, shorten, suggest
-from tamiz.locks import open_locked
+from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
 from .config import (
@@ -36,6 +27,7 @@ from .config import (
     ServingSettings,
     add_version,
     describe_version_policy,
+    drop_versions,
     last_version,
     live_on_disk,
     new_config,
@@ -43,8 +35,10 @@ from .config import (
     set_live,
     was_published,
 )
-from .config_text import edit_text
-from .version import Version, read_version, summarize, version_numbers, write_version
+from .history import HistoryEntry, append_entry, check_reason, read_history
+from .staging import STAGED, changes, remove_folder, stage_graph, staging_parent, write_config
+from .states import State, live_without_candidate, rollout_on_disk, version_states
+from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 CONFIG_FILE = "config.pbtxt"
@@ -54,10 +48,6 @@ _MAX_NAME = 255
 
 _MAX_SHOWN = 300
 """The number of characters of a path in messages."""
-
-_STAGED_FOLDER = ".tamiz-staging"
-_STAGED_GRAPH = ".tamiz-staging.onnx"
-_STAGED_CONFIG = ".tamiz-staging.pbtxt"
 
 
 class ConfigChange(NamedTuple):
@@ -129,10 +119,8 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or one of its versions is damaged.
         """
-        live = self.live_numbers(model)
-        return [
-            read_version(self._folder(model), number, live=number in live) for number in self.version_numbers(model)
-        ]
+        states = version_states(self.config(model), self.version_numbers(model))
+        return [read_version(self._folder(model), number, state) for number, state in sorted(states.items())]
 
     def version_numbers(self, model: str) -> list[int]:
         """Numbers of a model's versions, lowest first; empty if there is no such model."""
@@ -150,15 +138,40 @@ class Repository:
                 f"model {model} in {self.path}: {describe_version_policy(self.config(model))} in {CONFIG_FILE} selects "
                 "no version that is on disk; make one live with `tamiz promote`"
             )
-        return read_version(self._folder(model), numbers[-1], live=True)
+        return read_version(self._folder(model), numbers[-1], State.LIVE)
 
     def live_numbers(self, model: str) -> list[int]:
+        """Numbers of the live versions, lowest first: those that servers load, without the candidate of a rollout.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return live_without_candidate(self.config(model), self.version_numbers(model))
+
+    def loaded_numbers(self, model: str) -> list[int]:
         """Numbers of the versions that servers load by the model's version policy, lowest first.
 
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
         """
         return live_on_disk(self.config(model), self.version_numbers(model))
+
+    def rollout(self, model: str) -> Rollout | None:
+        """The canary or shadow of a model; None if it has none.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return rollout_on_disk(self.config(model), self.version_numbers(model))
+
+    def history(self, model: str) -> list[HistoryEntry]:
+        """Who published, promoted, rolled out and rolled back which version, oldest change first.
+
+        Raises:
+            RepositoryError: there is no such model, or its history cannot be read.
+        """
+        self._config_text(model)
+        return read_history(self._folder(model))
 
     def config(self, model: str) -> ModelConfig:
         """A copy of Triton's configuration of a model (``inference.ModelConfig``).
@@ -172,12 +185,12 @@ class Repository:
 
     def _config_text(self, model: str) -> str:
         path = self._folder(model) / CONFIG_FILE
-        if not path.is_file():
-            raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
         try:
-            return path.read_text(encoding="utf-8")
+            if path.is_file():
+                return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model {model!r} in {self.path}{suggest(model, self.models())}")
 
     def publish(
         self,
@@ -187,6 +200,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        reason: str = "",
     ) -> int:
         """Add a version to a model.
 
@@ -199,6 +213,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            reason: why, for the history.
 
         Returns:
             the number of the new version. A number is never reused, even after its version is deleted.
@@ -212,6 +227,7 @@ class Repository:
         check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_instance("settings", settings, ServingSettings)
+        check_reason(reason)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
@@ -226,18 +242,18 @@ class Repository:
         if not found:
             shown = shorten(str(graph), _MAX_SHOWN).replace("\n", "\\n")
             raise RepositoryError(f"cannot publish {shown}: no such file")
-        with self._locked(create=True):
+        with changes(self.path):
             is_new = self._is_new(model)
             before = ModelConfig() if is_new else self.config(model)
             config = new_config(model, settings)
             if not is_new:
                 config.CopyFrom(before)
             version = max([last_version(config), *self.version_numbers(model)]) + 1
-            staged_graph = self.path / _STAGED_GRAPH
-            shutil.copyfile(graph, staged_graph)
-            staged = (self._staging_parent() if is_new else self._folder(model)) / _STAGED_FOLDER
+            staged_graph = stage_graph(self.path, graph)
+            folder = self._folder(model)
+            staged = (staging_parent(self.path, map(self._folder, self.models())) if is_new else folder) / STAGED
             # The first version and its configuration appear together.
-            document = write_version(
+            summary = write_version(
                 staged / str(version) if is_new else staged,
                 model=model,
                 version=version,
@@ -245,26 +261,18 @@ class Repository:
                 spec=spec,
                 manifest=manifest or {},
             )
-            add_version(config, version, spec, summarize(document))
+            add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
-                self._write_config(staged, before, config)
-                staged.rename(self._folder(model))
+                write_config(staged / CONFIG_FILE, before, config)
+                staged.rename(folder)
             else:
-                staged.rename(self._folder(model) / str(version))
+                staged.rename(folder / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
-                self._write_config(self._folder(model), before, config)
+                write_config(folder / CONFIG_FILE, before, config)
+            live = live_without_candidate(config, self.version_numbers(model))
+            append_entry(folder, "publish", live[-1] if live and not is_new else None, version, reason)
         return version
-
-    def _staging_parent(self) -> Path:
-        """The folder in which a new model is put together: another model, or the repository if there is none."""
-        for model in self.models():
-            folder = self.path / model
-            # A link may lead to another file system, and a mount point does.
-            is_plain = not folder.is_symlink() and not folder.is_mount()
-            if is_plain and os.access(folder, os.W_OK | os.X_OK):
-                return folder
-        return self.path
 
     def _is_new(self, model: str) -> bool:
         folder = self._folder(model)
@@ -287,47 +295,46 @@ class Repository:
             RepositoryError: there is no such model, or the repository cannot be changed.
         """
         check_function("update", update, "a function that changes a configuration")
-        with self._locked():
+        self._require_folder()
+        with changes(self.path):
             before = self.config(model)
             after = ModelConfig()
             after.CopyFrom(before)
             update(after)
             if after != before:
-                self._write_config(self._folder(model), before, after)
+                write_config(self._folder(model) / CONFIG_FILE, before, after)
             return ConfigChange(before, after)
 
-    def _write_config(self, folder: Path, before: ModelConfig, after: ModelConfig) -> None:
-        """Write a configuration over the one from before, and keep its comments and layout; the caller has the lock."""
-        path, staged = folder / CONFIG_FILE, folder / _STAGED_CONFIG
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        staged.write_text(edit_text(text, before, after), encoding="utf-8")
-        written = parse_config(staged.read_text(encoding="utf-8"), str(path))
-        if written != after:
-            staged.unlink()
-            raise RepositoryError(
-                f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again"
-            )
-        staged.replace(path)
+    def remove_versions(self, model: str, *, keep: int, also_keep: Collection[int] = ()) -> list[int]:
+        """Remove versions; see `tamiz_server.pruning.prune`, which also records it.
 
-    @contextmanager
-    def _locked(self, *, create: bool = False) -> Iterator[None]:
-        """Hold the repository's lock during the block; an OSError in the block becomes a RepositoryError."""
-        try:
-            if create:
-                self.path.mkdir(parents=True, exist_ok=True)
-            else:
-                self._require_folder()
-            descriptor = open_locked(self.path, wait=True)
-            assert descriptor is not None, "open_locked returns None only with wait=False"
-            try:
-                self._remove_staged()
-                yield
-            finally:
-                self._remove_staged()
-                os.close(descriptor)
-        except OSError as exc:
-            path = exc.filename or self.path
-            raise RepositoryError(f"model repository {self.path} cannot be changed: {path}: {os_reason(exc)}") from exc
+        Args:
+            model: name of the model.
+            keep: number of the newest versions to keep.
+            also_keep: further versions to keep, beside those that are not archived.
+
+        Returns:
+            the numbers of the removed versions, lowest first.
+
+        Raises:
+            RepositoryError: there is no such model, or the repository cannot be changed.
+        """
+        check_whole("keep", keep, least=0)
+        check_type("also_keep", also_keep, (list, tuple, set, frozenset), "the numbers of versions")
+        self._require_folder()
+        with changes(self.path):
+            before, numbers = self.config(model), self.version_numbers(model)
+            states = version_states(before, numbers)
+            kept = {*numbers[len(numbers) - keep :], *also_keep} if keep else set(also_keep)
+            removed = [number for number in numbers if states[number] is State.ARCHIVED and number not in kept]
+            for number in removed:
+                remove_folder(self._folder(model) / str(number))
+            if removed:
+                after = ModelConfig()
+                after.CopyFrom(before)
+                drop_versions(after, keep=[number for number in numbers if number not in removed])
+                write_config(self._folder(model) / CONFIG_FILE, before, after)
+            return removed
 
     def _folder(self, model: str) -> Path:
         check_text("model", model, "the name of a model")
@@ -336,14 +343,9 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
-        if not self.path.is_dir():
-            raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
-
-    def _remove_staged(self) -> None:
-        """Remove what a failed change, or a killed process, left behind; the caller has the lock."""
-        for name in (_STAGED_FOLDER, _STAGED_GRAPH, _STAGED_CONFIG):
-            for path in (self.path / name, *self.path.glob(f"*/{name}")):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        try:
+            if self.path.is_dir():
+                return
+        except OSError as exc:
+            raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
+        raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

@@ -17,28 +17,24 @@ from pathlib import Path
 from types import TracebackType
 
 from tamiz.arguments import check_path, check_progress, check_seconds, check_whole
-from tamiz.errors import RepositoryError, ServerError, TritonError, UsageError, os_reason
-from tamiz.served_version import live_versions
+from tamiz.errors import ServerError, TritonError, UsageError, os_reason
+from tamiz.served_version import loaded_versions
 from tamiz.transports import check_key
 
-from .config import BACKEND
 from .control import Control
 from .installation import Installation, find_installation
 from .log import last_line, mark_restart
 from .ports import LOOPBACK, PortInUseError, Ports, choose_ports
-from .process import EXIT_TIMEOUT_S, ServerProcess
+from .process import ServerProcess
 from .readiness import wait_until_ready
 from .repository import Repository
 from .supervisor import RESTARTS, RestartLimit, Supervisor
+from .triton_command import triton_command
 from .workspace import Workspace, create_workspace, remove_abandoned_workspaces
-
-RESTRICTED_PROTOCOLS = "model-repository,shared-memory,logging,trace"
-"""Triton's protocols that need the key: those that change the server or give it access to this machine's memory."""
 
 logger = logging.getLogger("tamiz")
 
 _START_ATTEMPTS = 3
-_BACKENDS = "backends"
 _NOT_RUNNING = "Triton is not running: call start(), or enter its with block"
 
 
@@ -136,7 +132,7 @@ class Triton:
         """
         if self._workspace is not None:
             raise UsageError("Triton is running already: call stop() before start()")
-        live = self._live_versions()
+        live = self._loaded_versions()
         installation = find_installation()
         remove_abandoned_workspaces()
         for attempt in range(1, _START_ATTEMPTS + 1):
@@ -155,13 +151,13 @@ class Triton:
                 self._clear()
                 raise
 
-    def _live_versions(self) -> dict[str, list[int]]:
-        return {model: live_versions(self.repository.config(model)) for model in self.repository.models()}
+    def _loaded_versions(self) -> dict[str, list[int]]:
+        return {model: loaded_versions(self.repository.config(model)) for model in self.repository.models()}
 
     def _prepare_workspace(self, installation: Installation) -> Workspace:
         workspace = create_workspace()
         try:
-            installation.copy_backends(workspace.folder / _BACKENDS)
+            installation.copy_backends(workspace.backends)
             workspace.link_repository(self.repository.path)
         except BaseException:
             workspace.remove()
@@ -170,7 +166,7 @@ class Triton:
 
     def _launch(self, installation: Installation, live: dict[str, list[int]], workspace: Workspace) -> ServerProcess:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
-        command = self._command(installation, workspace)
+        command = triton_command(installation, workspace, self.repository, self.ports, self.key)
         again = self._process is not None
         process = ServerProcess(command, installation.environment(), self.log, append=again)
         try:
@@ -187,41 +183,6 @@ class Triton:
             raise TritonError(f"cannot start Triton: {exc}") from exc
         return process
 
-    def _command(self, installation: Installation, workspace: Workspace) -> list[str]:
-        options = {
-            "id": workspace.name,
-            "model-repository": workspace.repository,
-            "backend-directory": workspace.folder / _BACKENDS,
-            "backend-config": f"python,shm-region-prefix-name={workspace.name}-",
-            "model-control-mode": "explicit",
-            "grpc-address": LOOPBACK,
-            "grpc-port": self.ports.grpc,
-            "http-address": LOOPBACK,
-            "http-port": self.ports.http,
-            "metrics-address": LOOPBACK,
-            "metrics-port": self.ports.metrics,
-            "grpc-restricted-protocol": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
-            "http-restricted-api": f"{RESTRICTED_PROTOCOLS}:triton-key={self.key}",
-            "exit-timeout-secs": EXIT_TIMEOUT_S,
-            # A foreign model that cannot be loaded does not keep those of Tamiz from being served.
-            "exit-on-error": "false",
-            "strict-readiness": "false",
-        }
-        command = [str(installation.binary), *(f"--{name}={value}" for name, value in options.items())]
-        # All that Triton can load, not only what `wait_until_ready` requires.
-        models = self.repository.configured()
-        # Our backend completes nothing, and a process that is asked to would double the time of every load.
-        if not any(map(self._may_complete_itself, models)):
-            command.append("--disable-auto-complete-config")
-        return [*command, *(f"--load-model={model}" for model in models)]
-
-    def _may_complete_itself(self, model: str) -> bool:
-        try:
-            return bool(self.repository.config(model).backend != BACKEND)
-        except RepositoryError:
-            # Triton cannot read it either.
-            return False
-
     def _supervise(self, process: ServerProcess, installation: Installation, workspace: Workspace) -> None:
         def restart() -> ServerProcess:
             # The stubs of a process that crashed may still run, and hold its ports.
@@ -233,7 +194,7 @@ class Triton:
             except OSError as exc:
                 raise TritonError(f"cannot restart Triton: {self.log}: {os_reason(exc)}") from exc
             # Versions may have been promoted since the last start.
-            return self._launch(installation, self._live_versions(), workspace)
+            return self._launch(installation, self._loaded_versions(), workspace)
 
         self._supervisor = Supervisor(
             process,

@@ -49,6 +49,11 @@ class Workspace:
         return self.folder.name
 
     @property
+    def backends(self) -> Path:
+        """Where Triton finds its backends."""
+        return self.folder / "backends"
+
+    @property
     def repository(self) -> Path:
         """Second path of the model repository, which consists of plain characters; see `link_repository`."""
         return self.folder / "repository"

@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from graphs import make_spec, write_grey_graph
@@ -112,64 +108,6 @@ def test_publishing_writes_nothing_beside_the_repository(repository: Repository,
     assert repository.path.parent.stat().st_mtime_ns == 0
 
 
-class Witness(Mapping[str, Any]):
-    """A manifest that records, when it is written, which folders of the repository Triton could take for models."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folders: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        self.folders = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
-        return iter(["run"])
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, key: str) -> str:
-        return "run"
-
-
-def test_a_new_model_is_staged_where_triton_takes_nothing_for_a_model(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC)
-    witness = Witness(repository.path)
-    repository.publish("cars", graph, SPEC, manifest=witness)
-    assert witness.folders == ["pets"]
-    assert repository.live_version("cars").manifest["run"] == "run"
-
-
-def test_a_new_model_is_published_beside_one_whose_folder_is_not_writable(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC)
-    folder = repository.path / "pets"
-    folder.chmod(0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("root may write everywhere")
-    assert repository.publish("cars", graph, SPEC) == 1
-
-
-def test_a_new_model_is_published_beside_one_that_is_a_link(repository: Repository, graph: Path) -> None:
-    repository.publish("pets", graph, SPEC)
-    elsewhere = repository.path.parent / "elsewhere"
-    (repository.path / "pets").rename(elsewhere)
-    (repository.path / "pets").symlink_to(elsewhere)
-    before = elsewhere.stat().st_mtime_ns
-    assert repository.publish("cars", graph, SPEC) == 1
-    assert elsewhere.stat().st_mtime_ns == before, "the link may lead to another file system"
-
-
-def test_what_a_killed_publication_left_behind_is_removed_by_the_next_change(
-    repository: Repository, graph: Path
-) -> None:
-    repository.publish("pets", graph, SPEC)
-    for folder in (repository.path / ".tamiz-staging" / "1", repository.path / "pets" / ".tamiz-staging"):
-        folder.mkdir(parents=True)
-    for file in (repository.path / ".tamiz-staging.onnx", repository.path / "pets" / ".tamiz-staging.pbtxt"):
-        file.write_text("half")
-    assert repository.models() == ["pets"]
-    assert repository.publish("pets", graph, SPEC) == 2
-    assert not list(repository.path.rglob(".tamiz*"))
-
-
 def test_a_folder_that_tamiz_did_not_publish_is_not_overwritten(repository: Repository, graph: Path) -> None:
     (repository.path / "theirs" / "1").mkdir(parents=True)
     with pytest.raises(RepositoryError, match="theirs was not published by Tamiz; publish under another name"):
@@ -211,33 +149,6 @@ def test_versions_that_are_published_concurrently_get_different_numbers(reposito
     assert len([key for key in repository.config("pets").parameters if key.startswith("tamiz.spec.")]) == 16
 
 
-def test_a_publication_that_is_killed_at_any_moment_leaves_a_complete_repository(
-    repository: Repository, graph: Path
-) -> None:
-    repository.publish("pets", graph, SPEC)
-    code = (
-        "import sys; from tamiz import ModelSpec; from tamiz_server.repository import Repository\n"
-        "spec = ModelSpec.from_json(sys.argv[3])\n"
-        "print('go', flush=True)\n"
-        "while True: Repository(sys.argv[1]).publish('pets', sys.argv[2], spec)"
-    )
-    command = [sys.executable, "-c", code, str(repository.path), str(graph), SPEC.to_json()]
-    for pause in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(0.05 + 0.013 * pause)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-        # Every version can be read, the live one is still the first, and the next publication succeeds.
-        versions = repository.versions("pets")
-        assert versions[0].live
-        assert repository.publish("pets", graph, SPEC) == versions[-1].version + 1
-
-
 @pytest.mark.parametrize("name", ["", "../pets", "a/b", ".hidden", "a b", "-x"])
 def test_a_model_name_that_is_not_a_plain_folder_name_is_rejected(
     name: str, repository: Repository, graph: Path
@@ -274,6 +185,14 @@ def test_a_repository_that_cannot_be_changed_is_an_error(graph: Path, tmp_path: 
         (tmp_path / "locked").mkdir(mode=0o500)
         with pytest.raises(RepositoryError, match="cannot be changed"):
             Repository(tmp_path / "locked").publish("pets", graph, SPEC)
+
+
+def test_a_repository_that_cannot_be_looked_up_is_an_error() -> None:
+    repository = Repository("a" * 300)
+    reads = [repository.models, repository.foreign_models, lambda: repository.versions("pets")]
+    for read in (*reads, lambda: repository.config("pets"), lambda: repository.update_config("pets", print)):
+        with pytest.raises(RepositoryError, match="cannot be read: File name too long"):
+            read()
 
 
 def test_models_of_other_tools_are_known_as_such(repository: Repository, graph: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tamiz.console import printable
+from tamiz.spec import Normalisation
 
+from .model_input import model_configuration
 from .recipe.data import TEST_FRACTION, CsvData
 from .survey import Survey
 
@@ -32,7 +34,10 @@ SCRATCH_MODEL = "resnet18"
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a network is trained: ``steps`` in all, but no fewer and no more epochs than the given ones."""
+    """How a network is trained: ``steps`` in all, but no fewer and no more epochs than the given ones.
+
+    ``lr`` belongs to ``batch_size``.
+    """
 
     model: str
     side: tuple[int, int]
@@ -42,18 +47,62 @@ class _Plan:
     max_epochs: int
     batch_size: int
 
+    def for_images(self, training: int) -> _Plan:
+        """The same plan for a number of training images: an epoch has eight steps or more.
 
-def draft_recipe(found: Survey, *, pretrained: bool = False, weights: Path | None = None) -> str:
+        The rate follows the square root of the batch size, the rule for Adam of Malladi et al., *On the SDEs and
+        Scaling Rules for Adaptive Gradient Algorithms* (2022).
+        """
+        batch_size = min(self.batch_size, 1 << max(2, (training // 8).bit_length() - 1))
+        lr = float(f"{self.lr * math.sqrt(batch_size / self.batch_size):.2g}")
+        return replace(self, batch_size=batch_size, lr=lr)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights to start from.
+
+    Attributes:
+        path: the state dict; None means those of timm, which training downloads.
+        model: the timm model that they belong to.
+        normalisation: the one that the weights were trained with, if timm gives another one for the model.
+    """
+
+    path: Path | None = None
+    model: str = PRETRAINED_MODEL
+    normalisation: Normalisation | None = None
+
+    @classmethod
+    def of_file(cls, path: Path) -> Weights:
+        """The weights of a file: of `PRETRAINED_MODEL`, unless a ``config.json`` of timm beside the file says more.
+
+        The Hugging Face Hub has such a file beside the weights of each model of timm.
+        """
+        try:
+            document = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+            model, trained = document["architecture"], document["pretrained_cfg"]
+            normalisation = Normalisation(mean=tuple(trained["mean"]), std=tuple(trained["std"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(path)
+        usual = model_configuration(model) if isinstance(model, str) else None
+        if usual is None:
+            return cls(path)
+        same = (tuple(usual.mean), tuple(usual.std)) == (normalisation.mean, normalisation.std)
+        return cls(path, model, None if same else normalisation)
+
+
+def draft_recipe(found: Survey, weights: Weights | None = None) -> str:
     """The text of a recipe that trains well on a data set.
 
     Args:
         found: what the data set looks like.
-        pretrained: whether to start from the weights of timm, which are downloaded unless they are at hand.
-        weights: a state dict of `PRETRAINED_MODEL` to start from instead.
+        weights: the weights to start from; None, and timm's for small images, mean random ones.
     """
     small = max(found.height, found.width) <= SMALL_SIDE
-    fine_tuned = (pretrained or weights is not None) and not (small and weights is None)
-    return "\n".join(_lines(found, _plan(found, fine_tuned=fine_tuned), fine_tuned, weights)) + "\n"
+    if small and weights and weights.path is None:
+        weights = None
+    plan = _plan(found, weights).for_images(len(found.data.train))
+    return "\n".join(_lines(found, plan, weights)) + "\n"
 
 
 def pretrained_weights_at_hand() -> bool:
@@ -64,18 +113,22 @@ def pretrained_weights_at_hand() -> bool:
     return any(isinstance(try_to_load_from_cache(PRETRAINED_HUB, file), str) for file in files)
 
 
-def _plan(found: Survey, *, fine_tuned: bool) -> _Plan:
+def _plan(found: Survey, weights: Weights | None) -> _Plan:
     longest = max(found.height, found.width)
-    if fine_tuned:
-        side = min(224, max(96, 32 * round(longest / 32)))
-        return _Plan(PRETRAINED_MODEL, (side, side), 0.001, 800, 5, 30, 32)
+    if weights:
+        configuration = model_configuration(weights.model)
+        _, *full = configuration.input_size
+        # Smaller images than those of the weights are enlarged only as far as the network needs.
+        side = min(*full, max(96, 32 * round(longest / 32)))
+        height, width = full if configuration.fixed_input_size else (side, side)
+        return _Plan(weights.model, (height, width), 0.001, 800, 5, 30, 32)
     if longest <= SMALL_SIDE:
         return _Plan("cnn", (max(found.height, 8), max(found.width, 8)), 0.005, 3000, 10, 60, 64)
     side = min(128, max(64, 32 * round(longest / 32)))
     return _Plan(SCRATCH_MODEL, (side, side), 0.002, 4000, 15, 80, 32)
 
 
-def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -> Iterator[str]:
+def _lines(found: Survey, plan: _Plan, weights: Weights | None) -> Iterator[str]:
     data = found.data
     multilabel = data.task == "multilabel"
     height, width = plan.side
@@ -102,7 +155,7 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
             yield f"  {name}_fraction: {fraction} # {count}, drawn by their content"
     if found.unreadable:
         yield f"  on_unreadable: skip # of {found.decoded} images, {len(found.unreadable)} cannot be read"
-    grey_input = found.grey and not fine_tuned
+    grey_input = found.grey and weights is None
     yield "preprocessing:"
     yield f"  height: {height}"
     yield f"  width: {width}"
@@ -110,8 +163,12 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
         yield "  colour: L # all images are grey"
     elif found.grey:
         yield "  colour: RGB # the weights were trained on colour images; grey ones get three equal channels"
-    if fine_tuned:
-        yield "normalisation: imagenet # that of the weights; inception where they were trained on values from -1 to 1"
+    if weights and weights.normalisation:
+        mean, std = (list(values) for values in (weights.normalisation.mean, weights.normalisation.std))
+        yield f"normalisation: {{mean: {mean}, std: {std}}} # that of config.json beside the weights"
+    elif weights and weights.path:
+        yield f"# The normalisation is that of timm's weights of {plan.model}. For weights that were trained on values"
+        yield "# from -1 to 1, add: normalisation: inception"
     yield "augmentation: # transforms of Albumentations; see tamiz data show"
     if plan.model == "cnn":
         yield "  - Affine: {translate_percent: [-0.1, 0.1], scale: [0.9, 1.1], rotate: [-10, 10], p: 0.8}"
@@ -120,14 +177,14 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
         yield f"  - RandomResizedCrop: {{size: [{height}, {width}], scale: [0.5, 1.0]}}"
         yield "  - HorizontalFlip: {p: 0.5} # remove it if left and right matter, as in text"
     yield "model:"
-    yield from _model(plan, fine_tuned, weights)
-    batch_size = min(plan.batch_size, 1 << max(2, (training // 8).bit_length() - 1))
+    yield from _model(plan, weights)
+    batch_size = plan.batch_size
     epochs = min(plan.max_epochs, max(plan.min_epochs, math.ceil(plan.steps * batch_size / training)))
     yield "train:"
     yield f"  epochs: {epochs} # about {epochs * math.ceil(training / batch_size):,} steps on {training:,} images"
     yield f"  batch_size: {batch_size}"
     yield "  optimizer:"
-    yield f"    lr: {plan.lr} # the highest rate of the default schedule, OneCycleLR"
+    yield f"    lr: {plan.lr} # the highest rate; change it with the square root of batch_size"
     if not multilabel and found.imbalance >= IMBALANCE:
         yield f"  class_weights: balanced # the most frequent label has {found.imbalance:.0f} times the rarest's images"
     if not multilabel and plan.model != "cnn":
@@ -139,11 +196,11 @@ def _lines(found: Survey, plan: _Plan, fine_tuned: bool, weights: Path | None) -
         yield "thresholds: tuned # one per label, found on the validation images"
 
 
-def _model(plan: _Plan, fine_tuned: bool, weights: Path | None) -> Iterator[str]:
+def _model(plan: _Plan, weights: Weights | None) -> Iterator[str]:
     yield f"  name: {plan.model}"
-    if weights is not None:
-        yield f"  weights: {_text(str(weights))}"
-    elif fine_tuned:
+    if weights and weights.path:
+        yield f"  weights: {_text(str(weights.path))}"
+    elif weights:
         yield "  pretrained: true # downloads timm's weights; without a network: weights: FILE.safetensors"
     elif plan.model != "cnn":
         yield "  # Trained from random weights. Pretrained ones need far fewer images: tamiz recipe new --pretrained,"

@@ -34,27 +34,27 @@ def model_input(recipe: Recipe) -> tuple[Preprocessing, Normalisation]:
     return preprocessing, normalisation
 
 
+def model_configuration(name: str) -> Any:
+    """Timm's configuration of the weights of a model, with its size and normalisation; None if timm has no such one."""
+    return timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+
+
 def _size(model: ModelSettings) -> tuple[int, int]:
     size = model.options.get("img_size")
     if isinstance(size, int):
         return size, size
     if isinstance(size, list | tuple) and len(size) == 2:
         return int(size[0]), int(size[1])
-    if (configuration := _configuration(model)) is None:
+    if (configuration := model_configuration(model.name)) is None:
         return SMALL_SIZE, SMALL_SIZE
     _, height, width = configuration.input_size
     return int(height), int(width)
 
 
 def _normalisation(model: ModelSettings) -> Normalisation:
-    if (configuration := _configuration(model)) is None:
+    if (configuration := model_configuration(model.name)) is None:
         return NORMALISATIONS["inception"]
     return Normalisation(mean=configuration.mean, std=configuration.std)
-
-
-def _configuration(model: ModelSettings) -> Any:
-    """Timm's configuration of the model's weights; None for a network that is not of timm."""
-    return timm.get_pretrained_cfg(model.name, allow_unregistered=False) if timm.is_model(model.name) else None
 
 
 def _grey(normalisation: Normalisation) -> Normalisation:

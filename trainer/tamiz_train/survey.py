@@ -14,6 +14,8 @@ from tamiz.preprocessing import decode
 
 from .data import Data, load_data
 from .data.content import content_hashes
+from .data.labels import list_some
+from .data.manifest import is_manifest
 from .recipe.data import CsvData, DataSettings, FolderData, VocData
 
 MAX_COMPARED = 5000
@@ -61,11 +63,12 @@ def survey(path: Path) -> Survey:
 
     Args:
         path: a folder with a folder for each label, a folder in the layout of PASCAL VOC, a folder with a manifest
-            ``labels.csv``, or a ``.csv`` manifest.
+            (``labels.csv``, or the only ``.csv`` file with the columns of a manifest), or a ``.csv`` manifest.
 
     Raises:
         RecipeError: the images or their labels cannot be found, or are inconsistent.
-        UsageError: there is nothing at the path that holds labelled images, or no image can be read.
+        UsageError: there is nothing at the path that holds labelled images, several manifests are in the folder, or no
+            image can be read.
     """
     settings = _settings(path)
     data = load_data(settings, seed=0)
@@ -99,7 +102,26 @@ def _settings(path: Path) -> DataSettings:
         return CsvData(kind="csv", root=path)
     if (path / "ImageSets").is_dir() and (path / "Annotations").is_dir():
         return VocData(kind="voc", root=path)
+    if manifest := _find_manifest(path):
+        return CsvData(kind="csv", root=path, manifest=manifest)
     return FolderData(kind="folder", root=path)
+
+
+def _find_manifest(folder: Path) -> Path | None:
+    """The name of the only manifest in a folder."""
+    files = sorted(folder.iterdir())
+    tables = [file for file in files if file.suffix.lower() == ".csv" and file.is_file()]
+    manifests = [file for file in tables if is_manifest(file)]
+    if len(manifests) > 1:
+        names = list_some([file.name for file in manifests])
+        raise UsageError(
+            f"{folder} has {len(manifests)} manifests: {names}; name the one to use, such as {manifests[0]}, or join "
+            "them in one, whose column split tells the parts apart"
+        )
+    if not manifests and not any(file.is_dir() for file in files):
+        # There are no class folders either, so reading a table as a manifest gives the reason why it is none.
+        manifests = tables
+    return Path(manifests[0].name) if manifests else None
 
 
 def _spread(images: list[Path], count: int) -> list[Path]:

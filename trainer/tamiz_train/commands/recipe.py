@@ -27,7 +27,11 @@ def new(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="State dict of timm's mobilenetv2_100 to start from (.safetensors or .pt)."),
+        typer.Option(
+            metavar="FILE",
+            help="State dict to start from (.safetensors or .pt), of timm's mobilenetv2_100 or of the model that a "
+            "config.json of timm beside it names.",
+        ),
     ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from timm's weights, which training downloads.")
@@ -46,12 +50,16 @@ def new(
     for given in filter(None, (images, weights)):
         if not str(given).isprintable():
             raise UsageError(f"{str(given)!r}: a recipe cannot hold this path; rename it")
-    from ..draft import draft_recipe, pretrained_weights_at_hand
+    from ..draft import Weights, draft_recipe, pretrained_weights_at_hand
     from ..survey import survey
 
     found = survey(images)
-    at_hand = pretrained or (weights is None and pretrained_weights_at_hand())
-    write_whole(path, draft_recipe(found, pretrained=at_hand, weights=weights))
+    start = None
+    if weights is not None:
+        start = Weights.of_file(weights)
+    elif pretrained or pretrained_weights_at_hand():
+        start = Weights()
+    write_whole(path, draft_recipe(found, start))
     recipe = load_recipe(path)
     images_by_split = ", ".join(f"{len(split):,} {split.name}" for split in found.data.splits)
     progress_line(

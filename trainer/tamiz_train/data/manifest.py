@@ -23,6 +23,9 @@ from .split import SPLITS, Data, Source, Split, split_name
 
 COLUMNS = ("path", "label", "labels", "split")
 
+MAX_HEADER = 10_000
+"""The number of characters of a first line that are read to see whether a file is a manifest."""
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -58,6 +61,18 @@ def read_manifest(settings: CsvData) -> Source:
             images = [path.parent / row.path for row in chosen]
             splits[name] = Split(name, images, _targets(chosen, labels, multilabel))
     return Source(labels, "multilabel" if multilabel else "multiclass", splits)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a CSV file has the columns of a manifest, whatever its rows are."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            # Bounded, because a file of another kind can be one long line.
+            header = next(csv.reader([file.readline(MAX_HEADER)], skipinitialspace=True), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    columns = {name.strip() for name in header}
+    return "path" in columns and len(columns & {"label", "labels"}) == 1
 
 
 def to_manifest(data: Data, folder: Path) -> str:

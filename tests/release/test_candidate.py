@@ -1,0 +1,72 @@
+"""Candidates: what may become a version of a model, and how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import make_spec, write_grey_graph
+from onnx import TensorProto, helper, numpy_helper
+
+from tamiz import UsageError
+from tamiz.files import sha256
+from tamiz.spec import SPEC_METADATA
+from tamiz_release.candidate import Candidate, find_precision, graph_candidate, run_candidate
+from tamiz_release.publication import publish_candidate
+from tamiz_server.repository import Repository
+from tamiz_train.run import Run
+
+SPEC = make_spec(["dark", "bright"])
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = write_grey_graph(tmp_path / "model.onnx", SPEC)
+    model = onnx.load(path)
+    model.metadata_props.add(key=SPEC_METADATA, value=SPEC.to_json())
+    onnx.save(model, path)
+    return path
+
+
+def test_a_graph_is_a_candidate_with_the_spec_in_it_and_no_serving_settings(graph: Path) -> None:
+    assert graph_candidate(graph) == Candidate(graph, SPEC, "fp32", {}, None, {})
+    with pytest.raises(UsageError, match=r"none.onnx: no such file"):
+        graph_candidate(graph.with_name("none.onnx"))
+
+
+def test_the_precision_of_a_graph_is_that_of_its_numbers(graph: Path) -> None:
+    assert find_precision(graph) == "fp32"
+    model = onnx.load(graph)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float16), "half"))
+    onnx.save(model, graph)
+    assert find_precision(graph) == "fp16"
+    (scale, zero) = (numpy_helper.from_array(np.array(v), n) for v, n in ((np.float32(1), "s"), (np.uint8(0), "z")))
+    node = helper.make_node("QuantizeLinear", ["pixels", "s", "z"], ["quantized"])
+    info = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("quantized", TensorProto.UINT8, [1])
+    onnx.save(helper.make_model(helper.make_graph([node], "graph", [info], [out], [scale, zero])), graph)
+    assert find_precision(graph) == "int8"
+
+
+@pytest.mark.integration
+def test_a_run_is_a_candidate_with_its_serving_settings_and_how_it_was_made(trained: Run, graph: Path) -> None:
+    candidate = run_candidate(trained, graph, precision="int8", search={"nodes": 3})
+    assert (candidate.graph, candidate.spec, candidate.precision) == (graph, trained.spec, "int8")
+    assert candidate.settings == trained.recipe.serving
+    assert candidate.manifest["weights_sha256"] == sha256(trained.path / "model.safetensors")
+    assert candidate.manifest["search"] == {"nodes": 3}
+
+
+def test_the_manifest_of_a_published_candidate_names_its_precision_and_its_accelerators(
+    graph: Path, tmp_path: Path
+) -> None:
+    repository = Repository(tmp_path / "repository")
+    publish_candidate(Candidate(graph, SPEC, "fp16", manifest={"origin": "elsewhere"}), repository, "light")
+    manifest = repository.live_version("light").manifest
+    assert {name: manifest[name] for name in ("precision", "accelerators", "origin")} == {
+        "precision": "fp16",
+        "accelerators": {},
+        "origin": "elsewhere",
+    }
