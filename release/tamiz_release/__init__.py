@@ -1,8 +1,8 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
-it is first used.
+`export_precision` exports a run in FP32, FP16 or INT8. `publish_run` and `publish_graph` add a version, and
+`publish_candidate` one of any origin. `open_source` opens a model wherever it is, and `compare` says which of two
+models is better on the same images. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
+    from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
     from .sources import ModelSource, open_source
 
@@ -25,6 +26,7 @@ __all__ = [
     "ModelSource",
     "PublishedVersion",
     "compare",
+    "export_precision",
     "graph_candidate",
     "open_source",
     "publish_candidate",
@@ -41,6 +43,7 @@ _MODULES = {
     "ModelSource": "sources",
     "PublishedVersion": "publication",
     "compare": "comparison",
+    "export_precision": "precision.export",
     "graph_candidate": "candidate",
     "open_source": "sources",
     "publish_candidate": "publication",

@@ -73,6 +73,7 @@ def choose_int8(
     *,
     target: Target = "cpu",
     max_loss_points: float = MAX_LOSS_POINTS,
+    max_disagreement_points: float = MAX_DISAGREEMENT_POINTS,
     budget_s: float,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Choice:
@@ -85,8 +86,9 @@ def choose_int8(
         settings: the serving settings of the model.
         images: images that calibrate, and images on which graphs are compared.
         target: what will compute the graph: ``cpu``, or ``tensorrt``, whose speed is not measured.
-        max_loss_points: the largest accuracy (mAP, if multilabel) that the graph may lose, in points; where true labels
-            are unknown, `MAX_DISAGREEMENT_POINTS` limits the share of other labels instead.
+        max_loss_points: the largest accuracy (mAP, if multilabel) that the graph may lose, in points.
+        max_disagreement_points: the largest share of images with other labels, in points, which is limited instead
+            where true labels are unknown.
         budget_s: time budget of the search in seconds.
         on_progress: called with a line of text after each step.
 
@@ -103,7 +105,7 @@ def choose_int8(
             images,
             spec,
             settings,
-            limit=max_loss_points if known else MAX_DISAGREEMENT_POINTS,
+            limit=max_loss_points if known else max_disagreement_points,
             by_agreement=not known,
             budget_s=budget_s,
             folder=Path(folder),
@@ -122,6 +124,7 @@ def choose_fp16(
     settings: ServingSettings,
     images: SearchImages,
     *,
+    max_disagreement_points: float = MAX_HALF_DISAGREEMENT_POINTS,
     budget_s: float,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Choice:
@@ -138,7 +141,7 @@ def choose_fp16(
             images,
             spec,
             settings,
-            limit=MAX_HALF_DISAGREEMENT_POINTS,
+            limit=max_disagreement_points,
             by_agreement=True,
             budget_s=budget_s,
             folder=Path(folder),

@@ -20,6 +20,7 @@ from tamiz.spec import Preprocessing
 from tamiz_train.data import Split, load_data
 from tamiz_train.metrics import Targets
 from tamiz_train.run import Run
+from tamiz_train.run_data import changed_splits
 
 CALIBRATION_IMAGES = 128
 """Largest number of images that calibrate: more change the ranges little."""
@@ -68,7 +69,7 @@ def load_images(run: Run) -> tuple[SearchImages, str | None]:
     """
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
-        changed = run.changed_splits(data) & {"train", "validation"}
+        changed = changed_splits(run, data) & {"train", "validation"}
         problem = f"other {' and '.join(sorted(changed))} images are in {run.recipe.data.root}" if changed else None
     except (RecipeError, RunError) as exc:
         problem = str(exc)

@@ -40,6 +40,10 @@ class Network:
         """Names of nodes in the order of computation."""
         return [node.name for node in self._nodes if node.name in names]
 
+    def layers(self) -> frozenset[str]:
+        """The nodes that have weights."""
+        return self._named(self._weighted())
+
     def first_layers(self, count: int) -> frozenset[str]:
         """The first layers that have weights, with all nodes before them and their activations."""
         layers = self._weighted()[:count]

@@ -97,7 +97,7 @@ def rescue(
         on_progress: called with a line of text after each step.
 
     Returns:
-        the graph that keeps the accuracy; None if the time was too short.
+        the graph that keeps the accuracy; None if the time was too short, or no layer can be of lower precision.
     """
     before = bench.deviation(trial.setting)
     harms = []
@@ -115,6 +115,9 @@ def rescue(
             Part(f"block {number}", block - setting.float_nodes, f"accuracy: it adds {harm:.4f} to the deviation")
         )
         setting = setting.keep(block)
+        if not network.layers() - setting.float_nodes:
+            # It would be the FP32 graph again.
+            return None
         loss = bench.loss(setting)
         on_progress(f"{len(parts) - len(trial.parts)} blocks given back to FP32: loses {loss:.2f} points")
         if loss <= bench.limit:

@@ -88,7 +88,7 @@ def _climb(network: Network, bench: Bench[Quantization], on_progress: Callable[[
     yield fast
     for repeated, moves in _moves(network):
         while bench.remaining() > 1 - _FAST_SHARE:
-            improved = _improve(fast, moves, bench)
+            improved = _improve(network, fast, moves, bench)
             if improved is None:
                 break
             fast = improved
@@ -98,10 +98,17 @@ def _climb(network: Network, bench: Bench[Quantization], on_progress: Callable[[
                 break
 
 
-def _improve(fast: _Fast, moves: dict[str, frozenset[str]], bench: Bench[Quantization]) -> _Fast | None:
+def _improve(
+    network: Network, fast: _Fast, moves: dict[str, frozenset[str]], bench: Bench[Quantization]
+) -> _Fast | None:
     """Keep the part in FP32 that makes the graph fastest, if one makes it faster."""
     useful = {name: nodes - fast.quantization.float_nodes for name, nodes in moves.items()}
-    useful = {name: nodes for name, nodes in useful.items() if nodes}
+    # A graph without a layer in INT8 would be the FP32 graph again.
+    useful = {
+        name: nodes
+        for name, nodes in useful.items()
+        if nodes and network.layers() - fast.quantization.float_nodes - nodes
+    }
     if not useful:
         return None
     tried = [fast.quantization.keep(nodes) for nodes in useful.values()]

@@ -39,6 +39,14 @@ def test_everything_is_quantized_where_that_is_fastest(network: Network) -> None
     assert (trial.setting, trial.parts) == (Quantization(), ())
 
 
+def test_at_least_one_layer_is_quantized_even_where_fp32_is_faster(network: Network) -> None:
+    bench = ScriptedBench(lambda quantization: 0.3 + len(quantization.float_nodes) / 100)
+    trial = search(network, bench, saturates=False)
+    assert trial is not None
+    assert network.layers() - trial.setting.float_nodes
+    assert trial.speed < 1
+
+
 def test_a_gain_within_the_error_of_the_measurement_is_not_taken(network: Network) -> None:
     bench = ScriptedBench(lambda quantization: 1.51 if quantization.float_nodes else 1.5)
     trial = search(network, bench, saturates=False)
