@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import tamiz
+from tamiz.arguments import check_choice, check_instance, check_number, check_seconds
 from tamiz.errors import UsageError
 from tamiz.files import sha256
 from tamiz_train.run import Run
@@ -66,7 +67,7 @@ def export_precision(
         RunError: the weights cannot be loaded; or neither the data of the run nor images that it keeps can be found.
         OutputError: the folder of the run cannot be written.
     """
-    _check(precision, target, budget_s, max_loss_points)
+    _check(run, precision, target, budget_s, max_loss_points)
     graph = run.path / "model.onnx"
     if precision == "fp32" or not _is_exported(run):
         _export_fp32(run, on_progress)
@@ -102,17 +103,15 @@ def export_precision(
     return run_candidate(run, path, precision=precision, parity=parity, precision_report=report)
 
 
-def _check(precision: str, target: str, budget_s: float, max_loss_points: float) -> None:
-    if precision not in get_args(Precision):
-        raise UsageError(f"precision {precision}: expected {', '.join(get_args(Precision))}")
-    if target not in get_args(Target):
-        raise UsageError(f"target {target}: expected {', '.join(get_args(Target))}")
+def _check(run: Run, precision: str, target: str, budget_s: float, max_loss_points: float) -> None:
+    check_instance("run", run, Run)
+    check_choice("precision", precision, get_args(Precision))
+    check_choice("target", target, get_args(Target))
     if target != "cpu" and precision != "int8":
         raise UsageError(f"target {target}: it is for int8 alone; {precision} has one graph for all hardware")
-    if not 0 < budget_s < float("inf"):
-        raise UsageError(f"budget {budget_s}: expected seconds above 0")
-    if not 0 <= max_loss_points <= 100:
-        raise UsageError(f"max_loss_points {max_loss_points}: expected 0 to 100")
+    check_seconds("budget_s", budget_s)
+    expected = "a number of points from 0 to below 100"
+    check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
 
 
 def _export_fp32(run: Run, on_progress: Callable[[str], None]) -> None:

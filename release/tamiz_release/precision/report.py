@@ -52,10 +52,10 @@ def make_report(choice: Choice, path: Path, key: Mapping[str, Any], budget_s: fl
 def describe_report(report: Mapping[str, Any]) -> list[str]:
     """The lines of a report for people: accuracy, speed, what stays in FP32, and a warning where it is slower."""
     accuracy = report["accuracy"]
-    lost = "" if accuracy["loss_points"] is None else f"{accuracy['metric']} {accuracy['value']:.4f}, "
-    lost += "" if accuracy["loss_points"] is None else f"{accuracy['loss_points']:.2f} points lost; "
+    metric = accuracy["metric"]
+    lost = "" if metric is None else f"{metric} {accuracy['value']:.4f} ({accuracy['loss_points']:.2f} points lost), "
     lines = [
-        f"accuracy: {lost}labels agree on {accuracy['agreement']:.2%} of {accuracy['images']:,} images, the largest "
+        f"beside FP32: {lost}labels agree on {accuracy['agreement']:.2%} of {accuracy['images']:,} images, the largest "
         f"difference of two probabilities is {accuracy['largest_difference']:.3f}",
         f"images: {report['images']}",
     ]

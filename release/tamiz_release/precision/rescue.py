@@ -119,7 +119,7 @@ def rescue(
             # It would be the FP32 graph again.
             return None
         loss = bench.loss(setting)
-        on_progress(f"{len(parts) - len(trial.parts)} blocks given back to FP32: loses {loss:.2f} points")
+        on_progress(f"blocks given back to FP32, {len(parts) - len(trial.parts)}: loses {loss:.2f} points")
         if loss <= bench.limit:
             return Trial(setting, bench.speeds([setting])[0], tuple(parts))
     return None

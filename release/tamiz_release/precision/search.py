@@ -127,7 +127,8 @@ def _moves(network: Network) -> Iterator[tuple[bool, dict[str, frozenset[str]]]]
 
     Of a group, the best part is taken; if the first value is true, the group is tried until no part is better.
     """
-    yield False, {f"the first {count} layers": network.first_layers(count) for count in (1, 2, 3, 5)}
+    firsts = {f"the first {count} layers": network.first_layers(count) for count in (2, 3, 5)}
+    yield False, {"the first layer": network.first_layers(1), **firsts}
     operators = {f"all {operator}": nodes for operator, nodes in network.operators().items()}
     yield (
         True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def test_a_second_export_searches_nothing_and_needs_neither_images_nor_weights(e
     lines: list[str] = []
     candidate = export_precision(run, "int8", on_progress=lines.append, **SHORT)
     assert lines[0] == f"{run.path / 'model.int8.onnx'}: found by an earlier search on this machine"
-    assert any(line.startswith("accuracy: ") for line in lines), "the report is printed again"
+    assert any(line.startswith("beside FP32: ") for line in lines), "the report is printed again"
     assert (run.path / "model.int8.onnx").stat().st_mtime_ns == before
     assert candidate.manifest["precision_report"] == report(run, "int8")
 
@@ -156,17 +157,23 @@ def test_an_int8_graph_is_published_like_any_other(exported: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "int4"}, "precision int4: expected fp32, fp16, int8"),
-        ({"precision": "int8", "target": "tpu"}, "target tpu: expected cpu, tensorrt"),
+        ({"precision": "int4"}, "precision: 'int4' (str); give 'fp32' or 'fp16' or 'int8'"),
+        ({"precision": "int8", "target": "tpu"}, "target: 'tpu' (str); give 'cpu' or 'tensorrt'"),
         ({"precision": "fp16", "target": "tensorrt"}, "target tensorrt: it is for int8 alone"),
-        ({"precision": "int8", "budget_s": 0.0}, "budget 0.0: expected seconds above 0"),
-        ({"precision": "int8", "budget_s": float("nan")}, "budget nan: expected seconds above 0"),
-        ({"precision": "int8", "max_loss_points": -1.0}, "max_loss_points -1.0: expected 0 to 100"),
+        ({"precision": "int8", "budget_s": 0.0}, "budget_s: 0.0 (float); give a finite number of seconds"),
+        ({"precision": "int8", "budget_s": float("nan")}, "budget_s: nan (float); give a finite number of seconds"),
+        ({"precision": "int8", "max_loss_points": -1.0}, "max_loss_points: -1.0 (float); give a number of points"),
+        ({"precision": "int8", "max_loss_points": "0"}, "max_loss_points: '0' (str); give a number of points"),
     ],
 )
 def test_a_wrong_argument_is_an_error_that_names_it(run: Run, arguments: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=re.escape(message)):
         export_precision(run, **arguments)
+
+
+def test_a_path_instead_of_a_run_is_an_error_that_names_the_argument(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"run: a value of type .*; give a tamiz_train.Run"):
+        export_precision(run.path, "int8")  # type: ignore[arg-type]
 
 
 def test_the_command_exports_each_precision_and_prints_the_next_step(

@@ -40,8 +40,8 @@ def test_a_report_names_what_was_measured_and_what_stays_in_fp32(path: Path) -> 
     ]
     assert document["accuracy"]["loss_points"] == pytest.approx(0.5)
     assert describe_report(document) == [
-        "accuracy: accuracy 0.9200, 0.50 points lost; labels agree on 99.50% of 200 images, the largest difference of "
-        "two probabilities is 0.125",
+        "beside FP32: accuracy 0.9200 (0.50 points lost), labels agree on 99.50% of 200 images, the largest difference "
+        "of two probabilities is 0.125",
         "images: calibrated on 9 images",
         "speed on one thread of this machine: 1.90 × FP32 with a batch of 1, 2.10 × FP32 with a batch of 8",
         "in FP32: the first 2 layers (2.00 × FP32 instead of 1.40)",

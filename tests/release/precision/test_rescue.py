@@ -35,8 +35,8 @@ def test_the_most_harmful_parts_are_given_back_first_until_the_accuracy_holds(ne
     assert trial.setting.float_nodes == network.blocks()[2] | network.blocks()[3]
     assert trial.speed == 1.5
     assert lines == [
-        "1 blocks given back to FP32: loses 1.40 points",
-        "2 blocks given back to FP32: loses 0.40 points",
+        "blocks given back to FP32, 1: loses 1.40 points",
+        "blocks given back to FP32, 2: loses 0.40 points",
     ]
 
 
