@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -114,7 +114,8 @@ def choose_int8(
             trial = search.search_symmetric(quantizer.network, bench, on_progress=bar.line)
         else:
             trial = search.search(quantizer.network, bench, saturates=saturates(), on_progress=bar.line)
-        return _finish(trial, bench, quantizer, path, "INT8", images, measure_speed=target == "cpu")
+        choice = _finish(trial, bench, quantizer, path, "INT8", images, measure_speed=target == "cpu")
+        return replace(choice, parts=(*quantizer.output, *choice.parts))
 
 
 def choose_fp16(

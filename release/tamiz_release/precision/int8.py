@@ -21,6 +21,7 @@ from tamiz.preprocessing import Pixels
 
 from .calibration import METHODS, Calibration, Method
 from .network import WEIGHTED, Network
+from .rescue import Part
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Quantization:
         symmetric: whether the graph is quantized as TensorRT wants it: activations are signed with the zero point 0,
             only the inputs of layers that have weights are quantized, so that TensorRT can fuse what lies between them,
             and biases stay in FP32. On a CPU such a graph is slow.
-        float_nodes: names of the nodes that stay in FP32.
+        float_nodes: names of the nodes that stay in FP32, besides those behind the last layer.
     """
 
     method: Method = "minmax"
@@ -65,6 +66,7 @@ class Quantizer:
 
     Attributes:
         network: the network of the graph, as it is quantized: batch normalisation is folded into the convolutions.
+        output: the nodes behind the last layer, which always stay in FP32; no part if there are none.
 
     Raises:
         ExportError: the graph cannot be prepared for quantization.
@@ -84,6 +86,9 @@ class Quantizer:
             raise ExportError(f"{graph}: cannot be prepared for INT8: {one_line(exc)[:500]}") from exc
         self._metadata = list(onnx.load(graph, load_external_data=False).metadata_props)
         self.network = Network(model)
+        nodes = self.network.output_nodes()
+        # In INT8, those of an image need not sum to 1.
+        self.output = (Part("the output", nodes, "probabilities need more than 8 bits"),) if nodes else ()
 
     def write(self, quantization: Quantization, path: Path) -> None:
         """Write a quantized graph, with the metadata of the FP32 graph.
@@ -122,7 +127,7 @@ class Quantizer:
             "reduce_range": quantization.reduce_range,
             "activation_type": QuantType.QInt8 if quantization.symmetric else QuantType.QUInt8,
             "weight_type": QuantType.QInt8,
-            "nodes_to_exclude": sorted(quantization.float_nodes),
+            "nodes_to_exclude": sorted(quantization.float_nodes | self.network.output_nodes()),
             "calibrate_method": METHODS[quantization.method],
             "calibration_cache_path": self._ranges(quantization.method),
             "extra_options": extra,

@@ -21,7 +21,7 @@ from tamiz_server.repository import Repository
 from tamiz_train.graph import Graph, read_spec
 from tamiz_train.run import Run
 
-SHORT = {"budget_s": 20.0}
+SHORT = {"budget_s": 200.0}
 
 
 @pytest.fixture(scope="module")

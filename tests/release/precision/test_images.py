@@ -69,7 +69,8 @@ def test_without_the_data_the_images_that_the_run_keeps_take_its_place_and_a_lin
     assert "calibrated on 104 validation images that the run keeps; measured on 103 validation images" in problem
     assert "\n" not in problem
     assert images.targets is None
-    kept = {image.tobytes() for image in run.parity_images or ()}
+    assert run.parity_images is not None
+    kept = {image.tobytes() for image in run.parity_images}
     used = [image.tobytes() for image in [*images.calibration, *images.validation]]
     assert set(used) == kept
     assert len(used) == 207, "no image has both tasks"

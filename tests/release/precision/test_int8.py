@@ -58,6 +58,7 @@ def test_a_quantized_graph_computes_about_the_same_and_keeps_the_spec(
     probabilities, expected = (Graph(each).probabilities(images) for each in (path, graph))
     assert probabilities.dtype == np.float32
     assert 0 < np.abs(probabilities - expected).mean() < 0.05
+    assert probabilities.sum(1) == pytest.approx(1, abs=1e-5), "the softmax stays in FP32"
     assert quantized_nodes(path)
     metadata = [entry.key for entry in onnx.load(path).metadata_props]
     assert metadata == [entry.key for entry in onnx.load(graph).metadata_props]
