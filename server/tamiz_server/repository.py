@@ -173,6 +173,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        files: Mapping[str, bytes] | None = None,
     ) -> int:
         """Add a version to a model.
 
@@ -185,6 +186,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            files: content of other files that are stored with the version, by name.
 
         Returns:
             the number of the new version. A number is never reused, even after its version is deleted.
@@ -198,6 +200,7 @@ class Repository:
         check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_instance("settings", settings, ServingSettings)
+        check_type("files", files, (Mapping, type(None)), "a dict, or None")
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
@@ -230,6 +233,7 @@ class Repository:
                 graph=staged_graph,
                 spec=spec,
                 manifest=manifest or {},
+                files=files,
             )
             add_version(config, version, spec, summarize(document))
             if is_new:

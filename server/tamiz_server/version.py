@@ -5,6 +5,7 @@
     <model>/<version>/model.onnx       the graph: input ``image``, output ``probabilities``
     <model>/<version>/spec.json        the spec: labels, preprocessing and thresholds
     <model>/<version>/manifest.json    how the version was created: hashes, metrics, library versions, time
+    <model>/<version>/…                other files that belong to it, such as the report of the gate
 """
 
 from __future__ import annotations
@@ -46,7 +47,14 @@ class Version:
 
 
 def write_version(
-    folder: Path, *, model: str, version: int, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
+    folder: Path,
+    *,
+    model: str,
+    version: int,
+    graph: Path,
+    spec: ModelSpec,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write the folder of a version.
 
@@ -57,6 +65,7 @@ def write_version(
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
         manifest: entries of the manifest, beside the hashes and the time, which are added here.
+        files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
         the manifest.
@@ -67,12 +76,15 @@ def write_version(
     onnx_sha256 = sha256(graph)
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content)
     document = {
         "model": model,
         "version": version,
         "published": datetime.now(UTC).isoformat(timespec="seconds"),
         "onnx_sha256": onnx_sha256,
         "spec_sha256": sha256(folder / SPEC_FILE),
+        **({"files": {name: sha256(folder / name) for name in files}} if files else {}),
         **manifest,
     }
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
@@ -81,12 +93,12 @@ def write_version(
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
-    """What is worth knowing of a version when versions are listed: its run, its test metrics, its publication.
+    """What is worth knowing of a version when versions are listed: its run, test metrics, publication and gate.
 
     Returns:
         ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
-        with their labels, which is equal for versions that were measured on the same ones) and ``published`` (ISO
-        8601); each is None if the manifest does not have it.
+        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO
+        8601) and ``gate`` (``passed``, or ``forced: `` with the reason); each is None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -97,6 +109,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),
         "published": manifest.get("published"),
+        "gate": (manifest.get("gate") or {}).get("verdict"),
     }
 
 
