@@ -39,13 +39,22 @@ if TYPE_CHECKING:
     from .async_client import AsyncClient
     from .base_client import OnError
     from .client import Client
-    from .engine.classification import Outcome
     from .engine.connections import EndpointState
-    from .engine.events import CallEvent, CallRetried, OnEvent, RequestAnswered, RequestFailed, RequestSent
+    from .engine.events import (
+        CallEvent,
+        CallRetried,
+        OnEvent,
+        RequestAnswered,
+        RequestFailed,
+        RequestSent,
+        ShadowCompared,
+    )
     from .engine.recovery import Cause
+    from .engine.routed import Outcome
     from .engine.stats import Stats
-    from .prediction import Prediction, Scored
+    from .prediction import Prediction, Provenance, Scored
     from .preprocessing import ImageSource, Pixels, prepare
+    from .routing import Rollout
     from .spec import ModelSpec, Normalisation, Preprocessing
     from .transports import Headers, Tls
 
@@ -80,14 +89,17 @@ __all__ = [
     "Pixels",
     "Prediction",
     "Preprocessing",
+    "Provenance",
     "RecipeError",
     "RepositoryError",
     "RequestAnswered",
     "RequestFailed",
     "RequestSent",
+    "Rollout",
     "RunError",
     "Scored",
     "ServerError",
+    "ShadowCompared",
     "SharedMemoryError",
     "SpecError",
     "Stats",
@@ -113,14 +125,17 @@ _LAZY = {
     "Normalisation": "spec",
     "OnError": "base_client",
     "OnEvent": "engine.events",
-    "Outcome": "engine.classification",
+    "Outcome": "engine.routed",
     "Pixels": "preprocessing",
     "Prediction": "prediction",
     "Preprocessing": "spec",
+    "Provenance": "prediction",
     "RequestAnswered": "engine.events",
     "RequestFailed": "engine.events",
     "RequestSent": "engine.events",
+    "Rollout": "routing",
     "Scored": "prediction",
+    "ShadowCompared": "engine.events",
     "Stats": "engine.stats",
     "Tls": "transports",
     "prepare": "preprocessing",

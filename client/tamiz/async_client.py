@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
-from .engine.classification import Outcome
+from .engine.routed import Outcome
 from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
 from .prediction import Prediction
 from .preprocessing import ImageSource
@@ -28,9 +28,9 @@ class AsyncClient(BaseClient):
         """Read from the server which version is live now, and use it from now on; see `Client.refresh`."""
         await self._run(self._engine.classification.refresh())
 
-    async def classify(self, image: ImageSource, *, top_k: int = 1) -> Prediction:
+    async def classify(self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None) -> Prediction:
         """Classify one image; see `Client.classify`."""
-        return await self._run(self._engine.classification.classify(image, top_k))
+        return await self._run(self._engine.classification.classify(image, top_k, provenance))
 
     @overload
     def classify_many(
@@ -42,6 +42,7 @@ class AsyncClient(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> AsyncGenerator[Prediction]: ...
 
     @overload
@@ -54,6 +55,7 @@ class AsyncClient(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> AsyncGenerator[Outcome]: ...
 
     def classify_many(
@@ -65,6 +67,7 @@ class AsyncClient(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> AsyncGenerator[Outcome]:
         """Classify images lazily; the images may come from an asynchronous iterable too. See `Client.classify_many`."""
         pipeline.check(
@@ -74,9 +77,10 @@ class AsyncClient(BaseClient):
             ordered=ordered,
             in_flight=in_flight,
             batch_size=batch_size,
+            provenance=provenance,
             asynchronous=True,
         )
-        return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
+        return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size, provenance)
 
     async def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
@@ -104,6 +108,7 @@ class AsyncClient(BaseClient):
         ordered: bool,
         in_flight: int | None,
         batch_size: int | None,
+        provenance: bool | None,
     ) -> AsyncGenerator[Outcome]:
         if self._engine.classification.latest is None:
             await self.refresh()
@@ -111,7 +116,9 @@ class AsyncClient(BaseClient):
 
         async def classify_batch(batch: tuple[int, list[ImageSource]]) -> list[Outcome]:
             position, images = batch
-            return await self._run(self._engine.classification.classify_batch(images, top_k, limits, position))
+            return await self._run(
+                self._engine.classification.classify_batch(images, top_k, limits, position, provenance)
+            )
 
         source = pipeline.Source(images)
         # Closed together with this generator: requests must not outlive a caller who stops early.

@@ -113,17 +113,54 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         extra="train,cpu",
         summary="Publish a run to the model repository as a new version.",
     ),
-    LazyCommand(
-        "models",
-        "tamiz_server.commands.models:models",
-        extra="server",
-        summary="List models and versions, and which are live.",
+    LazyGroup(
+        name="models",
+        default="list",
+        help="List models and versions, and which are live (`list`, which need not be named), or verify their files.",
+        short_help="List models and versions, and which are live; verify their files.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "list",
+                "tamiz_server.commands.models:models",
+                extra="server",
+                summary="List models and versions, and which are live.",
+            ),
+            LazyCommand(
+                "verify",
+                "tamiz_server.commands.verify:verify",
+                extra="server",
+                summary="Hash the files of the repository again, and name those that changed.",
+            ),
+        ],
     ),
     LazyCommand(
         "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
     ),
     LazyCommand(
-        "rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+        "rollback",
+        "tamiz_server.commands.promotion:rollback",
+        extra="server",
+        summary="End a canary or shadow, or undo the last promotion.",
+    ),
+    LazyCommand(
+        "history",
+        "tamiz_server.commands.history:history",
+        extra="server",
+        summary="List who promoted which version, when and why.",
+    ),
+    LazyGroup(
+        name="versions",
+        help="Remove versions that nothing needs any more.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "prune",
+                "tamiz_server.commands.versions:prune",
+                extra="server",
+                summary="Remove the oldest versions of a model.",
+            )
+        ],
     ),
     LazyCommand(
         "serve",

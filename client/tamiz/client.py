@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
-from .engine.classification import Outcome
+from .engine.routed import Outcome
 from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
 from .prediction import Prediction
 from .preprocessing import ImageSource
@@ -46,7 +46,10 @@ class Client(BaseClient):
         shared_memory: pass images to a server on the same machine through shared memory. `tamiz serve` protects this
             with its key, because anyone who can register memory can make the server read any memory it has access to.
         on_event: called with each event of a call (`RequestSent`, `RequestAnswered`, `RequestFailed`, `CallRetried`),
-            in the thread that carries out the call.
+            in the thread that carries out the call, and with a `ShadowCompared` for each request to a shadow.
+        version: send all requests to this version, which servers must have loaded, and follow no promotion, canary or
+            shadow. Default: the version that is live.
+        provenance: whether each `Prediction` carries the hashes of the version that answered, the server and the time.
 
     Raises:
         UsageError: an argument is wrong. Nothing is sent before the first call or the ``with`` block.
@@ -67,22 +70,23 @@ class Client(BaseClient):
         """
         self._run(self._engine.classification.refresh())
 
-    def classify(self, image: ImageSource, *, top_k: int = 1) -> Prediction:
+    def classify(self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None) -> Prediction:
         """Classify one image.
 
         Args:
             image: a path, the bytes of an image file, or uint8 pixels ``[height, width, 3]`` RGB or ``[height, width]``
                 grey.
             top_k: how many labels `Prediction.top` holds.
+            provenance: whether `Prediction.provenance` is filled; None as the client was created.
 
         Raises:
             InvalidImageError: the image cannot be read; it was not sent.
             ServerError: the call failed; see the subclasses.
             SpecError: the model has no spec that this client understands.
-            UsageError: ``top_k`` is not a whole number of 1 or more.
+            UsageError: ``top_k`` is not a whole number of 1 or more, or ``provenance`` is not True, False or None.
             ClosedError: the client is closed.
         """
-        return self._run(self._engine.classification.classify(image, top_k))
+        return self._run(self._engine.classification.classify(image, top_k, provenance))
 
     @overload
     def classify_many(
@@ -94,6 +98,7 @@ class Client(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> Iterator[Prediction]: ...
 
     @overload
@@ -106,6 +111,7 @@ class Client(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> Iterator[Outcome]: ...
 
     def classify_many(
@@ -117,6 +123,7 @@ class Client(BaseClient):
         ordered: bool = True,
         in_flight: int | None = None,
         batch_size: int | None = None,
+        provenance: bool | None = None,
     ) -> Iterator[Outcome]:
         """Classify images lazily, in memory that does not grow with their number.
 
@@ -133,6 +140,7 @@ class Client(BaseClient):
             in_flight: number of requests in flight at a time, at most 1,024; None finds the best number.
             batch_size: number of images in a request, at most 65,536; None takes the server's ``max_batch_size``, and
                 more than that are sent in several requests.
+            provenance: whether `Prediction.provenance` is filled; None as the client was created.
 
         Yields:
             one outcome for each image.
@@ -152,9 +160,10 @@ class Client(BaseClient):
             ordered=ordered,
             in_flight=in_flight,
             batch_size=batch_size,
+            provenance=provenance,
             asynchronous=False,
         )
-        return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size)
+        return self._outcomes(images, top_k, on_error, ordered, in_flight, batch_size, provenance)
 
     def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
@@ -181,6 +190,7 @@ class Client(BaseClient):
         ordered: bool,
         in_flight: int | None,
         batch_size: int | None,
+        provenance: bool | None,
     ) -> Iterator[Outcome]:
         if self._engine.classification.latest is None:
             self.refresh()
@@ -189,7 +199,9 @@ class Client(BaseClient):
 
         def classify_batch(batch: tuple[int, list[ImageSource]]) -> list[Outcome]:
             position, images = batch
-            return self._run(self._engine.classification.classify_batch(images, top_k, limits, position), stopped)
+            return self._run(
+                self._engine.classification.classify_batch(images, top_k, limits, position, provenance), stopped
+            )
 
         source = pipeline.Source(images)
         batches = pipeline.batched(source, batch_size or self.max_batch_size)

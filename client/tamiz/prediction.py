@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,28 @@ class Scored(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which model a prediction comes from, from where, and when; `tamiz replay` computes such a prediction again.
+
+    Attributes:
+        model: name of the model.
+        version: version of the model.
+        onnx_sha256: SHA-256 of the version's graph, as its publication recorded it; None for a version that was
+            published before this was recorded.
+        spec_sha256: SHA-256 of the version's spec, by which the image was prepared and the labels are named.
+        url: URL of the server that answered.
+        time: when the answer arrived, in UTC by the clock of the client.
+    """
+
+    model: str
+    version: int
+    onnx_sha256: str | None
+    spec_sha256: str | None
+    url: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The labels and probabilities that one version of a model gives to one image.
 
@@ -37,6 +60,8 @@ class Prediction:
         version: version of the model that answered; 0 for a training run that is not published.
         model: name of the model.
         position: index of the image among those given to `classify_many`, from 0. Comparison ignores it.
+        provenance: the hashes of that version, the server and the time; None unless the client was asked for it.
+            Comparison ignores it.
     """
 
     label: str
@@ -47,6 +72,7 @@ class Prediction:
     version: int
     model: str
     position: int = field(default=0, compare=False)
+    provenance: Provenance | None = field(default=None, compare=False)
 
 
 def interpret(
@@ -57,6 +83,7 @@ def interpret(
     version: int,
     model: str,
     positions: Sequence[int] | None = None,
+    provenance: Provenance | None = None,
 ) -> list[Prediction]:
     """Turn a model's output into predictions.
 
@@ -67,6 +94,7 @@ def interpret(
         version: version that computed the probabilities.
         model: name of the model.
         positions: index of each image among those of the caller; None for 0, 1, ….
+        provenance: where the probabilities come from.
 
     Returns:
         one prediction for each row of ``probabilities``.
@@ -81,7 +109,8 @@ def interpret(
     for row, (position, indices, values) in enumerate(zip(positions, best.tolist(), scores.tolist(), strict=True)):
         top = tuple(Scored(spec.labels[i], score) for i, score in zip(indices, values, strict=True))
         labels = _over_thresholds(probabilities[row], spec) if spec.thresholds is not None else ()
-        predictions.append(Prediction(top[0].label, top[0].score, indices[0], top, labels, version, model, position))
+        best_of_row = (top[0].label, top[0].score, indices[0], top, labels)
+        predictions.append(Prediction(*best_of_row, version, model, position, provenance))
     return predictions
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arguments import check_text, check_type
-from .bulk.results import to_record
+from .bulk.results import PROVENANCE_COLUMNS, to_record
 from .client import Client
 from .errors import UsageError, suggest
 
@@ -22,7 +22,8 @@ class Classify:
 
     For a multilabel model it also adds ``labels``: the labels at or above their thresholds, most probable first,
     joined by ``|``. All other columns are kept. A row with an unreadable image has empty labels, a NaN score and
-    version 0; a row with a readable image has an empty ``error``. So each column has one type in every block.
+    version 0; a row with a readable image has an empty ``error``. So each column has one type in every block. With
+    ``provenance=True`` the columns of `tamiz.bulk.results.PROVENANCE_COLUMNS` are added too, empty for such a row.
 
     Args:
         column: name of the column with the images: the bytes of image files, uint8 arrays, or paths that every worker
@@ -42,6 +43,7 @@ class Classify:
         check_text("column", column, "the name of the column with the images")
         self.column = column
         self.client = Client(**client)
+        self._provenance = bool(client.get("provenance", False))
 
     def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Classify one batch of rows.
@@ -65,7 +67,7 @@ class Classify:
             # No image was classified, so the client may not have read the spec, which decides the columns.
             self.client.refresh()
         multilabel = self.client.spec.task == "multilabel"
-        records = [to_record("", outcome, multilabel=multilabel) for outcome in outcomes]
+        records = [to_record("", outcome, multilabel=multilabel, provenance=self._provenance) for outcome in outcomes]
 
         def texts(name: str) -> npt.NDArray[np.str_]:
             return np.array([record[name] or "" for record in records], np.str_)
@@ -77,6 +79,8 @@ class Classify:
             "version": np.array([record["version"] or 0 for record in records], np.int64),
             "error": texts("error"),
         }
+        if self._provenance:
+            columns |= {name: texts(name) for name in PROVENANCE_COLUMNS}
         if multilabel:
             joined = ["|".join(scored["label"] for scored in record.get("labels", ())) for record in records]
             columns["labels"] = np.array(joined, np.str_)

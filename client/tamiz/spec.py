@@ -28,6 +28,10 @@ OUTPUT_NAME = "probabilities"
 SPEC_PARAMETER = "tamiz.spec."
 """Key of a version's spec among the ``parameters`` of config.pbtxt, followed by the version number."""
 
+SUMMARY_PARAMETER = "tamiz.summary."
+"""Key of a version's summary among the ``parameters`` of config.pbtxt, followed by the version number. It is JSON: the
+hashes of the version's files, and what `tamiz_server.version.summarize` returns."""
+
 SPEC_METADATA = "tamiz.spec"
 """Key of the spec in the ``metadata_props`` of an ONNX file."""
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
-    from .model_source import ModelSource, open_source
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .sources import ModelSource, open_source
 
 __all__ = [
     "Candidate",
@@ -50,12 +50,12 @@ _MODULES = {
     "GateLimits": "gate",
     "GateReport": "gate",
     "LabelComparison": "comparison",
-    "ModelSource": "model_source",
+    "ModelSource": "sources",
     "PublishedVersion": "publication",
     "compare": "comparison",
     "folder_images": "gate",
     "graph_candidate": "candidate",
-    "open_source": "model_source",
+    "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from tamiz.document import Document
 from tamiz.errors import RepositoryError
 from tamiz.json_text import to_json
-from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, ModelSpec
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, SUMMARY_PARAMETER, ModelSpec
 
 BACKEND = "onnxruntime"
 """Backend of the models that Tamiz publishes: that of the embedded Triton, or the one that Triton's images contain."""
@@ -27,9 +27,6 @@ LAST_VERSION = "tamiz.last_version"
 
 PROMOTIONS = "tamiz.promotions"
 """Config parameter with the versions in the order in which they went live, separated by spaces; for rollback."""
-
-SUMMARY_PARAMETER = "tamiz.summary."
-"""Config parameter, followed by a version number, with a version's summary as JSON (`tamiz_server.version`)."""
 
 _THREADS = "intra_op_thread_count"
 _MICRO_BATCH_SIZE = "micro_batch_size"
@@ -150,6 +147,18 @@ def read_labels(config: ModelConfig, version: int) -> int | None:
     """Number of labels of a version; None if the configuration has no readable spec of it."""
     labels = _read_object(config, f"{SPEC_PARAMETER}{version}").get("labels")
     return len(labels) if isinstance(labels, list) else None
+
+
+def read_published_versions(config: ModelConfig) -> set[int]:
+    """The versions whose specs the configuration has: those that were published and not removed since."""
+    numbers = (key.removeprefix(SPEC_PARAMETER) for key in config.parameters if key.startswith(SPEC_PARAMETER))
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def read_spec_text(config: ModelConfig, version: int) -> str | None:
+    """The text of a version's spec; None if the configuration has none."""
+    name = f"{SPEC_PARAMETER}{version}"
+    return config.parameters[name].string_value if name in config.parameters else None
 
 
 def read_summary(config: ModelConfig, version: int) -> dict[str, object]:

@@ -25,7 +25,7 @@ from .config import ModelConfig, parse_config
 from .config_text import edit_text
 
 STAGED = ".tamiz-staging"
-"""Name of the folder in which a version is put together; see `staging_parent`."""
+"""Name of the folder in which a version is put together; see `staging_parent`. The other staged files begin with it."""
 
 _GRAPH = ".tamiz-staging.onnx"
 _CONFIG = ".tamiz-staging.pbtxt"
@@ -81,6 +81,16 @@ def staging_parent(repository: Path, models: Iterable[Path]) -> Path:
         if is_plain and os.access(model, os.W_OK | os.X_OK):
             return model
     return repository
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the folder of a version: from its place at once, from the disk afterwards.
+
+    If the process is killed, the next change of the repository removes the rest.
+    """
+    staged = folder.with_name(STAGED)
+    folder.rename(staged)
+    shutil.rmtree(staged)
 
 
 def write_config(path: Path, before: ModelConfig, after: ModelConfig) -> None:

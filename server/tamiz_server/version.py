@@ -22,6 +22,8 @@ from tamiz.files import sha256
 from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
+from .states import State
+
 GRAPH_FILE = "model.onnx"
 SPEC_FILE = "spec.json"
 MANIFEST_FILE = "manifest.json"
@@ -34,16 +36,21 @@ class Version:
     Attributes:
         model: name of the model.
         version: number of the version, from 1.
-        live: whether the model's configuration has servers load this version.
+        state: what the version is to its model: live, candidate of a rollout, previous or archived.
         spec: labels, preprocessing and thresholds of the version.
         manifest: how the version was created: hashes, metrics, library versions, time of publication.
     """
 
     model: str
     version: int
-    live: bool
+    state: State
     spec: ModelSpec
     manifest: dict[str, Any]
+
+    @property
+    def live(self) -> bool:
+        """Whether the version is live."""
+        return self.state is State.LIVE
 
 
 def write_version(
@@ -55,7 +62,7 @@ def write_version(
     spec: ModelSpec,
     manifest: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the folder of a version.
 
     Args:
@@ -68,7 +75,8 @@ def write_version(
         files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
-        the manifest.
+        the summary of the version for the model's configuration: that of the manifest (`summarize`), and the SHA-256
+        of the manifest, ``manifest_sha256``.
 
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
@@ -89,16 +97,16 @@ def write_version(
     }
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
-    return document
+    return {**summarize(document), "manifest_sha256": sha256(folder / MANIFEST_FILE)}
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
-    """What is worth knowing of a version when versions are listed: its run, test metrics, publication and gate.
+    """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
         ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
-        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO
-        8601) and ``gate`` (``passed``, or ``forced: `` with the reason); each is None if the manifest does not have it.
+        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO 8601),
+        ``onnx_sha256`` and ``spec_sha256``; each is None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -110,10 +118,12 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "test_images": (manifest.get("contents") or {}).get("test"),
         "published": manifest.get("published"),
         "gate": (manifest.get("gate") or {}).get("verdict"),
+        "onnx_sha256": manifest.get("onnx_sha256"),
+        "spec_sha256": manifest.get("spec_sha256"),
     }
 
 
-def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
+def read_version(model_folder: Path, version: int, state: State) -> Version:
     """Read the folder of a version.
 
     Raises:
@@ -127,7 +137,7 @@ def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
         raise _damaged(model, version, path, os_reason(exc)) from exc
     if not isinstance(manifest, dict):
         raise _damaged(model, version, path, "expected a JSON object")
-    return Version(model, version, live, read_spec(model_folder, version), manifest)
+    return Version(model, version, state, read_spec(model_folder, version), manifest)
 
 
 def read_spec(model_folder: Path, version: int) -> ModelSpec:

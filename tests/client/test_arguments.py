@@ -37,10 +37,13 @@ RECORDS = {
     "CallRetried",
     "EndpointState",
     "Prediction",
+    "Provenance",
     "RequestAnswered",
     "RequestFailed",
     "RequestSent",
+    "Rollout",
     "Scored",
+    "ShadowCompared",
     "Stats",
 }
 URL = "grpc://127.0.0.1:9"
@@ -141,6 +144,8 @@ CLIENT = {
     "key": (5, b"key", SECRET, "a\nb"),
     "shared_memory": (None, 1, "yes"),
     "on_event": (5, "print", []),
+    "version": NO_WHOLE[1:],
+    "provenance": (None, 1, "yes"),
 }
 CLASSIFY_MANY = {
     "images": (None, 5, "a.png", b"abc", IMAGE, np.array(3), object()),
@@ -149,6 +154,7 @@ CLASSIFY_MANY = {
     "ordered": (None, 1, "yes"),
     "in_flight": (*NO_WHOLE[1:], 2**70),
     "batch_size": (*NO_WHOLE[1:], 2**70),
+    "provenance": (0, 1, "yes"),
 }
 WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     **{f"Client.{name}": (create_client, values) for name, values in CLIENT.items()},
@@ -158,8 +164,10 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     # A wrong image is an InvalidImageError, when the size to prepare it for is known.
     "Client.classify.image": (classify, ()),
     "Client.classify.top_k": (classify, NO_WHOLE),
+    "Client.classify.provenance": (classify, (0, 1, "yes")),
     "AsyncClient.classify.image": (classify_async, ()),
     "AsyncClient.classify.top_k": (classify_async, NO_WHOLE),
+    "AsyncClient.classify.provenance": (classify_async, (0, 1, "yes")),
     "prepare.image": (prepare_image, ()),
     "prepare.preprocessing": (prepare_image, (None, 224, (8, 8), {"height": 8, "width": 8})),
     "Preprocessing.revision": (make_preprocessing, (None, 0, 99, "new")),

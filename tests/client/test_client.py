@@ -414,3 +414,33 @@ def test_no_call_fails_when_the_process_of_an_instance_dies(served: Served) -> N
         process.kill()
         assert [client.classify(even(index)).index for index in range(6)] == list(range(6))
         assert client.stats.unavailable > 0
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_prediction_carries_the_hashes_of_the_version_that_answered_on_request(protocol: str, served: Served) -> None:
+    name = served.new_name()
+    for labels in (["a", "b"], ["c", "d"]):
+        served.publish(name, make_spec(labels))
+    url = f"{protocol}://127.0.0.1:{getattr(served.triton.ports, protocol)}"
+    with Client(url, model=name, provenance=True) as client:
+        for version in (1, 2):
+            promote(served.repository, name, version, control=served.control)
+            client.refresh()
+            manifest = served.repository.live_version(name).manifest
+            (batched,) = client.classify_many([even(1, 2)])
+            for prediction in (client.classify(even(1, 2)), batched):
+                provenance = prediction.provenance
+                assert (provenance.model, provenance.version, provenance.url) == (name, version, url)
+                assert provenance.onnx_sha256 == manifest["onnx_sha256"]
+                assert provenance.spec_sha256 == manifest["spec_sha256"]
+                assert abs(provenance.time.timestamp() - time.time()) < 60
+        assert client.classify(even(1, 2), provenance=False).provenance is None
+
+
+async def test_an_async_client_carries_the_provenance_too(served: Served) -> None:
+    async with AsyncClient(served.triton.url, model="grey") as client:
+        assert (await client.classify(even(1))).provenance is None
+        single = await client.classify(even(1), provenance=True)
+        (batched,) = [prediction async for prediction in client.classify_many([even(1)], provenance=True)]
+    hashes = {served.repository.live_version("grey").manifest["onnx_sha256"]}
+    assert {single.provenance.onnx_sha256, batched.provenance.onnx_sha256} == hashes

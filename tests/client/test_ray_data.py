@@ -41,6 +41,15 @@ def test_a_multilabel_model_adds_the_labels_at_or_above_their_thresholds(served:
     assert done["labels"][1] == ""
 
 
+def test_the_provenance_of_each_row_becomes_columns_on_request(served: Served) -> None:
+    classify = Classify(url=served.triton.url, model="grey", provenance=True)
+    done = classify({"bytes": np.array([png(3), b"broken"], object)})
+    manifest = served.repository.live_version("grey").manifest
+    assert done["onnx_sha256"].tolist() == [manifest["onnx_sha256"], ""]
+    assert done["spec_sha256"].tolist() == [manifest["spec_sha256"], ""]
+    assert (done["model"].tolist(), done["url"].tolist()) == (["grey", ""], [served.triton.url, ""])
+
+
 def test_an_empty_batch_gets_the_same_columns(served: Served) -> None:
     done = Classify(url=served.triton.url, model="grey")({"bytes": np.array([], object)})
     assert {name: len(column) for name, column in done.items()} == dict.fromkeys(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 from graphs import make_spec
 from tritonclient.grpc import model_config_pb2
@@ -8,7 +11,8 @@ from tamiz import SpecError
 from tamiz.served_version import ServedVersion, read_served_version
 
 SPEC = make_spec(["cat", "dog"], height=2, width=3)
-SERVED = ServedVersion("pets", 7, SPEC, 8)
+SPEC_SHA256 = hashlib.sha256(SPEC.to_json().encode()).hexdigest()
+SERVED = ServedVersion("pets", 7, SPEC, 8, onnx_sha256=None, spec_sha256=SPEC_SHA256)
 
 
 def config(**parameters: str) -> model_config_pb2.ModelConfig:
@@ -22,6 +26,16 @@ def config(**parameters: str) -> model_config_pb2.ModelConfig:
 
 def test_the_live_version_is_read_from_the_configuration() -> None:
     assert read_served_version(config(tamiz__spec__7=SPEC.to_json())) == SERVED
+
+
+def test_the_hash_of_the_graph_is_read_from_the_summary_of_the_version() -> None:
+    recorded = config(tamiz__spec__7=SPEC.to_json(), tamiz__summary__7='{"onnx_sha256": "ab12"}')
+    assert read_served_version(recorded) == replace(SERVED, onnx_sha256="ab12")
+
+
+@pytest.mark.parametrize("summary", ["", "[", "[]", "3", '{"run": "a"}', '{"onnx_sha256": 5}'])
+def test_a_summary_that_was_edited_or_has_no_hash_does_not_prevent_classification(summary: str) -> None:
+    assert read_served_version(config(tamiz__spec__7=SPEC.to_json(), tamiz__summary__7=summary)) == SERVED
 
 
 @pytest.mark.parametrize(

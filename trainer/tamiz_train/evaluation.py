@@ -1,29 +1,28 @@
 """Evaluation: the predictions of a model on the images of a split, and the metrics that follow from them.
 
-The weights of a run are always evaluated in float32, whatever precision it was trained in, because the exported model
-is float32. A served model is evaluated with the same code.
+Trained networks, graphs and served models are evaluated with the same code. Nothing here needs PyTorch; the evaluation
+of a network is in `tamiz_train.inference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tamiz import Client
+from tamiz.arguments import check_choice, check_instance, wrong
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
 from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
-from .classifier import Classifier
 from .data import Data, Split, load_data
-from .data.loader import create_loader
+from .data.reader import read_batches
 from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
@@ -38,6 +37,7 @@ from .metrics import (
 )
 from .metrics import tune_thresholds as best_thresholds
 from .run import Run
+from .run_data import changed_splits
 
 BATCH_SIZE = 64
 
@@ -85,6 +85,7 @@ class Evaluation:
 
     def with_spec(self, spec: ModelSpec) -> Evaluation:
         """The same probabilities evaluated with the thresholds of another spec."""
+        check_instance("spec", spec, ModelSpec)
         return replace(self, spec=spec)
 
     def name(self, index: int) -> str:
@@ -146,6 +147,7 @@ class Evaluation:
 
     def differences(self, other: Evaluation) -> int:
         """Number of images whose predicted labels differ between two models, or that only one of them could read."""
+        check_instance("other", other, Evaluation)
         mine, others = (
             dict(zip(each.indices.tolist(), predict_labels(each.probabilities, each.spec), strict=True))
             for each in (self, other)
@@ -211,6 +213,11 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
             images; or images have changed, and one of the splits now has images of another split of the run.
     """
+    check_instance("run", run, Run)
+    if isinstance(splits, str | bytes) or not isinstance(splits, Sequence | Set):
+        raise wrong("splits", splits, "a list of names of splits")
+    for name in splits:
+        check_choice("splits", name, SPLITS)
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
     except RecipeError as exc:
@@ -218,7 +225,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
             f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
             "by --images FOLDER"
         ) from exc
-    for name in sorted(run.changed_splits(data) & data.drawn & set(splits)):
+    for name in sorted(changed_splits(run, data) & data.drawn & set(splits)):
         others = run.recorded_images({split.name for split in data.splits} - {name})
         moved = others is None or len(others.intersection(data.split(name).hashes))
         if moved:
@@ -234,28 +241,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
     return data
 
 
-def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_workers: int = 0) -> Evaluation:
-    """Evaluate a network on a split.
-
-    Args:
-        classifier: the network, on any device; it is put into evaluation mode.
-        split: the images and their targets.
-        spec: spec of the network; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
-    """
-    device = next(classifier.buffers()).device
-    classifier.eval()
-
-    def compute(pixels: Pixels) -> Probabilities:
-        with torch.inference_mode():
-            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
-
-    return evaluate_function(compute, split, spec, num_workers=num_workers)
-
-
-def evaluate_function(
-    compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec, *, num_workers: int = 0
-) -> Evaluation:
+def evaluate_function(compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec) -> Evaluation:
     """Evaluate any model on a split.
 
     Args:
@@ -263,17 +249,20 @@ def evaluate_function(
             ``[batch, labels]``.
         split: the images and their targets.
         spec: spec of the model; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
-    loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
+    check_instance("split", split, Split)
+    check_instance("spec", spec, ModelSpec)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
     with ImageBar(split.name, len(split)) as bar:
-        for images, _, places, messages in loader:
+        for images, places, messages in read_batches(split, spec.preprocessing, BATCH_SIZE):
             unreadable += messages
             if len(images):
-                probabilities.append(compute(images.numpy()))
-                indices.append(places.numpy())
+                probabilities.append(compute(images))
+                indices.append(places)
             bar.advance(len(images) + len(messages))
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 
@@ -290,6 +279,7 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
         RunError: the served model has other labels.
         ServerError: the server does not answer.
     """
+    check_instance("split", split, Split)
     served = client.spec
     if set(served.labels) != set(spec.labels):
         raise RunError(

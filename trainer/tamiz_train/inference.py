@@ -1,4 +1,8 @@
-"""Inference: classifying images with the weights of a run, without a server."""
+"""Inference in PyTorch: classifying images with the weights of a run, and evaluating a network on a split.
+
+The weights of a run are always evaluated in float32, whatever precision it was trained in, because the exported model
+is float32.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamiz.arguments import check_instance, check_list, check_type, check_whole
 from tamiz.errors import InvalidImageError
 from tamiz.image_bar import ImageBar
 from tamiz.prediction import Prediction, interpret
 from tamiz.preprocessing import ImageSource, Pixels, prepare
-from tamiz.spec import Preprocessing
+from tamiz.spec import ModelSpec, Preprocessing
 
 from .classifier import Classifier
+from .data import Split
+from .evaluation import Evaluation, evaluate_function
+from .metrics import Probabilities
 from .run import Run
 from .weights import load_classifier
 
@@ -43,8 +51,12 @@ def predict(
         one prediction for each image, in order; for an image that cannot be read, its `InvalidImageError`.
 
     Raises:
+        UsageError: an argument is wrong.
         RunError: the weights are missing or do not fit the network.
     """
+    check_list("images", images, "a list of images")
+    check_whole("top_k", top_k)
+    check_type("features", features, (list, type(None)), "a list, or None")
     classifier = load_classifier(run)
     results: list[Prediction | InvalidImageError] = []
     with ImageBar(run.recipe.name, len(images)) as bar:
@@ -64,6 +76,28 @@ def predict(
                     features.append(row)
             bar.advance(len(prepared))
     return results
+
+
+def evaluate(classifier: Classifier, split: Split, spec: ModelSpec) -> Evaluation:
+    """Evaluate a network on a split.
+
+    Args:
+        classifier: the network, on any device; it is put into evaluation mode.
+        split: the images and their targets.
+        spec: spec of the network; its preprocessing is applied to the images.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    check_instance("classifier", classifier, Classifier)
+    device = next(classifier.buffers()).device
+    classifier.eval()
+
+    def compute(pixels: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
+
+    return evaluate_function(compute, split, spec)
 
 
 def _prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels | InvalidImageError:

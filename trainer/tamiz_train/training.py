@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tamiz.arguments import check_instance, check_progress
 from tamiz.errors import RunError
 
 from .data.check import find_unreadable
 from .data.labels import list_some
 from .distributed import Processes, connect_processes
-from .evaluation import evaluate, tune_thresholds
+from .evaluation import tune_thresholds
+from .inference import evaluate
 from .onnx_export import export
 from .parity import choose_images
 from .phases import FitResult, fit
 from .recipe import Recipe
+from .recipe.overrides import check_overrides
 from .resumption import change_recipe
 from .run import Run
+from .run_data import changed_splits, record_data
 from .setup import Setup, check
 from .tracking import Tracker
 from .training_errors import training_errors
@@ -42,6 +46,8 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM; `resume` continues the run.
     """
+    check_instance("recipe", recipe, Recipe)
+    check_progress(on_progress)
     with connect_processes() as processes:
         setup = check(recipe)
         _require_readable_test(setup, processes)
@@ -69,6 +75,9 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
     """
+    check_instance("run", run, Run)
+    check_progress(on_progress)
+    check_overrides(overrides)
     if run.finished:
         on_progress(f"{run.path} is finished; there is nothing to resume")
         return run
@@ -77,7 +86,7 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
             run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
         _require_readable_test(setup, processes)
-        if changed := run.changed_splits(setup.data):
+        if changed := changed_splits(run, setup.data):
             raise RunError(
                 f"{run.recipe.data.root}: the images for {' and '.join(sorted(changed))} have changed since the run "
                 "was started; restore them, or start a new run"
@@ -95,7 +104,7 @@ def _require_readable_test(setup: Setup, processes: Processes) -> None:
 
 def _create_run(setup: Setup) -> Run:
     run = Run.create(setup.recipe)
-    run.record_data(setup.data, setup.recipe.data.root)
+    record_data(run, setup.data, setup.recipe.data.root)
     return run
 
 
@@ -136,7 +145,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
     unreadable = set(result.unreadable)
     measured: dict[str, dict[str, float]] = {}
     for split in (data.validation, data.test):
-        evaluation = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
+        evaluation = evaluate(classifier, split, spec)
         if not np.isfinite(evaluation.probabilities).all():
             raise RunError(
                 f"training failed in {run.path}: it diverged, and the network's output is not finite; lower the "

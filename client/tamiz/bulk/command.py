@@ -45,6 +45,10 @@ def classify(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted job that was writing --out.")
     ] = False,
+    provenance: Annotated[
+        bool,
+        typer.Option("--provenance", help="Add the hashes of the version, the server and the time to each result."),
+    ] = False,
     timeout_s: Annotated[float, typer.Option(help="Timeout of a request in seconds, retries included.")] = 60.0,
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Number of requests in flight; default: adapts to the server.")
@@ -68,7 +72,7 @@ def classify(
         if resume and out.exists() and not journal_path(out).exists():
             note_line(f"{out} is complete: nothing to resume; to write it again, omit --resume")
             return ExitCode.SUCCESS
-    job = Job(model, paths, top_k, in_flight, out, resume)
+    job = Job(model, paths, top_k, in_flight, out, resume, provenance)
     left_out = Counter[str]()
     inputs = find_inputs(paths, left_out)
     headers, tls = parse_headers(header), make_tls(ca, certificate, certificate_key)

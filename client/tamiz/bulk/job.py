@@ -32,6 +32,7 @@ class Job:
         in_flight: number of requests in flight; None for the client's adaptive limit.
         out: the output file; None to keep the results in memory.
         resume: whether to continue an interrupted job of ``out``.
+        provenance: whether each result has the hashes of the version, the server and the time.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Job:
     in_flight: int | None = None
     out: Path | None = None
     resume: bool = False
+    provenance: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,21 @@ def run_job(job: Job, client: Client, inputs: Iterator[Input]) -> JobResult:
         progress = stack.enter_context(
             JobProgress(job.model, partial(count_inputs, job.paths), done=done, errors=errors)
         )
-        for name, outcome in classify_inputs(client, inputs, top_k=job.top_k, in_flight=job.in_flight):
-            record = to_record(name, outcome, multilabel=multilabel)
+        for name, outcome in classify_inputs(
+            client, inputs, top_k=job.top_k, in_flight=job.in_flight, provenance=job.provenance
+        ):
+            record = to_record(name, outcome, multilabel=multilabel, provenance=job.provenance)
             save(record)
             progress.count(error=record["error"] is not None)
         if journal is not None and job.out is not None:
-            write_records(job.out, journal.records(), top_k=job.top_k, multilabel=multilabel)
+            write_records(job.out, journal.records(), top_k=job.top_k, multilabel=multilabel, provenance=job.provenance)
             journal.remove()
     seconds = time.perf_counter() - began
     return JobResult(progress.images, progress.errors, (progress.images - done) / seconds, seconds, records)
 
 
 def classify_inputs(
-    client: Client, inputs: Iterator[Input], *, top_k: int, in_flight: int | None
+    client: Client, inputs: Iterator[Input], *, top_k: int, in_flight: int | None, provenance: bool = False
 ) -> Iterator[tuple[str, Prediction | InvalidImageError]]:
     """Classify inputs; yields the name and the outcome of each, in the order of the inputs.
 
@@ -118,7 +122,9 @@ def classify_inputs(
         while pending and isinstance(error := pending[0].source, InvalidImageError):
             yield pending.popleft().name, error
 
-    for outcome in client.classify_many(sources(), top_k=top_k, on_error="return", in_flight=in_flight):
+    for outcome in client.classify_many(
+        sources(), top_k=top_k, on_error="return", in_flight=in_flight, provenance=provenance
+    ):
         yield from leading_errors()
         yield pending.popleft().name, outcome
     yield from leading_errors()
@@ -126,7 +132,8 @@ def classify_inputs(
 
 def _identity(job: Job, multilabel: bool) -> dict[str, object]:
     """What determines the results of a job, as its journal records it."""
-    return {"model": job.model, "inputs": list(job.paths), "top_k": job.top_k, "multilabel": multilabel}
+    identity = {"model": job.model, "inputs": list(job.paths), "top_k": job.top_k, "multilabel": multilabel}
+    return identity | ({"provenance": True} if job.provenance else {})
 
 
 @contextmanager

@@ -154,9 +154,9 @@ class Journal:
         earlier = json.loads(first)
         if earlier != job:
             differing = [
-                f"{name} {to_json(value, ensure_ascii=False)}"
-                for name, value in earlier.items()
-                if job.get(name) != value
+                f"{name} {to_json(earlier.get(name), ensure_ascii=False)}"
+                for name in {**earlier, **job}
+                if job.get(name) != earlier.get(name)
             ]
             raise UsageError(
                 f"{self.path} belongs to another job, with {', '.join(differing)}; delete the file to start again"

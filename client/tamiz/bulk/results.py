@@ -23,18 +23,30 @@ from ..path_text import path_to_text
 from ..prediction import Prediction
 
 COLUMNS = ("path", "label", "score", "version", "error")
+PROVENANCE_COLUMNS = ("model", "onnx_sha256", "spec_sha256", "url", "time")
+"""Columns with the provenance of each prediction, where it was requested; the version is among `COLUMNS`."""
+
 Record: TypeAlias = dict[str, Any]
-"""One result: the keys of `COLUMNS`, ``top`` when several labels were requested, ``labels`` for a multilabel model."""
+"""One result: the keys of `COLUMNS`, those of `PROVENANCE_COLUMNS` when requested, ``top`` when several labels were
+requested, ``labels`` for a multilabel model."""
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_GROUP = 16_384
 
 
-def to_record(name: str | os.PathLike[str], outcome: Prediction | Exception, *, multilabel: bool = False) -> Record:
+def to_record(
+    name: str | os.PathLike[str],
+    outcome: Prediction | Exception,
+    *,
+    multilabel: bool = False,
+    provenance: bool = False,
+) -> Record:
     """Make the record of one image from its prediction or its error."""
     path = os.fspath(name)
     if isinstance(outcome, Exception):
-        return {"path": path, "label": None, "score": None, "version": None, "error": printable_line(str(outcome))}
+        error = printable_line(str(outcome))
+        failed: Record = {"path": path, "label": None, "score": None, "version": None, "error": error}
+        return failed | dict.fromkeys(PROVENANCE_COLUMNS if provenance else ())
     record: Record = {
         "path": path,
         "label": outcome.label,
@@ -42,6 +54,9 @@ def to_record(name: str | os.PathLike[str], outcome: Prediction | Exception, *, 
         "version": outcome.version,
         "error": None,
     }
+    if provenance and (origin := outcome.provenance) is not None:
+        hashes = {"onnx_sha256": origin.onnx_sha256, "spec_sha256": origin.spec_sha256}
+        record |= {"model": origin.model, **hashes, "url": origin.url, "time": origin.time.isoformat()}
     if len(outcome.top) > 1:
         record["top"] = [scored._asdict() for scored in outcome.top]
     if multilabel:
@@ -69,7 +84,9 @@ def check_output(path: Path) -> None:
     check_writable(path)
 
 
-def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilabel: bool) -> None:
+def write_records(
+    path: Path, records: Iterable[Record], *, top_k: int, multilabel: bool, provenance: bool = False
+) -> None:
     """Write records to a file, completely or not at all; memory use does not grow with their number.
 
     Args:
@@ -78,14 +95,16 @@ def write_records(path: Path, records: Iterable[Record], *, top_k: int, multilab
         records: records in the order of their images; paths are written in the form of `tamiz.path_text`.
         top_k: number of labels in ``top``.
         multilabel: whether the records have ``labels``.
+        provenance: whether the records have the keys of `PROVENANCE_COLUMNS`.
 
     Raises:
         OutputError: the file cannot be written, or another process is writing it.
     """
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix]
     rows = (record | {"path": path_to_text(record["path"])} for record in records)
+    columns = COLUMNS + PROVENANCE_COLUMNS * provenance
     with staged(path) as temporary:
-        write(temporary, rows, top_k, multilabel)
+        write(temporary, rows, columns, top_k, multilabel)
 
 
 def _table_row(record: Record) -> tuple[object, ...]:
@@ -101,37 +120,32 @@ def _table_row(record: Record) -> tuple[object, ...]:
     return path, Text(labels), Text(scores), record["version"]
 
 
-def _write_csv(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
+def _write_csv(path: Path, records: Iterable[Record], columns: Sequence[str], top_k: int, multilabel: bool) -> None:
     ranks = range(2, top_k + 1)
-    header = [*COLUMNS, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))]
+    header = [*columns, *(f"{column}_{rank}" for rank in ranks for column in ("label", "score"))]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header + ["labels"] * multilabel)
         for record in records:
             further = [value for scored in record.get("top", ())[1:] for value in scored.values()]
-            row = [*(record[column] for column in COLUMNS), *further]
+            row = [*(record[column] for column in columns), *further]
             row += [None] * (len(header) - len(row))
             labels = "|".join(scored["label"] for scored in record.get("labels", ()))
             writer.writerow(row + [labels] * multilabel)
 
 
-def _write_jsonl(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
+def _write_jsonl(path: Path, records: Iterable[Record], columns: Sequence[str], top_k: int, multilabel: bool) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(to_json(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _write_parquet(path: Path, records: Iterable[Record], top_k: int, multilabel: bool) -> None:
+def _write_parquet(path: Path, records: Iterable[Record], columns: Sequence[str], top_k: int, multilabel: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     scored = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
-    fields = [
-        ("path", pa.string()),
-        ("label", pa.string()),
-        ("score", pa.float32()),
-        ("version", pa.int64()),
-        ("error", pa.string()),
-    ]
+    types = {"score": pa.float32(), "version": pa.int64()}
+    fields = [(column, types.get(column, pa.string())) for column in columns]
     schema = pa.schema(fields + [("top", scored)] * (top_k > 1) + [("labels", scored)] * multilabel)
     with pq.ParquetWriter(path, schema) as writer:
         for group in _groups(records, _ROW_GROUP):

@@ -41,6 +41,7 @@ def check(
     ordered: object,
     in_flight: object,
     batch_size: object,
+    provenance: object,
     asynchronous: bool,
 ) -> None:
     """Check the arguments of `classify_many` before anything begins.
@@ -63,6 +64,8 @@ def check(
         check_whole("in_flight", in_flight, most=MAX_IN_FLIGHT)
     if batch_size is not None:
         check_whole("batch_size", batch_size, most=MAX_BATCH_SIZE)
+    if provenance is not None:
+        check_flag("provenance", provenance)
 
 
 def _single_image(images: object) -> str | None:

@@ -60,7 +60,7 @@ def models(
         print_json(rows)
     elif rows:
         # A column without a single value would only take space; the configuration and the hashes are for programs.
-        hidden = {"config", "test_images"}
+        hidden = {"config", "test_images", "onnx_sha256", "spec_sha256"}
         names = [name for name in rows[0] if name not in hidden and any(row[name] not in (None, "") for row in rows)]
         print_table([name.replace("_", " ") for name in names], ([_cell(row[name]) for name in names] for row in rows))
         for note in _different_test_images(rows, repository):

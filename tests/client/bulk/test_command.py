@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -326,3 +327,24 @@ def test_a_multilabel_model_gives_all_labels_at_or_above_their_thresholds(
         (row,) = read(out)
         labels_found = row["labels"].split("|") if suffix == ".csv" else [scored["label"] for scored in row["labels"]]
         assert labels_found[0] == "grey 4"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_each_result_has_its_provenance_on_request(
+    suffix: str, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
+    (folder / "5.png").write_bytes(b"broken")
+    out = folder / f"out{suffix}"
+    done = tamiz("classify", folder, "--model", "grey", "--url", served.triton.url, "--out", out, "--provenance")
+    assert done.returncode == 3, done.stderr
+    rows = read(out)
+    columns = ["path", "label", "score", "version", "error", "model", "onnx_sha256", "spec_sha256", "url", "time"]
+    assert list(rows[0]) == columns
+    manifest = served.repository.live_version("grey").manifest
+    expected = ("grey", manifest["onnx_sha256"], manifest["spec_sha256"], served.triton.url)
+    names = ("model", "onnx_sha256", "spec_sha256", "url")
+    for row in rows:
+        unreadable = row["error"] is not None
+        assert tuple(row[name] for name in names) == ((None,) * 4 if unreadable else expected)
+        assert (row["time"] is None) == unreadable
+    assert datetime.fromisoformat(str(rows[0]["time"])).utcoffset() == timedelta(0)

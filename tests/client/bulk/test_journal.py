@@ -58,6 +58,13 @@ def test_a_second_process_cannot_work_on_the_same_job(tmp_path: Path) -> None:
         assert journal.done == 2
 
 
+def test_a_job_with_a_setting_that_the_journal_does_not_have_is_another_job(tmp_path: Path) -> None:
+    with Journal(tmp_path / "out.csv", JOB, resume=False) as journal:
+        journal.append(record(0))
+    with pytest.raises(UsageError, match="another job, with provenance null; delete the file"):
+        Journal(tmp_path / "out.csv", {**JOB, "provenance": True}, resume=True)
+
+
 def test_a_full_disk_is_an_output_error_and_written_results_remain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,253 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import pytest
-from graphs import even, make_spec
-from tritonclient.grpc import model_config_pb2
+from graphs import even
+from scripted_servers import MODEL, Harness, Server
 
 from tamiz import CallEvent, CallRetried, RequestAnswered, RequestFailed, RequestSent, errors
-from tamiz.engine.engine import Engine
-from tamiz.engine.settings import Settings
-from tamiz.engine.steps import Compute, Flow, Send, Sleep, Wait
+from tamiz.engine.steps import Send, Wait
 from tamiz.transports.requests import (
-    InferReply,
-    ModelConfig,
     ModelInfer,
-    ModelStatistics,
-    OutputTensor,
     Request,
-    ServerReady,
     SystemSharedMemoryRegister,
-    SystemSharedMemoryStatus,
 )
 from tamiz.transports.shared_memory import FOLDER
 from tamiz.transports.status import ExpiredError, RegionNotRegisteredError, RegionRegisteredError
-
-MODEL = "grey"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class Server:
-    """A server that answers from its live version, unless its script has an exception for the next request.
-
-    Attributes:
-        url: URL of the server.
-        version: the live version.
-        labels: number of labels of the live version.
-        side: height and width of the input of the live version, in pixels.
-        max_batch_size: the largest number of images in a request.
-        script: the exceptions of the next inference requests, in order; None, or an empty script, answers.
-        config_script: the same for requests of the model's configuration.
-        ready: whether the server reports that it is ready.
-        models: names of the models that the server reports; None fails.
-        takes_s: seconds on the clock of the harness that each request takes.
-        requests: the requests that the server has received.
-    """
-
-    url: str
-    version: int = 1
-    labels: int = 10
-    side: int = 28
-    max_batch_size: int = 8
-    script: deque[Exception | None] = field(default_factory=deque)
-    config_script: deque[Exception | None] = field(default_factory=deque)
-    ready: bool = True
-    models: list[str] | None = None
-    takes_s: float = 0.0
-    requests: list[Request[Any]] = field(default_factory=list)
-
-    def answer(self, request: Request[Any]) -> Any:
-        self.requests.append(request)
-        match request:
-            case ModelConfig():
-                self._fail(self.config_script)
-                return self.config()
-            case ServerReady():
-                return self.ready
-            case ModelStatistics():
-                if self.models is None:
-                    raise errors.AccessError("no statistics")
-                return self.models
-            case SystemSharedMemoryStatus():
-                return frozenset()
-            case ModelInfer():
-                self._fail(self.script)
-                if request.version != self.version:
-                    raise errors.ModelNotFoundError("not live", model=MODEL, version=request.version, url=self.url)
-                return self.infer(len(request.images))
-        return None
-
-    def config(self) -> model_config_pb2.ModelConfig:
-        spec = make_spec([f"v{self.version} {index}" for index in range(self.labels)], self.side, self.side)
-        config = model_config_pb2.ModelConfig(name=MODEL, max_batch_size=self.max_batch_size)
-        config.version_policy.specific.versions.append(self.version)
-        config.input.add(name="image", dims=[self.side, self.side, 1])
-        config.parameters[f"tamiz.spec.{self.version}"].string_value = spec.to_json()
-        return config
-
-    def infer(self, images: int) -> InferReply:
-        probabilities = np.full((images, self.labels), 0.01, np.float32)
-        probabilities[:, 3] = 0.9
-        tensor = OutputTensor("probabilities", "FP32", probabilities.shape, probabilities.tobytes())
-        return InferReply(str(self.version), (tensor,))
-
-    @staticmethod
-    def _fail(script: deque[Exception | None]) -> None:
-        failure = script.popleft() if script else None
-        if failure is not None:
-            raise failure
-
-    @property
-    def methods(self) -> list[str]:
-        return [request.method for request in self.requests]
-
-
-class Harness:
-    """Scripted servers, a clock, and the engine under test, whose steps it carries out without waiting.
-
-    Args:
-        servers: the servers in the client's URL.
-        timeout_s: see `tamiz.Client`.
-        shared_memory: see `tamiz.Client`.
-        on_event: see `tamiz.Client`; None collects the events.
-    """
-
-    def __init__(
-        self,
-        *servers: Server,
-        timeout_s: float = 10.0,
-        shared_memory: bool = False,
-        on_event: Callable[[CallEvent], None] | None = None,
-    ) -> None:
-        self.servers = {server.url: server for server in servers}
-        self.clock = Clock()
-        self.slept: list[float] = []
-        self.timeouts: list[float] = []
-        self.leftovers: list[Callable[[], None]] = []
-        self.events: list[CallEvent] = []
-        url = "grpc://" + ",".join(server.url.removeprefix("grpc://") for server in servers)
-        settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, on_event or self.events.append)
-        self.wall_clock = Clock()
-        self.engine = Engine(settings, connect=self.connect, clock=self.clock, wall_clock=self.wall_clock)
-
-    def connect(self, url: str) -> Connection:
-        return Connection(self, self.servers[url])
-
-    def classify(self, image: Any = None) -> Any:
-        return self.run(self.engine.classification.classify(even(3) if image is None else image, 1))
-
-    def classify_batch(self, images: list[Any]) -> Any:
-        return self.run(self.engine.classification.classify_batch(images, 1, self.engine.limits, 0))
-
-    def run(self, flow: Flow[Any]) -> Any:
-        result: Any = None
-        failure: Exception | None = None
-        try:
-            while True:
-                step = flow.send(result) if failure is None else flow.throw(failure)
-                result, failure = None, None
-                try:
-                    result = self.carry_out(step)
-                except Exception as exc:
-                    failure = exc
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            flow.close()
-
-    def carry_out(self, step: Any) -> Any:
-        match step:
-            case Send(transport, request, timeout_s, on_sent, on_ended):
-                on_sent()
-                self.timeouts.append(timeout_s)
-                return transport.call(request, timeout_s, on_ended)
-            case Compute(function, args):
-                return function(*args)
-            case Sleep(seconds):
-                self.slept.append(seconds)
-                self.clock.now += seconds
-            case Wait(future):
-                return future.result(timeout=0)
-        return None
-
-    @property
-    def stats(self) -> tuple[int, int, int]:
-        stats = self.engine.counter.stats
-        return stats.overloaded, stats.unavailable, stats.version_changed
-
-
-@dataclass
-class Probe:
-    """The reply to the readiness probe, which does not use the script."""
-
-    server: Server
-
-    def wait(self, timeout_s: float) -> bool:
-        return self.server.ready
-
-
-@dataclass
-class Connection:
-    """A transport to a scripted server."""
-
-    harness: Harness
-    server: Server
-
-    @property
-    def url(self) -> str:
-        return self.server.url
-
-    def call(self, request: Request[Any], timeout_s: float, on_ended: Callable[[], None]) -> Any:
-        if self.server.takes_s > timeout_s:
-            # The server goes on with the request.
-            self.harness.leftovers.append(on_ended)
-            self.harness.clock.now += timeout_s
-            raise errors.DeadlineError("late", model=MODEL, url=self.url)
-        self.harness.clock.now += self.server.takes_s
-        try:
-            return self.server.answer(request)
-        finally:
-            on_ended()
-
-    def begin(self, request: Request[Any], timeout_s: float) -> Probe:
-        return Probe(self.server)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture
-def one() -> Server:
-    return Server("grpc://one:8001")
-
-
-@pytest.fixture
-def two() -> Server:
-    return Server("grpc://two:8001")
-
-
-@pytest.fixture
-def make_harness(request: pytest.FixtureRequest) -> Callable[..., Harness]:
-    def make(*servers: Server, **options: Any) -> Harness:
-        made = Harness(*servers, **options)
-        request.addfinalizer(made.engine.close)
-        return made
-
-    return make
 
 
 def overloaded() -> errors.ServerError:
@@ -749,3 +520,31 @@ def test_a_registration_whose_reply_was_lost_is_not_an_error(make_harness: Calla
     one.answer = answered_before  # type: ignore[method-assign]
     assert harness.classify().index == 3
     assert harness.stats == (0, 0, 0)
+
+
+def test_the_provenance_names_the_version_and_the_server_that_answered_in_the_end(
+    make_harness: Callable[..., Harness], one: Server, two: Server
+) -> None:
+    one.script.append(lost())
+    two.version, two.labels = 2, 5
+    harness = make_harness(one, two, provenance=True)
+    harness.wall_clock.now = 1_700_000_000.5
+    provenance = harness.classify().provenance
+    assert (provenance.model, provenance.version, provenance.url) == (MODEL, 2, two.url)
+    assert provenance.time == datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC)
+    text = two.config().parameters["tamiz.spec.2"].string_value
+    assert provenance.spec_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert provenance.onnx_sha256 is None
+
+
+def test_a_call_decides_about_the_provenance_of_its_own_predictions(
+    make_harness: Callable[..., Harness], one: Server
+) -> None:
+    for default in (False, True):
+        harness = make_harness(one, provenance=default)
+        classification = harness.engine.classification
+        for asked in (None, False, True):
+            expected = default if asked is None else asked
+            single = harness.run(classification.classify(even(3), 1, asked))
+            (batched,) = harness.run(classification.classify_batch([even(3)], 1, harness.engine.limits, 0, asked))
+            assert (single.provenance is not None, batched.provenance is not None) == (expected, expected)
