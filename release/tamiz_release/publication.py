@@ -25,8 +25,8 @@ from .gate import GateImages, GateLimits, GateReport, find_live, require_passed,
 from .gate.limits import DEFAULT_LIMITS
 from .gate.page import GATE_FILE, GATE_PAGE, render_gate_page, write_gate_report
 from .gate.tracking import track_gate
-from .model_source import ModelSource, open_source
 from .publication_warnings import run_warnings, version_warnings
+from .sources import ModelSource, open_source
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from .report import GateCheck, GateReport
 from .served_graph import OpenSession, ServedGraph
 
 if TYPE_CHECKING:
-    from ..model_source import ModelSource
+    from ..sources import ModelSource
 
 
 def run_gate(

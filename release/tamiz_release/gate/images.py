@@ -16,6 +16,7 @@ from tamiz_train.data import Split, load_data
 from tamiz_train.evaluation import load_run_data
 from tamiz_train.labelled_images import Image, LabelledImages, from_split, read_labelled_folder
 from tamiz_train.run import Run
+from tamiz_train.run_data import changed_splits
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run_images(run: Run) -> GateImages:
         if run.fitted_images is None:
             # Otherwise the images that the run was fitted to are known by their content, wherever they are now.
             data = load_run_data(run, [name])
-        changed = name in run.changed_splits(data)
+        changed = name in changed_splits(run, data)
     except (RecipeError, RunError) as exc:
         return _kept_images(run, str(exc))
     notes = [f"the {name} images are not those that the run recorded"] if changed else []

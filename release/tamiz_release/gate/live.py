@@ -12,9 +12,8 @@ from google.protobuf.json_format import MessageToDict
 
 from tamiz.errors import RepositoryError, RunError, TamizError
 from tamiz.spec import ModelSpec
-from tamiz_server.config import read_promotions
 from tamiz_server.repository import Repository
-from tamiz_server.version import GRAPH_FILE, Version
+from tamiz_server.version import GRAPH_FILE
 from tamiz_train.evaluation import Evaluation, evaluate_function
 from tamiz_train.run import HASHES_FILE, read_hashes
 
@@ -48,14 +47,11 @@ class LiveModel:
 
 
 def find_live(repository: Repository, model: str) -> LiveModel | None:
-    """The live version of a model; None if there is none that can be read.
-
-    If several versions are live, such as during a canary rollout, it is the one that was promoted last.
-    """
+    """The live version of a model; None if there is none that can be read."""
     try:
         if not repository.path.is_dir() or model not in repository.models():
             return None
-        version = _promoted_last(repository, model) or repository.live_version(model)
+        version = repository.live_version(model)
         config: dict[str, Any] = MessageToDict(repository.config(model), preserving_proto_field_name=True)
     except RepositoryError:
         # What is damaged cannot be measured; publishing itself gives the reason if it must fail.
@@ -67,11 +63,6 @@ def find_live(repository: Repository, model: str) -> LiveModel | None:
         fitted = None
     contents = version.manifest.get("contents") or {}
     return LiveModel(version.version, folder / GRAPH_FILE, version.spec, config, fitted, contents.get("test"))
-
-
-def _promoted_last(repository: Repository, model: str) -> Version | None:
-    last = read_promotions(repository.config(model))[-1]
-    return next((each for each in repository.versions(model) if each.live and each.version == last), None)
 
 
 @dataclass(frozen=True)
