@@ -28,8 +28,8 @@ CALLERS = 32
 PER_S = 40
 """Calls per second, started at a fixed rate whether or not earlier ones have been answered."""
 
-BEFORE_S = 35.0
-PAUSE_S = 3.0
+BEFORE_S = 30.0
+PAUSE_S = 1.5
 BUSY_LOOPS = 30
 
 WORDS = {1: "first", 2: "second"}
