@@ -113,11 +113,26 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         extra="train,cpu",
         summary="Publish a run to the model repository as a new version.",
     ),
-    LazyCommand(
-        "models",
-        "tamiz_server.commands.models:models",
-        extra="server",
-        summary="List models and versions, and which are live.",
+    LazyGroup(
+        name="models",
+        default="list",
+        help="List models and versions, and which are live (`list`, which need not be named), or verify their files.",
+        short_help="List models and versions, and which are live; verify their files.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "list",
+                "tamiz_server.commands.models:models",
+                extra="server",
+                summary="List models and versions, and which are live.",
+            ),
+            LazyCommand(
+                "verify",
+                "tamiz_server.commands.verify:verify",
+                extra="server",
+                summary="Hash the files of the repository again, and name those that changed.",
+            ),
+        ],
     ),
     LazyCommand(
         "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."

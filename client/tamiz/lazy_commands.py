@@ -67,8 +67,29 @@ class LazyCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group that prints its help when it is called without a command."""
+    """A group of commands.
+
+    Args:
+        default: name of the command that is called when none is named, also with options; without one, the group prints
+            its help.
+        settings: the settings of the group's base class.
+    """
+
+    def __init__(self, *, default: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.default = default
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the name of the command."""
+        names_option = bool(args) and args[0].startswith("-") and args[0] not in ctx.help_option_names
+        # A shell that completes the name of the command asks with no arguments.
+        if self.default is not None and (names_option or not (args or ctx.resilient_parsing)):
+            args = [self.default, *args]
         return super().parse_args(ctx, args or ["--help"])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the name of a command, or an option of the default one."""
+        if self.default is not None and incomplete.startswith("-"):
+            default = self.commands[self.default].make_context(self.default, [], parent=ctx, resilient_parsing=True)
+            return default.command.shell_complete(default, incomplete)
+        return super().shell_complete(ctx, incomplete)

@@ -28,34 +28,41 @@ if TYPE_CHECKING:
     from .promotion import apply_settings, promote, rollback
     from .repository import ConfigChange, Repository
     from .triton import Triton
+    from .verification import Finding, Verification, verify
     from .version import Version
 
 __all__ = [
     "ConfigChange",
     "Control",
+    "Finding",
     "ModelState",
     "Ports",
     "Repository",
     "ServingSettings",
     "Triton",
+    "Verification",
     "Version",
     "apply_settings",
     "promote",
     "rollback",
+    "verify",
 ]
 
 _LAZY = {
     "ConfigChange": "repository",
     "Control": "control",
+    "Finding": "verification",
     "ModelState": "control",
     "Ports": "ports",
     "Repository": "repository",
     "ServingSettings": "config",
     "Triton": "triton",
+    "Verification": "verification",
     "Version": "version",
     "apply_settings": "promotion",
     "promote": "promotion",
     "rollback": "promotion",
+    "verify": "verification",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _LAZY, __all__)

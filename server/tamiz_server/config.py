@@ -149,6 +149,18 @@ def read_labels(config: ModelConfig, version: int) -> int | None:
     return len(labels) if isinstance(labels, list) else None
 
 
+def read_published_versions(config: ModelConfig) -> set[int]:
+    """The versions whose specs the configuration has: those that were published and not removed since."""
+    numbers = (key.removeprefix(SPEC_PARAMETER) for key in config.parameters if key.startswith(SPEC_PARAMETER))
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def read_spec_text(config: ModelConfig, version: int) -> str | None:
+    """The text of a version's spec; None if the configuration has none."""
+    name = f"{SPEC_PARAMETER}{version}"
+    return config.parameters[name].string_value if name in config.parameters else None
+
+
 def read_summary(config: ModelConfig, version: int) -> dict[str, object]:
     """Read the summary of a version; empty if the configuration has none."""
     return _read_object(config, f"{SUMMARY_PARAMETER}{version}")

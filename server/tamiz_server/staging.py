@@ -25,7 +25,7 @@ from .config import ModelConfig, parse_config
 from .config_text import edit_text
 
 STAGED = ".tamiz-staging"
-"""Name of the folder in which a version is put together; see `staging_parent`."""
+"""Name of the folder in which a version is put together; see `staging_parent`. The other staged files begin with it."""
 
 _GRAPH = ".tamiz-staging.onnx"
 _CONFIG = ".tamiz-staging.pbtxt"

@@ -44,6 +44,10 @@ def echo(words: list[str]) -> None:
     '''Print the arguments.'''
     print(*words)
 
+def say(word: str = "hello") -> None:
+    '''Print a word.'''
+    print(word)
+
 def receive(number: int) -> None:
     '''Receive a signal twice: the second one while the command cleans up.'''
     import os
@@ -61,12 +65,14 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[LazyComman
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sample_commands", raising=False)
     add = LazyCommand("add", "sample_commands:add", summary="Add two numbers.")
+    say = LazyCommand("say", "sample_commands:say", summary="Print a word.")
     return [
         LazyCommand("fail", "sample_commands:fail", extra="train,cpu", summary="Raise an error."),
         LazyCommand("echo", "sample_commands:echo", summary="Print the arguments."),
         LazyCommand("receive", "sample_commands:receive", summary="Receive a signal."),
         LazyCommand("missing", "package_that_is_missing:command", extra="server", summary="Need an extra."),
         LazyGroup(name="numbers", help="Calculate.", rich_markup_mode=None, commands=[add]),
+        LazyGroup(name="words", help="Print.", rich_markup_mode=None, default="say", commands=[say, add]),
     ]
 
 
@@ -204,6 +210,18 @@ def test_help_lists_the_commands_of_a_group_and_imports_none(arguments: list[str
     assert "sample_commands" not in sys.modules
 
 
+def test_a_group_with_a_default_command_calls_it_when_no_other_is_named(run: Run) -> None:
+    assert run("words") == (0, "hello\n", "")
+    assert run("words", "--word", "bye") == (0, "bye\n", "")
+    assert run("words", "say", "--word", "bye") == (0, "bye\n", "")
+    assert run("words", "add", "1", "--second", "2") == (3, "", "")
+    code, out, _ = run("words", "--help")
+    assert (code, "Add two numbers." in out) == (0, True)
+    code, _, err = run("words", "ad")
+    assert (code, err) == (2, "error: No such command 'ad'. Did you mean 'add'?\n")
+    assert run("words", "--wrod", "x")[2].startswith("error: No such option: --wrod")
+
+
 def test_the_help_of_a_command_has_its_docstring_and_options(run: Run) -> None:
     code, out, _ = run("numbers", "add", "--help")
     assert code == 0
@@ -263,6 +281,9 @@ def test_bash_completes_commands_subcommands_and_options() -> None:
     assert complete("bench", "").split() == ["served", "client", "preprocessing", "training"]
     assert complete("classify", "--top").split() == ["--top-k"]
     assert complete("bench", "preprocessing", "--colour", "").split() == ["RGB", "L"]
+    assert complete("models", "").split() == ["list", "verify"]
+    assert complete("models", "--rep").split() == ["--repository"]
+    assert complete("models", "--json", "--rep").split() == ["--repository"]
 
 
 def test_zsh_completes_commands_subcommands_and_options() -> None:

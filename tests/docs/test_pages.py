@@ -48,7 +48,11 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 
 
 def test_every_command_line_is_accepted_by_its_command(page: Path) -> None:
-    commands = {path: command for path, command in all_commands() if not hasattr(command, "list_commands")}
+    everything = dict(all_commands())
+    commands = {path: command for path, command in everything.items() if not hasattr(command, "list_commands")}
+    # A group with a default command is a command too; it comes last, because its name begins those of its commands.
+    defaults = {path: group.default for path, group in everything.items() if getattr(group, "default", None)}
+    commands |= {path: commands[f"{path} {default}"] for path, default in defaults.items()}
     for block in blocks(page, "", "bash", "console"):
         for line in block.splitlines():
             if line.startswith("tamiz "):

@@ -10,9 +10,9 @@ from graphs import make_spec
 from public_parameters import ODD_VALUES, check_accepted_or_refused, check_refused, public_parameters
 
 from tamiz import RepositoryError, ServerError
-from tamiz_server import Control, Repository, ServingSettings, Triton, apply_settings, promote, rollback
+from tamiz_server import Control, Repository, ServingSettings, Triton, apply_settings, promote, rollback, verify
 
-RECORDS = {"ConfigChange", "ModelState", "Ports", "Version"}
+RECORDS = {"ConfigChange", "Finding", "ModelState", "Ports", "Verification", "Version"}
 NO_NAME = (None, 5, True, "", b"pets", "pe\0ts", "caf\udce9", ["pets"])
 NO_PATH = (None, 5, True, "", b"a", "a\0b", ["a"])
 NO_COUNT = (None, "many", 2.5, -1, math.nan)
@@ -107,6 +107,8 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "rollback.repository": (undo, (None, 5, "models")),
     "rollback.model": (undo, NO_NAME),
     "rollback.control": (undo, (5, "grpc://a:1")),
+    "verify.repository": (of_model(verify), (None, 5, "models")),
+    "verify.model": (of_model(verify), NO_NAME[1:]),
 }
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,36 +107,6 @@ def test_a_run_folder_that_cannot_be_created_is_an_output_error(tiny_recipe: Mak
         Run.create(tiny_recipe(f"runs_dir={tmp_path / 'file'}"))
 
 
-def test_changed_splits_are_detected(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
-    recipe = tiny_recipe(f"runs_dir={tmp_path}")
-    data = load_data(recipe.data, recipe.train.seed)
-    run = Run.create(recipe)
-    assert run.changed_splits(data) == set()
-    run.record_data(data, recipe.data.root)
-    assert run.changed_splits(data) == set()
-    smaller = load_data(tiny_recipe("data.subset_size=100").data, recipe.train.seed)
-    assert run.changed_splits(smaller) == {"train"}
-
-
-def test_each_image_is_read_once_to_draw_the_splits_and_to_record_the_data(
-    tiny_recipe: MakeRecipe, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads: Counter[Path] = Counter()
-    read_bytes = Path.read_bytes
-
-    def counted(path: Path) -> bytes:
-        reads[path] += 1
-        return read_bytes(path)
-
-    monkeypatch.setattr(Path, "read_bytes", counted)
-    # Without given splits, the test images are drawn, then the validation images.
-    recipe = tiny_recipe(f"runs_dir={tmp_path}", f"data.root={digits / 'train'}")
-    data = load_data(recipe.data, recipe.train.seed)
-    assert data.drawn == {"validation", "test"}
-    Run.create(recipe).record_data(data, recipe.data.root)
-    assert reads == Counter(path for split in data.splits for path in split.images)
-
-
 def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, digits: Path) -> None:
     data = load_data(run.recipe.data, run.recipe.train.seed)
     fitted = run.fitted_images
@@ -150,27 +118,6 @@ def test_a_run_knows_the_content_of_the_images_that_it_was_fitted_to(run: Run, d
     # As of a run from before they were saved.
     (run.path / "images.safetensors").unlink()
     assert run.fitted_images is None
-
-
-def test_a_run_knows_whether_another_one_has_the_same_images_with_the_same_labels(
-    tiny_recipe: MakeRecipe, digits: Path, tmp_path: Path
-) -> None:
-    def contents_of(root: Path) -> dict[str, str]:
-        recipe = tiny_recipe(f"runs_dir={tmp_path}", f"data.root={root}")
-        run = Run.create(recipe)
-        run.record_data(load_data(recipe.data, recipe.train.seed), root)
-        return run.contents
-
-    original = contents_of(digits)
-    moved = Path(shutil.copytree(digits, tmp_path / "moved"))
-    for index, image in enumerate(sorted((moved / "test" / "3").iterdir(), reverse=True)):
-        image.rename(image.with_name(f"renamed {index}{image.suffix}"))
-    assert contents_of(moved) == original
-    image = next((moved / "test" / "3").iterdir())
-    image.rename(moved / "test" / "4" / "relabelled.png")
-    relabelled = contents_of(moved)
-    assert relabelled["test"] != original["test"]
-    assert relabelled["train"] == original["train"]
 
 
 def test_a_damaged_unfinished_or_missing_run_is_a_run_error(run: Run, tmp_path: Path) -> None:

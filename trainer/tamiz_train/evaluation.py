@@ -38,6 +38,7 @@ from .metrics import (
 )
 from .metrics import tune_thresholds as best_thresholds
 from .run import Run
+from .run_data import changed_splits
 
 BATCH_SIZE = 64
 
@@ -218,7 +219,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
             f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
             "by --images FOLDER"
         ) from exc
-    for name in sorted(run.changed_splits(data) & data.drawn & set(splits)):
+    for name in sorted(changed_splits(run, data) & data.drawn & set(splits)):
         others = run.recorded_images({split.name for split in data.splits} - {name})
         moved = others is None or len(others.intersection(data.split(name).hashes))
         if moved:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tamiz.errors import OutputError, RunError, list_names, one_line, os_reason, suggest
+from tamiz.errors import OutputError, RunError, one_line, os_reason, suggest
 from tamiz.files import staged, write_whole
 from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
@@ -41,8 +41,6 @@ from .recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from .data import Data
 
 HASHES_FILE = "images.safetensors"
 PARITY_FILE = "parity.safetensors"
@@ -115,63 +113,6 @@ class Run:
             ) from exc
         write_whole(path / "recipe.yaml", recipe.with_absolute_paths().to_yaml())
         return cls(path)
-
-    def record_data(self, data: Data, root: Path) -> None:
-        """Save what data the run is trained on.
-
-        The labels and a fingerprint of each split show later that images have changed; the content hashes show which
-        images of other data the run was trained on, and whether another run was measured on the same images.
-
-        Args:
-            data: the images that the run is trained on.
-            root: the folder of the images; fingerprints contain the paths below it.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        from safetensors.numpy import save_file
-
-        from .data.content import HASH_BYTES, content_fingerprint
-
-        arrays = {
-            split.name: np.frombuffer(b"".join(split.hashes), np.uint8).reshape(-1, HASH_BYTES) for split in data.splits
-        }
-        with staged(self.path / HASHES_FILE) as part:
-            save_file(arrays, part)
-        document = {
-            "labels": data.labels,
-            "fingerprints": {split.name: split.fingerprint(root) for split in data.splits},
-            "contents": {
-                split.name: content_fingerprint(split.hashes, split.labels(data.labels)) for split in data.splits
-            },
-        }
-        write_whole(self.path / "data.json", to_json(document, indent=2))
-
-    def changed_splits(self, data: Data) -> set[str]:
-        """Compare images with those that the run recorded.
-
-        Returns:
-            the names of the splits whose images or targets differ; splits that were not recorded are left out.
-
-        Raises:
-            RunError: the labels differ.
-        """
-        root = self.recipe.data.root
-        if (self.path / "data.json").is_file():
-            recorded = self._recorded_data()
-        elif self.finished:
-            # A run from before fingerprints were recorded.
-            recorded = {"labels": list(self.spec.labels), "fingerprints": {}}
-        else:
-            return set()
-        if list(data.labels) != recorded["labels"]:
-            raise RunError(
-                f"{root} now has the labels {list_names(data.labels)}; the run was trained on "
-                f"{list_names(recorded['labels'])}"
-            )
-        fingerprints = recorded["fingerprints"]
-        splits = [split for split in data.splits if split.name in fingerprints]
-        return {split.name for split in splits if split.fingerprint(root) != fingerprints[split.name]}
 
     def finish(
         self, weights: Mapping[str, Tensor], spec: ModelSpec, metrics: Mapping[str, Any], parity_images: Pixels
@@ -302,10 +243,12 @@ class Run:
 
         Empty for a run from before they were recorded.
         """
-        contents: dict[str, str] = self._recorded_data().get("contents", {})
+        contents: dict[str, str] = self.recorded_data.get("contents", {})
         return contents
 
-    def _recorded_data(self) -> dict[str, Any]:
+    @property
+    def recorded_data(self) -> dict[str, Any]:
+        """The content of data.json: ``labels``, ``fingerprints`` and ``contents``; without the file, no splits."""
         if not (self.path / "data.json").is_file():
             return {"labels": [], "fingerprints": {}}
         document: dict[str, Any] = json.loads(self._read("data.json"))

@@ -18,6 +18,7 @@ from .phases import FitResult, fit
 from .recipe import Recipe
 from .resumption import change_recipe
 from .run import Run
+from .run_data import changed_splits, record_data
 from .setup import Setup, check
 from .tracking import Tracker
 from .training_errors import training_errors
@@ -77,7 +78,7 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
             run = processes.from_first(change_recipe(run, overrides) if processes.first else None)
         setup = check(run.recipe)
         _require_readable_test(setup, processes)
-        if changed := run.changed_splits(setup.data):
+        if changed := changed_splits(run, setup.data):
             raise RunError(
                 f"{run.recipe.data.root}: the images for {' and '.join(sorted(changed))} have changed since the run "
                 "was started; restore them, or start a new run"
@@ -95,7 +96,7 @@ def _require_readable_test(setup: Setup, processes: Processes) -> None:
 
 def _create_run(setup: Setup) -> Run:
     run = Run.create(setup.recipe)
-    run.record_data(setup.data, setup.recipe.data.root)
+    record_data(run, setup.data, setup.recipe.data.root)
     return run
 
 

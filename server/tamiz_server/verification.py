@@ -1,0 +1,195 @@
+"""Verification of a repository: whether its files are still those that were published.
+
+The SHA-256 of each file of a version is recorded twice: in the version's manifest, and in the summary of the version in
+config.pbtxt, which also has the hash of the manifest. A file that was changed, lost or added later is found. Somebody
+who changes both records on purpose is not: that takes a signature, or a copy of the hashes elsewhere, such as in
+MLflow's registry or in the provenance of predictions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tamiz.arguments import check_text, check_type
+from tamiz.errors import RepositoryError, cut, os_reason, suggest
+from tamiz.files import sha256
+
+from .config import ModelConfig, read_published_versions, read_spec_text, read_summary
+from .repository import CONFIG_FILE, Repository
+from .staging import STAGED
+from .version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE, summarize
+
+MODEL_FILES = frozenset({CONFIG_FILE, "history.jsonl"})
+"""The files of Tamiz in the folder of a model, beside the folders of its versions."""
+
+_RECORDED = {GRAPH_FILE: "onnx_sha256", SPEC_FILE: "spec_sha256", MANIFEST_FILE: "manifest_sha256"}
+"""Key of the hash of each file of a version; the manifest does not have its own."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that is not as it was published.
+
+    Attributes:
+        path: path of the file, relative to the repository.
+        problem: ``changed``, ``missing``, ``extra`` (no publication wrote it), or ``unreadable``.
+        reason: how it was found, such as the hash that is recorded.
+    """
+
+    path: str
+    problem: Literal["changed", "missing", "extra", "unreadable"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was verified, and what was found.
+
+    Attributes:
+        models: number of models.
+        versions: number of versions.
+        files: number of files whose content was compared with a recorded hash.
+        unrecorded: files whose hash nothing records, because an earlier release of Tamiz published them, relative to
+            the repository.
+        findings: the files that are not as they were published, in the order of their paths.
+    """
+
+    models: int
+    versions: int
+    files: int
+    unrecorded: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def verify(repository: Repository, model: str | None = None) -> Verification:
+    """Hash the files of a repository again, and compare them with what their publication recorded.
+
+    Args:
+        repository: the repository.
+        model: name of the only model to verify; None verifies all that Tamiz published.
+
+    Raises:
+        RepositoryError: the repository does not exist, or has no such model.
+        UsageError: an argument is wrong.
+    """
+    check_type("repository", repository, Repository, "a tamiz_server.Repository")
+    if model is not None:
+        check_text("model", model, "the name of a model, or None")
+    known = repository.models()
+    if model is not None and model not in known:
+        raise RepositoryError(f"no model {cut(model, 100)!r} in {repository.path}{suggest(model, known)}")
+    work = _Work(repository.path)
+    names = known if model is None else [model]
+    for name in names:
+        work.verify_model(repository, name)
+    findings = tuple(sorted(work.findings, key=lambda finding: finding.path))
+    return Verification(len(names), work.versions, work.files, tuple(work.unrecorded), findings)
+
+
+class _Work:
+    """The counts and findings of one verification."""
+
+    def __init__(self, root: Path) -> None:
+        self.versions = self.files = 0
+        self.unrecorded: list[str] = []
+        self.findings: list[Finding] = []
+        self._root = root
+
+    def verify_model(self, repository: Repository, model: str) -> None:
+        folder = self._root / model
+        # Before the configuration is read: a version that is being published appears on disk first.
+        on_disk = repository.version_numbers(model)
+        try:
+            # Without a change, but while nobody else changes the repository.
+            config = repository.update_config(model, lambda config: None).after
+        except RepositoryError as exc:
+            self._add(folder / CONFIG_FILE, "unreadable", str(exc))
+            return
+        published = read_published_versions(config)
+        for version in sorted({*on_disk, *published}):
+            self.versions += 1
+            if version not in published:
+                self._add(folder / str(version), "extra", f"{CONFIG_FILE} does not mention this version")
+            elif not (folder / str(version)).is_dir():
+                self._add(folder / str(version), "missing", f"{CONFIG_FILE} has its spec")
+            else:
+                self._verify_version(folder / str(version), version, config)
+        versions = {str(version) for version in on_disk}
+        for path in _entries(folder):
+            if path.name not in MODEL_FILES | versions:
+                self._add(path, "extra", "it is no version, and no file of Tamiz")
+
+    def _verify_version(self, folder: Path, version: int, config: ModelConfig) -> None:
+        manifest, summary = self._read_manifest(folder / MANIFEST_FILE), read_summary(config, version)
+        further = manifest.get("files")
+        further = further if isinstance(further, dict) else {}
+        as_published = set()
+        for name in [*_RECORDED, *sorted(further)]:
+            key = _RECORDED.get(name, "")
+            records = {CONFIG_FILE: summary.get(key), MANIFEST_FILE: manifest.get(key) if key else further[name]}
+            records = {source: value for source, value in records.items() if value is not None}
+            if self._verify_file(folder / name, records):
+                as_published.add(name)
+        for path in _entries(folder):
+            if path.name not in {*_RECORDED, *further}:
+                self._add(path, "extra", "its publication did not write it")
+        # A copy that differs from a file that changed says nothing new.
+        if SPEC_FILE in as_published:
+            self._verify_spec(folder / SPEC_FILE, version, config)
+        if MANIFEST_FILE in as_published:
+            self._verify_summary(folder.parent / CONFIG_FILE, version, summary, summarize(manifest))
+
+    def _read_manifest(self, path: Path) -> Mapping[str, object]:
+        try:
+            manifest = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            # `_verify_file` says whether it is missing or changed.
+            return {}
+        return manifest if isinstance(manifest, dict) else {}
+
+    def _verify_file(self, path: Path, records: Mapping[str, object]) -> bool:
+        """Compare a file with its recorded hashes, by the name of the file that records each; whether it has them."""
+        if not path.exists() and not path.is_symlink():
+            self._add(path, "missing", "its publication wrote it")
+            return False
+        try:
+            found = sha256(path)
+        except OSError as exc:
+            self._add(path, "unreadable", os_reason(exc))
+            return False
+        self.files += bool(records)
+        if not records:
+            self.unrecorded.append(self._relative(path))
+        differing = [f"{str(value)[:64]} in {source}" for source, value in records.items() if value != found]
+        if differing:
+            self._add(path, "changed", f"its SHA-256 is {found}; recorded is {' and '.join(differing)}")
+        return not differing
+
+    def _verify_spec(self, path: Path, version: int, config: ModelConfig) -> None:
+        """Compare the spec in config.pbtxt, which clients read, with the file of the version."""
+        if read_spec_text(config, version) != path.read_text(encoding="utf-8", errors="replace"):
+            reason = f"its spec of version {version} is not that of {version}/{path.name}"
+            self._add(path.parent.parent / CONFIG_FILE, "changed", reason)
+
+    def _verify_summary(
+        self, path: Path, version: int, summary: Mapping[str, object], current: Mapping[str, object]
+    ) -> None:
+        """Compare the summary in config.pbtxt with that of the manifest; an earlier release recorded less."""
+        if differing := [name for name, value in summary.items() if name in current and value != current[name]]:
+            named = ", ".join(differing)
+            self._add(path, "changed", f"its summary of version {version} differs from the manifest: {named}")
+
+    def _add(self, path: Path, problem: Literal["changed", "missing", "extra", "unreadable"], reason: str) -> None:
+        self.findings.append(Finding(self._relative(path), problem, reason))
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._root))
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What is in a folder, sorted, without what a change that is in progress puts there."""
+    return (path for path in sorted(folder.iterdir()) if not path.name.startswith(STAGED))

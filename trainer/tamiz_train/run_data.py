@@ -1,0 +1,70 @@
+"""The data of a run: what is recorded of the images that it is trained on, and compared with images found later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from tamiz.errors import RunError, list_names
+from tamiz.files import staged, write_whole
+from tamiz.json_text import to_json
+
+from .data import Data
+from .data.content import HASH_BYTES, content_fingerprint
+from .run import HASHES_FILE, Run
+
+
+def record_data(run: Run, data: Data, root: Path) -> None:
+    """Save what data the run is trained on.
+
+    The labels and a fingerprint of each split show later that images have changed; the content hashes show which
+    images of other data the run was trained on, and whether another run was measured on the same images.
+
+    Args:
+        run: the run.
+        data: the images that the run is trained on.
+        root: the folder of the images; fingerprints contain the paths below it.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    arrays = {
+        split.name: np.frombuffer(b"".join(split.hashes), np.uint8).reshape(-1, HASH_BYTES) for split in data.splits
+    }
+    with staged(run.path / HASHES_FILE) as part:
+        save_file(arrays, part)
+    document = {
+        "labels": data.labels,
+        "fingerprints": {split.name: split.fingerprint(root) for split in data.splits},
+        "contents": {split.name: content_fingerprint(split.hashes, split.labels(data.labels)) for split in data.splits},
+    }
+    write_whole(run.path / "data.json", to_json(document, indent=2))
+
+
+def changed_splits(run: Run, data: Data) -> set[str]:
+    """Compare images with those that the run recorded.
+
+    Returns:
+        the names of the splits whose images or targets differ; splits that were not recorded are left out.
+
+    Raises:
+        RunError: the labels differ.
+    """
+    root = run.recipe.data.root
+    if (run.path / "data.json").is_file():
+        recorded = run.recorded_data
+    elif run.finished:
+        # A run from before fingerprints were recorded.
+        recorded = {"labels": list(run.spec.labels), "fingerprints": {}}
+    else:
+        return set()
+    if list(data.labels) != recorded["labels"]:
+        raise RunError(
+            f"{root} now has the labels {list_names(data.labels)}; the run was trained on "
+            f"{list_names(recorded['labels'])}"
+        )
+    fingerprints = recorded["fingerprints"]
+    splits = [split for split in data.splits if split.name in fingerprints]
+    return {split.name for split in splits if split.fingerprint(root) != fingerprints[split.name]}
