@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from .sequential import MeanAbove, pair_at_random
 
-Measure: TypeAlias = Literal["errors", "p99", "agreement"]
-
-SLOW = 0.01
-"""The share of the requests above the 99th percentile."""
-
-LEAST_LATENCIES = 50
-"""Number of latencies of the live version from which its 99th percentile is estimated."""
+Measure: TypeAlias = Literal["errors", "p99", "median", "agreement"]
 
 _MOST_LATENCIES = 1_000
+"""Number of latencies of a version, the latest ones, from which its percentiles are estimated."""
 
 _DIFFERENCE = {-1.0: 0.25, 0.0: 1.0, 1.0: 0.5}
 """Values of a paired difference of two rates. The first bets assume a candidate that is worse in every seventh pair."""
 
 _DISAGREEMENT = {0.0: 1.0, 1.0: 0.5}
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile of the latency that is judged.
+
+    Attributes:
+        measure: its name.
+        quantile: the quantile, from 0 to 1.
+        excess: by how much the share of the candidate's slow requests may be above that of the live version.
+        least: number of latencies of the live version from which it is estimated.
+    """
+
+    measure: Measure
+    quantile: float
+    excess: float
+    least: int
+
+
+P99 = Percentile("p99", 0.99, 0.01, 50)
+
+MEDIAN = Percentile("median", 0.5, 0.25, 10)
+"""It finds a candidate that is slower throughout in seconds, also where the live version's own p99 is far off."""
 
 
 class Check:
@@ -92,16 +111,16 @@ class Errors(Check):
 
 
 class Latency(Check):
-    """Slow requests: those that take longer than the limit times the 99th percentile of the live version.
+    """How many more requests than to the live version are slow: longer than the limit times a percentile of it.
 
     The percentile is estimated from earlier looks, so the definition of slow is the same for both versions, and known
     before the requests that are judged by it. An inaccurate estimate makes the test no less valid.
     """
 
-    measure = "p99"
-
-    def __init__(self, source: str, limit: float, looks: int, random: np.random.Generator) -> None:
-        super().__init__(source, limit, MeanAbove(_DIFFERENCE, SLOW, looks))
+    def __init__(self, source: str, limit: float, looks: int, random: np.random.Generator, kind: Percentile) -> None:
+        super().__init__(source, limit, MeanAbove(_DIFFERENCE, kind.excess, looks))
+        self.measure = kind.measure
+        self._kind = kind
         self._random = random
         self._recent: tuple[deque[float], ...] = deque(maxlen=_MOST_LATENCIES), deque(maxlen=_MOST_LATENCIES)
         self._new_pairs: list[tuple[float, float]] = []
@@ -118,8 +137,8 @@ class Latency(Check):
 
     def look(self) -> None:
         """See `Check.look`."""
-        if len(self._recent[0]) >= LEAST_LATENCIES:
-            self._judge(self.limit * _p99(self._recent[0]))
+        if len(self._recent[0]) >= self._kind.least:
+            self._judge(self.limit * self._estimate(self._recent[0]))
         for recent, new, paired in zip(self._recent, self._new, _columns(self._new_pairs), strict=True):
             recent.extend(new)
             recent.extend(paired)
@@ -135,8 +154,11 @@ class Latency(Check):
 
     def seen(self) -> tuple[float | None, float | None, int]:
         """See `Check.seen`."""
-        live, candidate = (_p99(recent) if recent else None for recent in self._recent)
+        live, candidate = (self._estimate(recent) if recent else None for recent in self._recent)
         return live, candidate, self._count
+
+    def _estimate(self, seconds: deque[float]) -> float:
+        return float(np.quantile(np.fromiter(seconds, np.float64), self._kind.quantile))
 
 
 class Agreement(Check):
@@ -162,10 +184,6 @@ class Agreement(Check):
     def seen(self) -> tuple[float | None, float | None, int]:
         """See `Check.seen`."""
         return None, self._agreed / self._total if self._total else None, self._total
-
-
-def _p99(seconds: Sequence[float]) -> float:
-    return float(np.quantile(np.fromiter(seconds, np.float64), 1 - SLOW))
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> Iterator[list[float]]:

@@ -16,7 +16,7 @@ import numpy as np
 from tamiz.arguments import check_number
 from tamiz.engine.events import CallEvent, RequestAnswered, RequestFailed, ShadowCompared
 
-from .checks import Agreement, Check, Errors, Latency, Measure
+from .checks import MEDIAN, P99, Agreement, Check, Errors, Latency, Measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,10 @@ class WatchLimits:
     Attributes:
         errors: by how much its error rate may be above that of the live version, from 0 to below 1: 0.01 allows it to
             fail for one request in a hundred more.
-        p99: how many times as large as the live version's its 99th percentile of latency may be. It is beyond this
-            limit when more of its requests than one in a hundred, and than of the live version's, take that long.
+        latency: how many times as large as the live version's its 99th percentile of latency, and its median, may be,
+            1 or more. It is beyond this limit when more of its requests take so many times the percentile of the live
+            version than of the live version's own: one in a hundred more for the 99th percentile, one in four more for
+            the median.
         agreement: how many of its answers must agree with the live version's, above 0 and below 1. The default catches
             a candidate that is broken and not one that is better: a model that is right for 95 % of the images where
             the live version is right for 85 % cannot agree on more than 90 %.
@@ -38,13 +40,13 @@ class WatchLimits:
     """
 
     errors: float = 0.01
-    p99: float = 1.5
+    latency: float = 1.5
     agreement: float = 0.8
     false_alarm: float = 0.001
 
     def __post_init__(self) -> None:
         check_number("errors", self.errors, "a share from 0 to below 1", above=-1e-9, below=1)
-        check_number("p99", self.p99, "a ratio of 1 or more", above=1 - 1e-9)
+        check_number("latency", self.latency, "a ratio of 1 or more", above=1 - 1e-9)
         for name in ("agreement", "false_alarm"):
             check_number(name, getattr(self, name), "a share above 0 and below 1", above=0, below=1)
 
@@ -82,10 +84,10 @@ class Finding:
     """What was seen of one measure, of one source.
 
     Attributes:
-        measure: ``errors``, ``p99`` or ``agreement``.
+        measure: ``errors``, ``p99``, ``median`` or ``agreement``.
         source: whose requests they are: those of all clients, as the server counts them, the watcher's own, or those of
             one client in this process.
-        live: error rate, 99th percentile in seconds, of the live version; None for the agreement.
+        live: error rate, or percentile in seconds, of the live version; None for the agreement.
         candidate: the same of the candidate, or the share of its answers that agree; None if nothing was seen.
         count: number of requests, or compared answers, of the candidate.
         limit: see `WatchLimits`.
@@ -118,9 +120,9 @@ class Finding:
                     f"errors {self.candidate:.2%} {seen}, of the live version {live:.2%} "
                     f"(limit: {100 * self.limit:g} points more)"
                 )
-            case "p99":
+            case "p99" | "median":
                 return (
-                    f"p99 {1000 * self.candidate:.1f} ms {seen}, of the live version {1000 * live:.1f} ms "
+                    f"{self.measure} {1000 * self.candidate:.1f} ms {seen}, of the live version {1000 * live:.1f} ms "
                     f"(limit: {self.limit:g} times that)"
                 )
             case "agreement":
@@ -147,16 +149,18 @@ class Judge:
         self._served = Errors("requests of all clients", limits.errors, looks, random)
         self._probed = Errors("probes", limits.errors, looks, random)
         self._called = Errors("requests of this client", limits.errors, looks, random)
-        self._probe_latency = Latency("probes", limits.p99, looks, random)
-        self._call_latency = Latency("requests of this client", limits.p99, looks, random)
+        self._probe_latencies = [Latency("probes", limits.latency, looks, random, kind) for kind in (P99, MEDIAN)]
+        self._call_latencies = [
+            Latency("requests of this client", limits.latency, looks, random, kind) for kind in (P99, MEDIAN)
+        ]
         self._probe_agreement = Agreement("probes", limits.agreement, looks)
         self._shadow_agreement = Agreement("shadow answers", limits.agreement, looks)
         self._checks: tuple[Check, ...] = (
             self._served,
             self._probed,
             self._called,
-            self._probe_latency,
-            self._call_latency,
+            *self._probe_latencies,
+            *self._call_latencies,
             self._probe_agreement,
             self._shadow_agreement,
         )
@@ -169,7 +173,8 @@ class Judge:
         with self._lock:
             self._probed.add_pair(*failed)
             if not any(failed):
-                self._probe_latency.add_pair(pair.live.seconds, pair.candidate.seconds)
+                for check in self._probe_latencies:
+                    check.add_pair(pair.live.seconds, pair.candidate.seconds)
                 if pair.live.labels is not None:
                     self._probe_agreement.add(1, int(pair.live.labels == pair.candidate.labels))
 
@@ -191,7 +196,8 @@ class Judge:
             match event:
                 case RequestAnswered(method="ModelInfer", version=version, seconds=seconds) if version in self._versions:
                     self._called.add(0, 1, candidate=version == candidate)
-                    self._call_latency.add(seconds, candidate=version == candidate)
+                    for check in self._call_latencies:
+                        check.add(seconds, candidate=version == candidate)
                 case RequestFailed(method="ModelInfer", version=version) if version in self._versions:
                     self._called.add(1, 1, candidate=version == candidate)
                 case ShadowCompared(version=version, live_version=other, error=None) if (other, version) == (

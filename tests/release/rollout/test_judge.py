@@ -37,6 +37,7 @@ def test_a_candidate_that_does_the_same_is_within_all_limits(judge: Judge) -> No
     assert {finding.measure: finding.breached for finding in judge.findings()} == {
         "errors": False,
         "p99": False,
+        "median": False,
         "agreement": False,
     }
 
@@ -78,7 +79,22 @@ def test_a_candidate_that_is_slower_than_the_limit_is_found(judge: Judge) -> Non
     for _ in range(LOOKS):
         for _ in range(5):
             live_s, candidate_s = random.gamma(20, 0.001, 2)
-            judge.add_pair(Pair(ok(live_s), ok(3 * candidate_s)))
+            judge.add_pair(Pair(ok(live_s), ok(2 * candidate_s)))
+        if (breach := judge.look()) is not None:
+            break
+    assert breach is not None
+    assert breach.measure == "median"
+    assert breach.candidate > 1.5 * breach.live > 0
+    assert "times that" in str(breach)
+
+
+def test_a_candidate_that_is_slow_for_some_requests_is_found(judge: Judge) -> None:
+    random = np.random.default_rng(0)
+    breach = None
+    for look in range(LOOKS):
+        for number in range(5):
+            live_s, candidate_s = random.gamma(20, 0.001, 2)
+            judge.add_pair(Pair(ok(live_s), ok(0.2 if (look + number) % 8 == 0 else candidate_s)))
         if (breach := judge.look()) is not None:
             break
     assert breach is not None
@@ -117,7 +133,7 @@ def test_a_candidate_that_differs_on_fewer_images_than_the_limit_stays(judge: Ju
 
 def test_probes_without_labels_are_not_compared(judge: Judge) -> None:
     assert look_until_breach(judge, [Pair(ok(labels=None), ok(labels=None))] * 5) is None
-    assert {finding.measure for finding in judge.findings()} == {"errors", "p99"}
+    assert {finding.measure for finding in judge.findings()} == {"errors", "p99", "median"}
 
 
 def answered(version: int, seconds: float) -> RequestAnswered:
@@ -195,7 +211,7 @@ def test_findings_are_json(judge: Judge) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value"),
-    [("errors", -0.1), ("errors", 1.0), ("p99", 0.9), ("agreement", 0.0), ("agreement", 1.0), ("false_alarm", 0)],
+    [("errors", -0.1), ("errors", 1.0), ("latency", 0.9), ("agreement", 0.0), ("agreement", 1.0), ("false_alarm", 0)],
 )
 def test_a_limit_outside_of_its_range_is_rejected(limit: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"{limit}: "):

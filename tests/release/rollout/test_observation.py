@@ -22,6 +22,7 @@ class Behaviour:
 
     errors: float = 0.005
     slower: float = 1.0
+    stalls: float = 0.0
     right: float = 0.93
 
 
@@ -78,6 +79,8 @@ class SimulatedRollout:
         answers = []
         for behaviour in self.behaviours():
             seconds = load * behaviour.slower * float(self.random.gamma(40, 0.0005))
+            # A pause of the garbage collector, or an image that is computed on a slow path.
+            seconds *= 10 if self.random.random() < behaviour.stalls else 1
             self.time_s += seconds
             failed = self.random.random() < behaviour.errors
             label = "right" if self.random.random() < behaviour.right else "wrong"
@@ -94,7 +97,8 @@ def watch(rollout: SimulatedRollout, *, watch_s: float = WATCH_S, probes_per_s: 
 
 BAD = {
     "errors": Behaviour(errors=0.1),
-    "p99": Behaviour(slower=2.0),
+    "p99": Behaviour(stalls=0.15),
+    "median": Behaviour(slower=2.0),
     "agreement": Behaviour(right=0.5),
 }
 
