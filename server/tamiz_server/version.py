@@ -21,6 +21,8 @@ from tamiz.files import sha256
 from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
+from .states import State
+
 GRAPH_FILE = "model.onnx"
 SPEC_FILE = "spec.json"
 MANIFEST_FILE = "manifest.json"
@@ -33,16 +35,21 @@ class Version:
     Attributes:
         model: name of the model.
         version: number of the version, from 1.
-        live: whether the model's configuration has servers load this version.
+        state: what the version is to its model: live, candidate of a rollout, previous or archived.
         spec: labels, preprocessing and thresholds of the version.
         manifest: how the version was created: hashes, metrics, library versions, time of publication.
     """
 
     model: str
     version: int
-    live: bool
+    state: State
     spec: ModelSpec
     manifest: dict[str, Any]
+
+    @property
+    def live(self) -> bool:
+        """Whether the version is live."""
+        return self.state is State.LIVE
 
 
 def write_version(
@@ -103,7 +110,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
+def read_version(model_folder: Path, version: int, state: State) -> Version:
     """Read the folder of a version.
 
     Raises:
@@ -117,7 +124,7 @@ def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
         raise _damaged(model, version, path, os_reason(exc)) from exc
     if not isinstance(manifest, dict):
         raise _damaged(model, version, path, "expected a JSON object")
-    return Version(model, version, live, read_spec(model_folder, version), manifest)
+    return Version(model, version, state, read_spec(model_folder, version), manifest)
 
 
 def read_spec(model_folder: Path, version: int) -> ModelSpec:
