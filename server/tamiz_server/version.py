@@ -92,15 +92,17 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
-        ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
-        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO 8601),
-        ``onnx_sha256`` and ``spec_sha256``; each is None if the manifest does not have it.
+        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``test_accuracy``, ``test_f1`` (the mean over the
+        labels), ``test_images`` (a hash of the test images with their labels, which is equal for versions that were
+        measured on the same ones), ``published`` (ISO 8601), ``onnx_sha256`` and ``spec_sha256``; each is None if the
+        manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
     test = test if isinstance(test, dict) else {}
     return {
         "run": manifest.get("run"),
+        "precision": manifest.get("precision"),
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),
