@@ -1,7 +1,8 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
 `publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
+wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back that is
+worse than the live version. What needs PyTorch is imported when
 it is first used.
 """
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .rollout.judge import WatchFinding, WatchLimits
+    from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
 
 __all__ = [
@@ -24,6 +27,9 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "WatchFinding",
+    "WatchLimits",
+    "WatchReport",
     "compare",
     "graph_candidate",
     "open_source",
@@ -31,6 +37,7 @@ __all__ = [
     "publish_graph",
     "publish_run",
     "run_candidate",
+    "watch",
 ]
 
 _MODULES = {
@@ -40,6 +47,9 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "WatchFinding": "rollout.judge",
+    "WatchLimits": "rollout.judge",
+    "WatchReport": "rollout.watch",
     "compare": "comparison",
     "graph_candidate": "candidate",
     "open_source": "sources",
@@ -47,6 +57,7 @@ _MODULES = {
     "publish_graph": "publication",
     "publish_run": "publication",
     "run_candidate": "candidate",
+    "watch": "rollout.watch",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

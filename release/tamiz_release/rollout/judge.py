@@ -80,7 +80,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Finding:
+class WatchFinding:
     """What was seen of one measure, of one source.
 
     Attributes:
@@ -194,7 +194,9 @@ class Judge:
         live, candidate = self._versions
         with self._lock:
             match event:
-                case RequestAnswered(method="ModelInfer", version=version, seconds=seconds) if version in self._versions:
+                case RequestAnswered(method="ModelInfer", version=version, seconds=seconds) if (
+                    version in self._versions
+                ):
                     self._called.add(0, 1, candidate=version == candidate)
                     for check in self._call_latencies:
                         check.add(seconds, candidate=version == candidate)
@@ -206,22 +208,18 @@ class Judge:
                 ):
                     self._shadow_agreement.add(event.images, event.agreements)
 
-    def look(self) -> Finding | None:
+    def look(self) -> WatchFinding | None:
         """Judge by everything up to now; return the breach that is clearest, or None."""
         with self._lock:
             for check in self._checks:
                 check.look()
-        breaches = [finding for finding in self.findings() if finding.breached]
-        return min(breaches, key=lambda finding: finding.p_value, default=None)
+            clearest = min(self._checks, key=lambda check: check.test.p_value)
+            return self._describe(clearest) if self._is_breached(clearest) else None
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[WatchFinding]:
         """What was seen, without sources of which nothing was."""
         with self._lock:
-            return [
-                Finding(check.measure, check.source, *seen, check.limit, self._p_value(check), self._is_breached(check))
-                for check in self._checks
-                if (seen := check.seen())[2]
-            ]
+            return [finding for check in self._checks if (finding := self._describe(check)).count]
 
     @property
     def least_answered(self) -> int:
@@ -229,8 +227,9 @@ class Judge:
         with self._lock:
             return max(min(check.answered()) for check in (self._served, self._probed))
 
-    def _p_value(self, check: Check) -> float:
-        return min(1.0, check.test.p_value * len(self._checks))
+    def _describe(self, check: Check) -> WatchFinding:
+        p_value = min(1.0, check.test.p_value * len(self._checks))
+        return WatchFinding(check.measure, check.source, *check.seen(), check.limit, p_value, self._is_breached(check))
 
     def _is_breached(self, check: Check) -> bool:
         return check.test.p_value <= self._alpha

@@ -9,7 +9,7 @@ from typing import Protocol
 from tamiz.errors import ServerError
 from tamiz.transports.requests import VersionCounts
 
-from .judge import Finding, Judge, Pair
+from .judge import Judge, Pair, WatchFinding
 
 LOOK_S = 1.0
 """Seconds between looks."""
@@ -52,7 +52,7 @@ def observe(
     on_look: Callable[[float], None] = lambda seconds: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Finding | None:
+) -> WatchFinding | None:
     """Observe a rollout until the judge finds a breach, or the time is over.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from tamiz.errors import InvalidImageError, ServerError, UsageError
 from tamiz.prediction import Prediction
 from tamiz.preprocessing import ImageSource, Pixels, prepare
 from tamiz.served_version import ServedVersion
+from tamiz.spec import Preprocessing
 from tamiz.transports import Transport
 from tamiz.transports.requests import ModelInfer
 
@@ -21,8 +21,20 @@ from .judge import Answer, Pair
 MOST_IMAGES = 256
 """Number of images that probes take turns with; they are held in memory, prepared."""
 
+_SMALL = Preprocessing(height=8, width=8, colour="RGB")
+
 TIMEOUT_S = 5.0
 """A version that does not answer a probe in this time has failed."""
+
+
+def require_readable(images: Sequence[ImageSource]) -> None:
+    """Check that at least one of some images is readable, if there are any: before a candidate gets requests.
+
+    Raises:
+        UsageError: none of them is.
+    """
+    if images:
+        _read(images, (_SMALL,), 1)
 
 
 class Prober:
@@ -56,7 +68,9 @@ class Prober:
         self._clock = clock
         self._random = np.random.default_rng(seed)
         self._compares = bool(images)
-        self._images = self._read(images) if images else self._invent()
+        preprocessings = [served.spec.preprocessing for served in self._versions]
+        shuffled = [images[index] for index in self._random.permutation(len(images)).tolist()]
+        self._images = _read(shuffled, preprocessings, MOST_IMAGES) if images else self._invent()
         self._turn = 0
 
     def probe(self) -> Pair:
@@ -78,27 +92,9 @@ class Prober:
             return Answer(self._clock() - began, error=str(exc))
         return Answer(seconds, _labels(served, prediction) if self._compares else None)
 
-    def _read(self, images: Sequence[ImageSource]) -> list[tuple[Pixels, Pixels]]:
-        """The images, prepared for both versions; a random choice if there are many."""
-        read: list[tuple[Pixels, Pixels]] = []
-        reason: InvalidImageError | None = None
-        for index in self._random.permutation(len(images)).tolist():
-            if len(read) == MOST_IMAGES:
-                break
-            prepared = partial(prepare, images[index])
-            live, candidate = (served.spec.preprocessing for served in self._versions)
-            try:
-                first = prepared(live)
-                read.append((first, first if candidate == live else prepared(candidate)))
-            except InvalidImageError as exc:
-                reason = exc
-        if not read:
-            raise UsageError(f"none of the {len(images):,} images for probes can be read: {reason}") from reason
-        return read
-
-    def _invent(self) -> list[tuple[Pixels, Pixels]]:
+    def _invent(self) -> list[list[Pixels]]:
         shapes = [served.spec.preprocessing.shape for served in self._versions]
-        return [tuple(self._random.integers(0, 256, shape, np.uint8) for shape in shapes) for _ in range(8)]  # type: ignore[misc]
+        return [[self._random.integers(0, 256, shape, np.uint8) for shape in shapes] for _ in range(8)]
 
 
 def _labels(served: ServedVersion, prediction: Prediction) -> frozenset[str] | str:
@@ -106,3 +102,23 @@ def _labels(served: ServedVersion, prediction: Prediction) -> frozenset[str] | s
     if served.spec.task == "multilabel":
         return frozenset(scored.label for scored in prediction.labels)
     return prediction.label
+
+
+def _read(images: Sequence[ImageSource], preprocessings: Sequence[Preprocessing], most: int) -> list[list[Pixels]]:
+    """The first readable images, prepared in each way.
+
+    Raises:
+        UsageError: none can be read.
+    """
+    read: list[list[Pixels]] = []
+    reason: InvalidImageError | None = None
+    for image in images:
+        if len(read) == most:
+            break
+        try:
+            read.append([prepare(image, preprocessing) for preprocessing in preprocessings])
+        except InvalidImageError as exc:
+            reason = exc
+    if not read:
+        raise UsageError(f"none of the {len(images):,} images for probes can be read: {reason}") from reason
+    return read

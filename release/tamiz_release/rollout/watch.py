@@ -26,7 +26,7 @@ from tamiz_server.control import Control
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 
-from .judge import Finding, Judge, Pair, WatchLimits
+from .judge import Judge, Pair, WatchFinding, WatchLimits
 from .observation import LOOK_S, PATIENCE_S, RolloutEnded, observe
 from .probes import Prober
 
@@ -63,8 +63,8 @@ class WatchReport:
     candidate: int
     outcome: Outcome
     seconds: float
-    findings: tuple[Finding, ...]
-    breach: Finding | None
+    findings: tuple[WatchFinding, ...]
+    breach: WatchFinding | None
     text: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def watch(
     *,
     control: Control,
     watch_s: float = 600.0,
-    limits: WatchLimits = WatchLimits(),
+    limits: WatchLimits | None = None,
     images: Sequence[ImageSource] = (),
     probes_per_s: float = PROBES_PER_S,
     then_promote: bool = False,
@@ -96,14 +96,14 @@ def watch(
         model: name of the model.
         control: the control of the running server.
         watch_s: seconds to watch.
-        limits: when the candidate is rolled back.
+        limits: when the candidate is rolled back; None for the defaults.
         images: images for the probes, which neither version was trained on. Without any, probes are random pixels, and
             only their errors and latencies are compared.
         probes_per_s: number of probes a second; 0 for none.
         then_promote: make the candidate the live version after a watch without a breach, if both versions have answered
             at least `LEAST_REQUESTS`.
-        on_start: called with a function that takes in the events of a client in this process, ``Client(…, on_event=…)``,
-            whose requests are then compared too.
+        on_start: called with a function for the ``on_event`` of a client in this process, whose requests are then
+            compared too.
         on_progress: called with a line of text at the beginning, each minute, and when it is interrupted.
 
     Returns:
@@ -118,32 +118,30 @@ def watch(
     check_instance("repository", repository, Repository)
     check_instance("control", control, Control)
     check_seconds("watch_s", watch_s)
-    check_instance("limits", limits, WatchLimits)
+    check_instance("limits", limits, WatchLimits, optional=True)
     check_number("probes_per_s", probes_per_s, "a number from 0 to 1,000", above=-1e-9, below=1_000 + 1e-9)
     check_flag("then_promote", then_promote)
     check_progress(on_progress)
     rollout = ServedRollout(control.transport, model, images)
-    judge = Judge(limits, math.ceil(watch_s / LOOK_S), live=rollout.live, candidate=rollout.candidate)
+    looks = math.ceil(watch_s / LOOK_S)
+    judge = Judge(limits or WatchLimits(), looks, live=rollout.live, candidate=rollout.candidate)
     on_start(judge.on_event)
     name = f"version {rollout.candidate} of {model}"
     on_progress(f"watching {name} beside version {rollout.live} for {watch_s:g} s")
-    ended = f"the rollout of {name} was ended by somebody else during the watch"
-    began = last = time.monotonic()
+    began = reported = time.monotonic()
 
-    def report_progress(seconds: float) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _REPORT_S:
-            last = time.monotonic()
+    def on_look(seconds: float) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= _REPORT_S:
+            reported = time.monotonic()
             on_progress(f"{seconds:.0f} of {watch_s:g} s: {_describe(judge)}")
 
-    def make_report(outcome: Outcome, text: str, breach: Finding | None = None) -> WatchReport:
-        seconds, seen = time.monotonic() - began, tuple(judge.findings())
-        return WatchReport(model, rollout.live, rollout.candidate, outcome, seconds, seen, breach, text)
-
+    breach = None
     try:
-        breach = observe(rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, on_look=report_progress)
+        breach = observe(rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, on_look=on_look)
+        in_force = _is_rolled_out(repository, model, rollout.candidate)
     except RolloutEnded:
-        return make_report("ended", ended)
+        in_force = False
     except (KeyboardInterrupt, ServerError):
         on_progress(
             f"the watch was interrupted, and {name} is left as it is; end it with `tamiz rollback {model}`, or make it "
@@ -151,25 +149,32 @@ def watch(
         )
         raise
     seconds = time.monotonic() - began
-    on_disk = repository.rollout(model)
-    if on_disk is None or on_disk.version != rollout.candidate:
-        # A rollback would now undo a promotion that somebody has made.
-        return make_report("ended", ended)
-    if breach is not None:
-        text = f"{name} was rolled back after {seconds:.1f} s: {breach}, p = {breach.p_value:.1g}"
-        _roll_back(repository, model, control, str(breach))
-        return make_report("rolled back", text, breach)
-    passed = f"{name} stayed within its limits for {seconds:.0f} s: {_describe(judge)}"
-    if not then_promote:
-        return make_report("kept", passed)
-    if (seen := judge.least_answered) < LEAST_REQUESTS:
-        return make_report(
-            "kept",
-            f"{name} was not promoted: only {seen} requests were seen, and {LEAST_REQUESTS} are needed; watch it for "
-            "longer, or with more probes",
+    outcome: Outcome = "kept"
+    text = f"{name} stayed within its limits for {seconds:.0f} s: {_describe(judge)}"
+    if not in_force:
+        outcome, text = "ended", f"the rollout of {name} was ended by somebody else during the watch"
+    elif breach is not None:
+        outcome, text = (
+            "rolled back",
+            f"{name} was rolled back after {seconds:.1f} s: {breach}, p = {breach.p_value:.1g}",
         )
-    promote(repository, model, rollout.candidate, control=control, reason=passed)
-    return make_report("promoted", f"{passed}; it is live now")
+        _roll_back(repository, model, control, str(breach))
+    elif then_promote and (seen := judge.least_answered) < LEAST_REQUESTS:
+        text = (
+            f"{name} was not promoted: only {seen} requests were seen, and {LEAST_REQUESTS} are needed; watch it for "
+            "longer, or with more probes"
+        )
+    elif then_promote:
+        promote(repository, model, rollout.candidate, control=control, reason=text)
+        outcome, text = "promoted", f"{text}; it is live now"
+    findings = tuple(judge.findings())
+    return WatchReport(model, rollout.live, rollout.candidate, outcome, seconds, findings, breach, text)
+
+
+def _is_rolled_out(repository: Repository, model: str, candidate: int) -> bool:
+    """Whether the candidate is rolled out on disk. If not, a rollback would undo what somebody else has promoted."""
+    rollout = repository.rollout(model)
+    return rollout is not None and rollout.version == candidate
 
 
 def _roll_back(repository: Repository, model: str, control: Control, reason: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tamiz import UsageError
 from tamiz.engine.events import RequestAnswered, RequestFailed, ShadowCompared
 from tamiz.errors import UnavailableError
-from tamiz_release.rollout.judge import Answer, Finding, Judge, Pair, WatchLimits
+from tamiz_release.rollout.judge import Answer, Judge, Pair, WatchFinding, WatchLimits
 
 LIVE, CANDIDATE, LOOKS = 1, 2, 60
 
@@ -23,7 +23,7 @@ def ok(seconds: float = 0.01, labels: str | None = "coat") -> Answer:
 FAILED = Answer(0.001, error="out of memory")
 
 
-def look_until_breach(judge: Judge, pairs: list[Pair], looks: int = LOOKS) -> Finding | None:
+def look_until_breach(judge: Judge, pairs: list[Pair], looks: int = LOOKS) -> WatchFinding | None:
     for _ in range(looks):
         for pair in pairs:
             judge.add_pair(pair)
@@ -46,9 +46,7 @@ def test_a_candidate_that_fails_is_beyond_the_limit_of_errors(judge: Judge) -> N
     breach = look_until_breach(judge, [Pair(ok(), FAILED)] * 5)
     assert breach is not None
     assert (breach.measure, breach.source, breach.live, breach.candidate) == ("errors", "probes", 0.0, 1.0)
-    assert str(breach) == (
-        f"errors 100.00% of {breach.count} probes, of the live version 0.00% (limit: 1 points more)"
-    )
+    assert str(breach) == (f"errors 100.00% of {breach.count} probes, of the live version 0.00% (limit: 1 points more)")
 
 
 def test_failures_of_both_versions_are_not_held_against_the_candidate(judge: Judge) -> None:

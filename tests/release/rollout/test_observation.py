@@ -9,7 +9,7 @@ import pytest
 
 from tamiz.errors import UnavailableError
 from tamiz.transports.requests import VersionCounts
-from tamiz_release.rollout.judge import Answer, Finding, Judge, Pair, WatchLimits
+from tamiz_release.rollout.judge import Answer, Judge, Pair, WatchFinding, WatchLimits
 from tamiz_release.rollout.observation import PATIENCE_S, RolloutEnded, observe
 
 WATCH_S = 120.0
@@ -88,11 +88,11 @@ class SimulatedRollout:
         return Pair(*answers)
 
 
-def watch(rollout: SimulatedRollout, *, watch_s: float = WATCH_S, probes_per_s: float = PROBES_PER_S) -> Finding | None:
+def watch(
+    rollout: SimulatedRollout, *, watch_s: float = WATCH_S, probes_per_s: float = PROBES_PER_S
+) -> WatchFinding | None:
     judge = Judge(WatchLimits(), int(watch_s), live=1, candidate=2, seed=rollout.seed)
-    return observe(
-        rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, clock=rollout.clock, sleep=rollout.sleep
-    )
+    return observe(rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, clock=rollout.clock, sleep=rollout.sleep)
 
 
 BAD = {
