@@ -15,6 +15,7 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
+    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
@@ -24,6 +25,10 @@ __all__ = [
     "Candidate",
     "Comparison",
     "Difference",
+    "GateCheck",
+    "GateImages",
+    "GateLimits",
+    "GateReport",
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
@@ -31,12 +36,15 @@ __all__ = [
     "WatchLimits",
     "WatchReport",
     "compare",
+    "folder_images",
     "graph_candidate",
     "open_source",
     "publish_candidate",
     "publish_graph",
     "publish_run",
     "run_candidate",
+    "run_gate",
+    "run_images",
     "watch",
 ]
 
@@ -44,6 +52,10 @@ _MODULES = {
     "Candidate": "candidate",
     "Comparison": "comparison",
     "Difference": "comparison",
+    "GateCheck": "gate",
+    "GateImages": "gate",
+    "GateLimits": "gate",
+    "GateReport": "gate",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
@@ -51,12 +63,15 @@ _MODULES = {
     "WatchLimits": "rollout.judge",
     "WatchReport": "rollout.watch",
     "compare": "comparison",
+    "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",
     "run_candidate": "candidate",
+    "run_gate": "gate",
+    "run_images": "gate",
     "watch": "rollout.watch",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
