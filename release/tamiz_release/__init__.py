@@ -2,7 +2,8 @@
 
 `export_precision` exports a run in FP32, FP16 or INT8. `publish_run` and `publish_graph` add a version, and
 `publish_candidate` one of any origin. `open_source` opens a model wherever it is, and `compare` says which of two
-models is better on the same images. What needs PyTorch is imported when it is first used.
+models is better on the same images. `watch` rolls a canary back that is worse than the live version. What needs PyTorch
+is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,42 +15,67 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
+    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .rollout.judge import WatchFinding, WatchLimits
+    from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
 
 __all__ = [
     "Candidate",
     "Comparison",
     "Difference",
+    "GateCheck",
+    "GateImages",
+    "GateLimits",
+    "GateReport",
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "WatchFinding",
+    "WatchLimits",
+    "WatchReport",
     "compare",
     "export_precision",
+    "folder_images",
     "graph_candidate",
     "open_source",
     "publish_candidate",
     "publish_graph",
     "publish_run",
     "run_candidate",
+    "run_gate",
+    "run_images",
+    "watch",
 ]
 
 _MODULES = {
     "Candidate": "candidate",
     "Comparison": "comparison",
     "Difference": "comparison",
+    "GateCheck": "gate",
+    "GateImages": "gate",
+    "GateLimits": "gate",
+    "GateReport": "gate",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "WatchFinding": "rollout.judge",
+    "WatchLimits": "rollout.judge",
+    "WatchReport": "rollout.watch",
     "compare": "comparison",
     "export_precision": "precision.export",
+    "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",
     "run_candidate": "candidate",
+    "run_gate": "gate",
+    "run_images": "gate",
+    "watch": "rollout.watch",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

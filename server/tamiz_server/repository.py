@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,6 +201,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        files: Mapping[str, bytes] | None = None,
         reason: str = "",
     ) -> int:
         """Add a version to a model.
@@ -213,6 +215,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            files: content of other files that are stored with the version, by name.
             reason: why, for the history.
 
         Returns:
@@ -227,6 +230,7 @@ class Repository:
         check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_instance("settings", settings, ServingSettings)
+        check_type("files", files, (Mapping, type(None)), "a dict, or None")
         check_reason(reason)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
@@ -260,6 +264,7 @@ class Repository:
                 graph=staged_graph,
                 spec=spec,
                 manifest=manifest or {},
+                files=files,
             )
             add_version(config, version, spec, summary)
             if is_new:
@@ -343,9 +348,12 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
+        # Not Path.is_dir(), for which a link to itself is no folder, and no error.
         try:
-            if self.path.is_dir():
+            if stat.S_ISDIR(self.path.stat().st_mode):
                 return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except OSError as exc:
             raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
         raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

@@ -20,6 +20,7 @@ from tamiz.options import (
     HeaderOption,
     JsonOption,
     KeyOption,
+    ReasonOption,
     RepositoryOption,
     RunningServerOption,
     make_tls,
@@ -30,6 +31,8 @@ from tamiz_server.control import open_control
 from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
+
+from .arguments import ForceOption, GateImagesOption, GateLimitOption
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -44,10 +47,14 @@ def publish(
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
+    images: GateImagesOption = None,
+    limit: GateLimitOption = None,
+    force: ForceOption = None,
     apply_serving: Annotated[
         bool,
         typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
     ] = False,
+    reason: ReasonOption = "",
     url: RunningServerOption = None,
     key: KeyOption = None,
     header: HeaderOption = None,
@@ -56,11 +63,19 @@ def publish(
     certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a run to the model repository as the model's next version.
+    """Add a run to the model repository as the model's next version, if it passes the gate.
+
+    The gate compares the exported graph with the run on held-out images, and with the live version on images that
+    neither was trained on. A graph that fails is not published; the page that the message names says why.
 
     The first version goes live at once; a later one goes live when it is promoted. With --url, the running server
     loads the version when it goes live.
     """
+    from ..gate import folder_images, parse_limits
+
+    limits = parse_limits(limit)
+    if force is not None and not force.strip():
+        raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
     add: Callable[..., PublishedVersion]
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
@@ -71,18 +86,21 @@ def publish(
             raise UsageError("--model: give the name of the model to publish this graph to")
         if apply_serving:
             raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
+        from tamiz_train.graph import read_spec
+
         from ..publication import publish_graph
 
-        add = partial(publish_graph, source)
+        spec, add = read_spec(source), partial(publish_graph, source)
     else:
         run = Run.find(source)
         from ..publication import publish_run
 
         model = model or run.recipe.name
-        add = partial(publish_run, run, apply_serving=apply_serving)
+        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
+    add = partial(add, images=None if images is None else folder_images(images, spec), limits=limits, force=force)
     with server as control:
         before = _loaded_numbers(store, model)
-        published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)
+        published = add(store, model=model, promote=promote, control=control, reason=reason, on_progress=progress_line)
         progress_line(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
