@@ -12,12 +12,20 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from tamiz.json_text import to_json
-from tamiz_server.config import ModelConfig, ServingSettings, new_config, read_settings, write_settings
+from tamiz_server.config import (
+    ModelConfig,
+    ServingSettings,
+    change_accelerators,
+    new_config,
+    read_settings,
+    write_settings,
+)
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
+from tamiz_server.version import read_accelerators
 from tamiz_train.run import HASHES_FILE, Run
 
 from .candidate import Candidate, graph_candidate, run_candidate
@@ -269,9 +277,10 @@ def plan_config(
     config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
     if apply_serving and candidate.settings is not None:
         write_settings(config, candidate.settings)
+    live = repository.live_numbers(model)[-1:] if known else []
+    before = read_accelerators(repository.path / model, live[0]) if live else {}
+    change_accelerators(config, before, candidate.accelerators)
     document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
-    if candidate.accelerators:
-        document.setdefault("optimization", {})["execution_accelerators"] = dict(candidate.accelerators)
     return document
 
 
