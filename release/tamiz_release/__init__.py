@@ -1,7 +1,8 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
 `publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
+wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back that is
+worse than the live version. What needs PyTorch is imported when
 it is first used.
 """
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .rollout.judge import WatchFinding, WatchLimits
+    from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
 
 __all__ = [
@@ -29,6 +32,9 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "WatchFinding",
+    "WatchLimits",
+    "WatchReport",
     "compare",
     "folder_images",
     "graph_candidate",
@@ -39,6 +45,7 @@ __all__ = [
     "run_candidate",
     "run_gate",
     "run_images",
+    "watch",
 ]
 
 _MODULES = {
@@ -52,6 +59,9 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "WatchFinding": "rollout.judge",
+    "WatchLimits": "rollout.judge",
+    "WatchReport": "rollout.watch",
     "compare": "comparison",
     "folder_images": "gate",
     "graph_candidate": "candidate",
@@ -62,6 +72,7 @@ _MODULES = {
     "run_candidate": "candidate",
     "run_gate": "gate",
     "run_images": "gate",
+    "watch": "rollout.watch",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 
