@@ -55,6 +55,7 @@ def publish_run(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
@@ -72,6 +73,7 @@ def publish_run(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -103,6 +105,7 @@ def publish_run(
             promote=promote,
             apply_serving=apply_serving,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -117,6 +120,7 @@ def publish_graph(
     force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a graph that `tamiz export` wrote to a model repository as the next version, if it passes the gate.
@@ -133,6 +137,7 @@ def publish_graph(
         force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -159,6 +164,7 @@ def publish_graph(
             force=force,
             promote=promote,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -175,6 +181,7 @@ def publish_candidate(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a candidate to a model repository as the model's next version, if it passes the gate.
@@ -193,6 +200,7 @@ def publish_candidate(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -236,7 +244,7 @@ def publish_candidate(
         manifest={**manifest, "gate": report.to_dict()},
         settings=settings or ServingSettings(),
         files=version_files(report, run),
-        reason="" if report.forced is None else f"forced through the gate: {report.forced}",
+        reason="; ".join(filter(None, (reason, report.forced and f"published despite the gate: {report.forced}"))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := changed_settings(repository.config(model), settings)):
@@ -249,7 +257,7 @@ def publish_candidate(
                 "--apply-serving applies those of the recipe"
             )
     if promote:
-        promote_version(repository, model, version, control=control)
+        promote_version(repository, model, version, control=control, reason=reason)
     live = repository.live_version(model).version
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.
