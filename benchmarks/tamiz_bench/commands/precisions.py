@@ -27,9 +27,8 @@ def precisions(
         Path | None, typer.Option(metavar="FOLDER", help="Photographs that calibrate a network of random weights.")
     ] = None,
     precision: Annotated[
-        list[Literal["int8", "fp16"]] | None,
-        typer.Option(help="Precision to compare with FP32; repeat the option for both.", show_default="int8, fp16"),
-    ] = None,
+        Literal["int8", "fp16", "both"], typer.Option(help="The precision that is compared with FP32.")
+    ] = "both",
     budget: Annotated[float, typer.Option(min=1, help="Time budget of each search in seconds.")] = 300,
     rounds: RoundsOption = 15,
     out: ReportOption = None,
@@ -40,7 +39,7 @@ def precisions(
     The report is written to reports/NAME-precisions unless --out names another folder.
     """
     options = {
-        "precisions": precision or ("int8", "fp16"),
+        "precisions": ("int8", "fp16") if precision == "both" else (precision,),
         "budget_s": budget,
         "rounds": rounds,
         "on_progress": print_progress,
