@@ -79,4 +79,5 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
     if version not in repository.version_numbers(model):
         numbers = ", ".join(map(str, repository.version_numbers(model)))
         raise UsageError(f"no version {version} of {model} in {repository.path}; there are: {numbers}")
-    return OnnxSource(repository.path / model / str(version) / GRAPH_FILE, f"{model} version {version}")
+    path = repository.path / model / str(version) / GRAPH_FILE
+    return OnnxSource(path, f"{model} version {version}", trusted=True)
