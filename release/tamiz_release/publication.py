@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tamiz_server.config import ModelConfig, ServingSettings, read_settings
 from tamiz_server.control import Control
@@ -14,8 +16,12 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
 from tamiz_train.run import Run
 
-from .candidate import Candidate, graph_candidate, run_candidate
+from .adaptation import Adaptation, examine
+from .candidate import Candidate, graph_candidate, run_candidate, timm_candidate
 from .publication_warnings import run_warnings, version_warnings
+
+if TYPE_CHECKING:
+    from .sources.timm_model import TimmSource
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,58 @@ def publish_graph(
     repository: Repository,
     model: str,
     *,
+    adaptation: Adaptation | None = None,
     promote: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a graph that `tamiz export` wrote to a model repository as the model's next version.
+    """Add a classifier graph of any tool to a model repository as the model's next version.
+
+    A graph that is not in the standard form is put into it. The first version goes live at once; a later one goes live
+    when it is promoted.
+
+    Args:
+        path: path of the ONNX file.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model.
+        adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
+        promote: whether to make the new version the live one.
+        control: a running server of this repository, which loads the version when it goes live.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        UsageError: there is no such file.
+        ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
+            adapted.
+        SpecError: its spec cannot be read.
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    adaptation = adaptation or examine(path)
+    on_progress(f"{path}: {adaptation}")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = graph_candidate(path, adaptation, Path(folder))
+        return publish_candidate(
+            candidate, repository, model, promote=promote, control=control, on_progress=on_progress
+        )
+
+
+def publish_timm(
+    source: TimmSource,
+    repository: Repository,
+    model: str,
+    *,
+    promote: bool = False,
+    control: Control | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Export a pretrained model of timm, and add it to a model repository as the model's next version.
 
     The first version goes live at once; a later one goes live when it is promoted.
 
     Args:
-        path: path of the ONNX file.
+        source: the model.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
         promote: whether to make the new version the live one.
@@ -105,15 +153,19 @@ def publish_graph(
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        UsageError: there is no such file.
-        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
-        SpecError: the spec cannot be read.
+        ExportError: PyTorch cannot export the network.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    candidate = graph_candidate(path)
-    return publish_candidate(candidate, repository, model, promote=promote, control=control, on_progress=on_progress)
+    for note in source.notes:
+        on_progress(f"note: {note}")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = timm_candidate(source, Path(folder))
+        on_progress(f"exported {source.title}: {candidate.graph.stat().st_size / 2**20:.1f} MiB")
+        return publish_candidate(
+            candidate, repository, model, promote=promote, control=control, on_progress=on_progress
+        )
 
 
 def publish_candidate(

@@ -20,10 +20,10 @@ from tamiz_train.graph import find_problem
 from .confinement import run_confined
 from .description import Description, read_description
 from .foreign_graph import ForeignGraph, to_input
-from .graph_file import load_graph, total_bytes
+from .graph_file import has_external_data, load_graph, total_bytes
 from .graph_input import find_input, make_spec
 from .graph_output import choose_output, count_outputs, match_labels
-from .wrapping import Adaptation, adapt, make_supported
+from .wrapping import Adaptation, adapt, is_supported, make_supported
 
 SECONDS = 300
 """The longest time that an examination may take."""
@@ -120,9 +120,8 @@ def examine_here(request: Mapping[str, Any]) -> dict[str, Any]:
 def _choose_description(path: Path, model: ModelProto, request: Mapping[str, Any]) -> Description:
     if request["description"] is not None:
         return Description.model_validate(request["description"])
-    for entry in model.metadata_props:
-        if entry.key == SPEC_METADATA:
-            return Description.from_spec(ModelSpec.from_json(entry.value, source=str(path)))
+    if (text := _own_spec(model)) is not None:
+        return Description.from_spec(ModelSpec.from_json(text, source=str(path)))
     if request["beside"] is not None:
         return Description.model_validate(request["beside"])
     raise ExportError(
@@ -132,6 +131,11 @@ def _choose_description(path: Path, model: ModelProto, request: Mapping[str, Any
         f'{path.with_suffix(".spec.json").name}, such as {{"labels": ["cat", "dog"], "preprocessing": '
         '{"height": 224, "width": 224}, "normalisation": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}'
     )
+
+
+def _own_spec(model: ModelProto) -> str | None:
+    """The spec in the metadata of a model, as JSON."""
+    return {entry.key: entry.value for entry in model.metadata_props}.get(SPEC_METADATA)
 
 
 class _Examination:
@@ -153,12 +157,14 @@ class _Examination:
             background=self.settings.background,
             batch=found.batch,
         )
+        is_ready = is_supported(model) and _own_spec(model) == self.adaptation.spec.to_json()
         model = make_supported(model)
         self.graph = ForeignGraph(model.SerializeToString(), str(path), threads=2)
         self.pixels = _test_images(self.adaptation.spec.preprocessing, images)
         self._find_output(description.labels)
         self._find_activation()
-        self._change(standard=self._is_standard())
+        standard = self._is_standard()
+        self._change(standard=standard, complete=standard and is_ready and not has_external_data(path))
         self._compare(model)
 
     def _change(self, **update: Any) -> None:
@@ -202,6 +208,11 @@ class _Examination:
             raise ExportError(f"activation: none, but its outputs are not probabilities: {problem}")
         if chosen is None:
             chosen = "none" if problem is None else "softmax" if spec.task == "multiclass" else "sigmoid"
+            if raw.min() == raw.max():
+                raise ExportError(
+                    f"all of its outputs are {raw.min():.3g} for all test images; export the trained model, or say in "
+                    "the preprocessing file what they are, such as activation: softmax"
+                )
             if problem is not None and raw.min() >= 0 and raw.max() <= 1:
                 raise ExportError(
                     f"its outputs lie between {raw.min():.3g} and {raw.max():.3g} and do not sum to 1, so they can be "

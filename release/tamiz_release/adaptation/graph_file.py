@@ -76,6 +76,11 @@ def load_graph(path: Path) -> ModelProto:
     return model
 
 
+def has_external_data(path: Path) -> bool:
+    """Whether tensors of an ONNX file, which has been loaded before, are in other files."""
+    return any(map(_is_external, _tensors(onnx.load(path, load_external_data=False))))
+
+
 def total_bytes(path: Path) -> int:
     """Size of an ONNX file and of the files beside it that could be its external data, at most `MAX_BYTES`."""
     try:

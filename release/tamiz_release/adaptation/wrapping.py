@@ -8,7 +8,6 @@ sigmoid. `tamiz_release.adaptation.examination` finds out what a graph needs.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +61,7 @@ class Adaptation(Document):
         batch: the batch size that the graph was exported with; None if it takes any.
         frozen: why the graph cannot be run with another batch size; None if it can, perhaps after it is adapted.
         standard: whether the graph is a standard one already.
+        complete: whether the file needs no change at all: it is a standard graph with the spec in its metadata.
     """
 
     spec: ModelSpec
@@ -75,6 +75,7 @@ class Adaptation(Document):
     batch: int | None = None
     frozen: str | None = None
     standard: bool = False
+    complete: bool = False
 
     def __str__(self) -> str:
         """What is changed, in words."""
@@ -117,14 +118,7 @@ def write_adapted(path: Path, adaptation: Adaptation, out: Path) -> None:
             f"{path}: its batch size is fixed at {adaptation.batch} and cannot be made dynamic: {adaptation.frozen}; "
             "export it with a dynamic batch"
         )
-    model = load_graph(path)
-    own = {entry.key: entry.value for entry in model.metadata_props}.get(SPEC_METADATA)
-    if adaptation.standard and own == adaptation.spec.to_json() and _is_supported(model):
-        # Not written anew, so that its hash stays the same.
-        with staged(out) as part:
-            shutil.copyfile(path, part)
-        return
-    adapted = adapt(model, adaptation, str(path))
+    adapted = adapt(load_graph(path), adaptation, str(path))
     with staged(out) as part:
         onnx.save(adapted, part)
 
@@ -185,7 +179,8 @@ def make_supported(model: ModelProto) -> ModelProto:
         ) from exc
 
 
-def _is_supported(model: ModelProto) -> bool:
+def is_supported(model: ModelProto) -> bool:
+    """Whether the installed ONNX Runtime, and servers that are some years old, have the versions of a model."""
     return OLDEST_OPSET <= _opset(model) <= newest_opset() and IR_VERSIONS[0] <= model.ir_version <= IR_VERSIONS[1]
 
 

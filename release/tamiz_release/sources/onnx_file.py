@@ -21,6 +21,7 @@ class OnnxSource(ModelSource):
         title: what the model is. Default: the path.
         description: the labels of the model, and what its graph does not say. Default: what is in the file or beside
             it; see `examine`.
+        adaptation: what `examine` found out; None examines the file.
         trusted: whether Tamiz wrote the file; otherwise it is examined in a process with limits.
 
     Raises:
@@ -40,9 +41,10 @@ class OnnxSource(ModelSource):
         title: str | None = None,
         description: Description | None = None,
         *,
+        adaptation: Adaptation | None = None,
         trusted: bool = False,
     ) -> None:
-        self.adaptation = examine(path, description, confined=not trusted)
+        self.adaptation = adaptation or examine(path, description, confined=not trusted)
         self.spec = self.adaptation.spec
         self._graph = open_foreign(path)
         applied, name = self.adaptation.activation, title or str(path)
