@@ -96,7 +96,7 @@ def publish(
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     name, extra, add = _open(source, model, labels, preprocessing, weights, apply_serving)
     with server as control, extra_required(extra):
-        before = _live_numbers(store, name)
+        before = _loaded_numbers(store, name)
         published = add(store, model=name, promote=promote, control=control, on_progress=progress_line)
         progress_line(describe_live(store, name, before, control=control))
     if as_json:
@@ -161,9 +161,9 @@ def _open_timm(
     return model or name.partition(".")[0], "train,cpu", partial(publish_timm, source)
 
 
-def _live_numbers(repository: Repository, model: str) -> list[int]:
+def _loaded_numbers(repository: Repository, model: str) -> list[int]:
     is_known = repository.path.is_dir() and model in repository.models()
-    return repository.live_numbers(model) if is_known else []
+    return repository.loaded_numbers(model) if is_known else []
 
 
 def _next(published: PublishedVersion, repository: Path, url: str | None) -> list[object]:
