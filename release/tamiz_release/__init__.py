@@ -1,8 +1,8 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
-it is first used.
+`publish_run`, `publish_graph` and `publish_timm` add a version, and `publish_candidate` one of any origin. `examine` finds
+out what a graph of another tool needs to become a version. `open_source` opens a model wherever it is, and `compare` says
+which of two models is better on the same images. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -12,41 +12,61 @@ from typing import TYPE_CHECKING
 from tamiz.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .candidate import Candidate, graph_candidate, run_candidate
+    from .adaptation import Adaptation, Description, InputSettings, examine, read_description, write_adapted
+    from .candidate import Candidate, graph_candidate, run_candidate, timm_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run, publish_timm
     from .sources import ModelSource, open_source
+    from .sources.timm_model import TimmSource
 
 __all__ = [
+    "Adaptation",
     "Candidate",
     "Comparison",
+    "Description",
     "Difference",
+    "InputSettings",
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "TimmSource",
     "compare",
+    "examine",
     "graph_candidate",
     "open_source",
     "publish_candidate",
     "publish_graph",
     "publish_run",
+    "publish_timm",
+    "read_description",
     "run_candidate",
+    "timm_candidate",
+    "write_adapted",
 ]
 
 _MODULES = {
+    "Adaptation": "adaptation",
     "Candidate": "candidate",
     "Comparison": "comparison",
+    "Description": "adaptation",
     "Difference": "comparison",
+    "InputSettings": "adaptation",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "TimmSource": "sources.timm_model",
     "compare": "comparison",
+    "examine": "adaptation",
     "graph_candidate": "candidate",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",
+    "publish_timm": "publication",
+    "read_description": "adaptation",
     "run_candidate": "candidate",
+    "timm_candidate": "candidate",
+    "write_adapted": "adaptation",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 
