@@ -23,7 +23,8 @@ from .foreign_graph import ForeignGraph, to_input
 from .graph_file import has_external_data, load_graph, total_bytes
 from .graph_input import find_input, make_spec
 from .graph_output import choose_output, count_outputs, match_labels
-from .wrapping import Adaptation, adapt, is_supported, make_supported
+from .onnx_versions import is_supported, make_supported
+from .wrapping import Adaptation, adapt
 
 SECONDS = 300
 """The longest time that an examination may take."""

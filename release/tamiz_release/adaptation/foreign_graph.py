@@ -16,7 +16,8 @@ from tamiz.errors import ExportError, cut, one_line
 from tamiz.preprocessing import Pixels
 
 from .graph_file import load_graph
-from .wrapping import TINIEST, Adaptation, make_supported
+from .onnx_versions import make_supported
+from .wrapping import TINIEST, Adaptation
 
 
 def open_foreign(path: Path) -> ForeignGraph:

@@ -14,21 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tamiz.document import Document
 from tamiz.errors import ExportError, cut, one_line
 from tamiz.files import staged
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec
 
+from .dynamic_batch import free_batch
 from .graph_file import load_graph
-
-OLDEST_OPSET = 11
-"""The oldest version of ONNX's operators that is taken as it is; older ones are converted."""
-
-IR_VERSIONS = (8, 10)
-"""The versions of the file format that are written; a server that is some years old reads them."""
+from .onnx_versions import make_supported, opset
 
 TINIEST = 1e-30
 """The smallest probability whose logarithm is taken."""
@@ -148,56 +143,6 @@ def adapt(model: ModelProto, adaptation: Adaptation, source: str) -> ModelProto:
     return model
 
 
-def newest_opset() -> int:
-    """The newest version of ONNX's operators that the installed ONNX Runtime has."""
-    value = helper.make_tensor_value_info
-    nodes = [helper.make_node("Identity", ["x"], ["y"])]
-    graph = helper.make_graph(nodes, "", [value("x", TensorProto.FLOAT, [1])], [value("y", TensorProto.FLOAT, [1])])
-    for version in range(onnx.defs.onnx_opset_version(), OLDEST_OPSET, -1):
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=IR_VERSIONS[0])
-        try:
-            ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        except Exception:  # noqa: S112 - a version that it does not have
-            continue
-        return version
-    return OLDEST_OPSET
-
-
-def make_supported(model: ModelProto) -> ModelProto:
-    """The model with operators and a file format that the installed ONNX Runtime has.
-
-    Raises:
-        ExportError: onnx cannot convert an operator.
-    """
-    try:
-        return _convert(model)
-    except Exception as exc:
-        # The converter raises RuntimeError and others.
-        raise ExportError(
-            f"onnx cannot convert the graph from version {_opset(model)} of ONNX's operators to one that ONNX Runtime "
-            f"has: {cut(one_line(exc), 300)}; export it with opset 20"
-        ) from exc
-
-
-def is_supported(model: ModelProto) -> bool:
-    """Whether the installed ONNX Runtime, and servers that are some years old, have the versions of a model."""
-    return OLDEST_OPSET <= _opset(model) <= newest_opset() and IR_VERSIONS[0] <= model.ir_version <= IR_VERSIONS[1]
-
-
-def _convert(model: ModelProto) -> ModelProto:
-    version = _opset(model)
-    if version < OLDEST_OPSET:
-        model = version_converter.convert_version(model, 13)
-    elif version > (newest := newest_opset()):
-        model = version_converter.convert_version(model, newest)
-    model.ir_version = min(max(model.ir_version, IR_VERSIONS[0]), IR_VERSIONS[1])
-    return model
-
-
-def _opset(model: ModelProto) -> int:
-    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-
-
 def _compose(model: ModelProto, adaptation: Adaptation) -> ModelProto:
     graph = model.graph
     constants = {each.name for each in graph.initializer}
@@ -207,7 +152,7 @@ def _compose(model: ModelProto, adaptation: Adaptation) -> ModelProto:
     _replace(graph.input, inputs)
     _replace(graph.output, outputs)
     if adaptation.batch is not None:
-        _free_batch(model, adaptation)
+        free_batch(model.graph, adaptation.input, adaptation.batch)
     del graph.value_info[:]
     model = onnx.compose.add_prefix(model, _PREFIX)
     merged = onnx.compose.merge_models(
@@ -310,35 +255,6 @@ def _chain(
         name = following
     return helper.make_model(
         helper.make_graph(nodes, first.name, [first], [last], constants),
-        opset_imports=[helper.make_opsetid("", _opset(model))],
+        opset_imports=[helper.make_opsetid("", opset(model))],
         ir_version=model.ir_version,
     )
-
-
-def _free_batch(model: ModelProto, adaptation: Adaptation) -> None:
-    """Make a fixed batch size dynamic: in the input, the output, and the constant shapes of Reshape nodes.
-
-    Whether the graph then computes the same is found out by running it.
-    """
-    graph = model.graph
-    for value in (*graph.input, *graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if dimensions:
-            dimensions[0].dim_param = "batch"
-    constants = {each.name: each for each in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
-    reached = {adaptation.input}
-    for node in list(graph.node):
-        if not reached.intersection(node.input):
-            continue
-        reached.update(node.output)
-        if node.op_type == "Reshape" and node.input[0] in reached and node.input[1] in constants:
-            shape = numpy_helper.to_array(constants[node.input[1]]).copy()
-            if len(shape) and shape[0] == adaptation.batch and not (shape[1:] == 0).any():
-                # -1: whatever is left; 0: as many as before, if another dimension is whatever is left.
-                shape[0] = 0 if (shape[1:] == -1).any() else -1
-                name = f"tamiz/shape/{node.output[0]}"
-                graph.initializer.append(numpy_helper.from_array(shape, name))
-                node.input[1] = name
