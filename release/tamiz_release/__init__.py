@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from .adaptation import Adaptation, Description, InputSettings, examine, read_description, write_adapted
     from .candidate import Candidate, graph_candidate, run_candidate, timm_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run, publish_timm
+    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
+    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
     from .sources import ModelSource, open_source
     from .sources.timm_model import TimmSource
+    from .timm_publication import publish_timm
 
 __all__ = [
     "Adaptation",
@@ -25,6 +27,10 @@ __all__ = [
     "Comparison",
     "Description",
     "Difference",
+    "GateCheck",
+    "GateImages",
+    "GateLimits",
+    "GateReport",
     "InputSettings",
     "LabelComparison",
     "ModelSource",
@@ -32,6 +38,7 @@ __all__ = [
     "TimmSource",
     "compare",
     "examine",
+    "folder_images",
     "graph_candidate",
     "open_source",
     "publish_candidate",
@@ -40,6 +47,8 @@ __all__ = [
     "publish_timm",
     "read_description",
     "run_candidate",
+    "run_gate",
+    "run_images",
     "timm_candidate",
     "write_adapted",
 ]
@@ -50,6 +59,10 @@ _MODULES = {
     "Comparison": "comparison",
     "Description": "adaptation",
     "Difference": "comparison",
+    "GateCheck": "gate",
+    "GateImages": "gate",
+    "GateLimits": "gate",
+    "GateReport": "gate",
     "InputSettings": "adaptation",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
@@ -57,14 +70,17 @@ _MODULES = {
     "TimmSource": "sources.timm_model",
     "compare": "comparison",
     "examine": "adaptation",
+    "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",
-    "publish_timm": "publication",
+    "publish_timm": "timm_publication",
     "read_description": "adaptation",
     "run_candidate": "candidate",
+    "run_gate": "gate",
+    "run_images": "gate",
     "timm_candidate": "candidate",
     "write_adapted": "adaptation",
 }

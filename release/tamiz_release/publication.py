@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from tamiz_server.config import ModelConfig, ServingSettings, read_settings
+from google.protobuf.json_format import MessageToDict
+
+from tamiz.json_text import to_json
+from tamiz_server.config import ModelConfig, ServingSettings, new_config, read_settings, write_settings
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
-from tamiz_train.run import Run
+from tamiz_train.run import HASHES_FILE, Run
 
 from .adaptation import Adaptation, examine
-from .candidate import Candidate, graph_candidate, run_candidate, timm_candidate
+from .candidate import Candidate, graph_candidate, run_candidate
+from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate, run_images
+from .gate.limits import DEFAULT_LIMITS
+from .gate.page import GATE_FILE, GATE_PAGE, render_gate_page, write_gate_report
+from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
-
-if TYPE_CHECKING:
-    from .sources.timm_model import TimmSource
+from .sources import ModelSource, open_source
+from .sources.onnx_file import OnnxSource
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,15 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Export a run, and add it to a model repository as the model's next version.
+    """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
 
     The first version goes live at once; a later one goes live when it is promoted.
 
@@ -57,6 +68,10 @@ def publish_run(
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
+        images: the images on which the gate measures. Default: held-out images of the run; see
+            `tamiz_release.gate.run_images`.
+        limits: the limits of the gate.
+        force: why the run is published even if its graph fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
@@ -64,6 +79,7 @@ def publish_run(
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else.
+        GateError: the graph failed the gate, and ``force`` is None.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
@@ -78,15 +94,20 @@ def publish_run(
     _warn(run_warnings(run), on_progress)
     exported = export(run)
     on_progress(f"exported: {exported.parity}")
-    return publish_candidate(
-        run_candidate(run, exported.path, parity=exported.parity.to_dict()),
-        repository,
-        name,
-        promote=promote,
-        apply_serving=apply_serving,
-        control=control,
-        on_progress=on_progress,
-    )
+    with open_source(str(run.path), repository.path) as reference:
+        return publish_candidate(
+            run_candidate(run, exported.path, parity=exported.parity.to_dict()),
+            repository,
+            name,
+            reference=reference,
+            images=run_images(run) if images is None else images,
+            limits=limits,
+            force=force,
+            promote=promote,
+            apply_serving=apply_serving,
+            control=control,
+            on_progress=on_progress,
+        )
 
 
 def publish_graph(
@@ -95,20 +116,27 @@ def publish_graph(
     model: str,
     *,
     adaptation: Adaptation | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a classifier graph of any tool to a model repository as the model's next version.
+    """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
 
-    A graph that is not in the standard form is put into it. The first version goes live at once; a later one goes live
-    when it is promoted.
+    A graph that is not in the standard form is put into it, and must agree with the graph as it was. The first version
+    goes live at once; a later one goes live when it is promoted.
 
     Args:
         path: path of the ONNX file.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
         adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
+        images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
+            images of the run; otherwise none.
+        limits: the limits of the gate.
+        force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
         on_progress: called with a line of text after each step, and for each warning.
@@ -118,6 +146,7 @@ def publish_graph(
         ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
             adapted.
         SpecError: its spec cannot be read.
+        GateError: the graph failed the gate, and ``force`` is None.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
@@ -126,46 +155,22 @@ def publish_graph(
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         candidate = graph_candidate(path, adaptation, Path(folder))
-        return publish_candidate(
-            candidate, repository, model, promote=promote, control=control, on_progress=on_progress
-        )
-
-
-def publish_timm(
-    source: TimmSource,
-    repository: Repository,
-    model: str,
-    *,
-    promote: bool = False,
-    control: Control | None = None,
-    on_progress: Callable[[str], None] = lambda line: None,
-) -> PublishedVersion:
-    """Export a pretrained model of timm, and add it to a model repository as the model's next version.
-
-    The first version goes live at once; a later one goes live when it is promoted.
-
-    Args:
-        source: the model.
-        repository: the model repository; its folder is created when it does not exist.
-        model: name of the model.
-        promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it goes live.
-        on_progress: called with a line of text after each step, and for each warning.
-
-    Raises:
-        ExportError: PyTorch cannot export the network.
-        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
-            promoted.
-        ServerError: the server does not answer, or rejects the key.
-    """
-    for note in source.notes:
-        on_progress(f"note: {note}")
-    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
-        candidate = timm_candidate(source, Path(folder))
-        on_progress(f"exported {source.title}: {candidate.graph.stat().st_size / 2**20:.1f} MiB")
-        return publish_candidate(
-            candidate, repository, model, promote=promote, control=control, on_progress=on_progress
-        )
+        run = _run_of(candidate)
+        if run is not None and images is None:
+            images = run_images(run)
+        with _open_reference(path, adaptation, run, repository) as reference:
+            return publish_candidate(
+                candidate,
+                repository,
+                model,
+                reference=reference,
+                images=images,
+                limits=limits,
+                force=force,
+                promote=promote,
+                control=control,
+                on_progress=on_progress,
+            )
 
 
 def publish_candidate(
@@ -173,12 +178,16 @@ def publish_candidate(
     repository: Repository,
     model: str,
     *,
+    reference: ModelSource | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a candidate to a model repository as the model's next version.
+    """Add a candidate to a model repository as the model's next version, if it passes the gate.
 
     The first version goes live at once; a later one goes live when it is promoted.
 
@@ -186,21 +195,51 @@ def publish_candidate(
         candidate: the graph, with its spec and how it was made.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
+        reference: what the candidate must agree with: the run, or the graph that it was made from; None if neither is
+            at hand.
+        images: the images on which the gate measures; see `tamiz_release.gate`.
+        limits: the limits of the gate.
+        force: why the candidate is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
+        GateError: the candidate failed the gate, and ``force`` is None.
+        UsageError: the images do not fit the model.
+        RunError: the reference cannot be computed.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
+        OutputError: the report of the gate cannot be written.
     """
     spec, settings = candidate.spec, candidate.settings
     manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
+    report = run_gate(
+        candidate,
+        reference,
+        images,
+        model=model,
+        config=plan_config(candidate, repository, model, apply_serving=apply_serving),
+        live=find_live(repository, model),
+        limits=limits,
+        on_progress=on_progress,
+    )
+    run = None if reference is None else reference.run
+    if not report.passed and force is not None:
+        report = replace(report, forced=force)
+    track_gate(report, run, on_progress)
+    _require_passed(report, run)
+    _describe_gate(report, force, on_progress)
     version = repository.publish(
-        model, candidate.graph, spec, manifest=manifest, settings=settings or ServingSettings()
+        model,
+        candidate.graph,
+        spec,
+        manifest={**manifest, "gate": report.to_dict()},
+        settings=settings or ServingSettings(),
+        files=_version_files(report, run),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
@@ -220,6 +259,74 @@ def publish_candidate(
         control.load(model)
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
     return PublishedVersion(model, version, live)
+
+
+def plan_config(
+    candidate: Candidate, repository: Repository, model: str, *, apply_serving: bool = False
+) -> dict[str, Any]:
+    """The configuration with which a candidate would be served if it were published, ``config.pbtxt`` as JSON.
+
+    Args:
+        candidate: the candidate.
+        repository: the model repository; it may not exist yet.
+        model: name of the model.
+        apply_serving: whether the serving settings of the candidate replace those of the published model.
+
+    Raises:
+        RepositoryError: the configuration of the model cannot be read.
+    """
+    known = repository.path.is_dir() and model in repository.models()
+    config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
+    if apply_serving and candidate.settings is not None:
+        write_settings(config, candidate.settings)
+    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+    if candidate.accelerators:
+        document.setdefault("optimization", {})["execution_accelerators"] = dict(candidate.accelerators)
+    return document
+
+
+@contextmanager
+def _open_reference(
+    path: Path, adaptation: Adaptation, run: Run | None, repository: Repository
+) -> Iterator[ModelSource | None]:
+    """What a graph must agree with: the run in whose folder it is, or itself as it was before it was adapted."""
+    if run is not None:
+        with open_source(str(run.path), repository.path) as reference:
+            yield reference
+    else:
+        yield None if adaptation.complete else OnnxSource(path, adaptation=adaptation)
+
+
+def _run_of(candidate: Candidate) -> Run | None:
+    """The run in whose folder a graph is; None if there is none, or PyTorch is not installed."""
+    run = Run(candidate.graph.parent)
+    known = run.finished and find_spec("torch") is not None and run.spec == candidate.spec
+    return run if known else None
+
+
+def _require_passed(report: GateReport, run: Run | None) -> None:
+    if report.passed or report.forced is not None:
+        return
+    folder = Path("gate") / report.model if run is None else run.path / "gate"
+    page = write_gate_report(report, folder)
+    require_passed(report, f"see {page}; --force REASON publishes it anyway")
+
+
+def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[[str], None]) -> None:
+    for note in report.notes:
+        on_progress(f"gate: {note}")
+    for line in report.summary():
+        on_progress(f"gate: {line}")
+    if report.passed and force is not None:
+        on_progress("gate: --force was not needed")
+
+
+def _version_files(report: GateReport, run: Run | None) -> dict[str, bytes]:
+    """The files of a version: the report of the gate, and which images it must not be compared on."""
+    files = {GATE_FILE: to_json(report.to_dict(), indent=2).encode(), GATE_PAGE: render_gate_page(report).encode()}
+    if run is not None and (hashes := run.path / HASHES_FILE).is_file():
+        files[HASHES_FILE] = hashes.read_bytes()
+    return files
 
 
 def _describe(run: Run) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from tamiz.console import print_json, print_next, progress_line
 from tamiz.errors import UsageError
 from tamiz.extras import extra_required
+from tamiz.image_files import walk
 from tamiz.options import (
     DEFAULT_REPOSITORY,
     CaOption,
@@ -27,12 +29,14 @@ from tamiz.options import (
     name_repository,
     parse_headers,
 )
+from tamiz.spec import ModelSpec
 from tamiz_server.control import open_control
 from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from ..sources.base import TIMM
+from .arguments import ForceOption, GateImagesOption, GateLimitOption
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -73,6 +77,9 @@ def publish(
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
+    images: GateImagesOption = None,
+    limit: GateLimitOption = None,
+    force: ForceOption = None,
     apply_serving: Annotated[
         bool,
         typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
@@ -85,16 +92,27 @@ def publish(
     certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a run, or a classifier of another tool, to the model repository as the model's next version.
+    """Add a run, or a classifier of another tool, to the model repository as the next version, if it passes the gate.
 
     An ONNX file of any tool is put into the standard form: uint8 images in, probabilities out. This needs no PyTorch.
+
+    The gate compares the graph with the run or the file that it was made from, on held-out images or those of --images,
+    and with the live version on images that neither was trained on. A graph that fails is not published; the page that
+    the message names says why.
 
     The first version goes live at once; a later one goes live when it is promoted. With --url, the running server
     loads the version when it goes live.
     """
+    from ..gate import folder_images, parse_limits
+
+    limits = parse_limits(limit)
+    if force is not None and not force.strip():
+        raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
-    name, extra, add = _open(source, model, labels, preprocessing, weights, apply_serving)
+    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, apply_serving)
+    measured = None if images is None else folder_images(images, spec)
+    add = partial(add, images=measured, limits=limits, force=force)
     with server as control, extra_required(extra):
         before = _loaded_numbers(store, name)
         published = add(store, model=name, promote=promote, control=control, on_progress=progress_line)
@@ -105,28 +123,38 @@ def publish(
         print_next(*_next(published, repository, url))
 
 
+class _Opened(NamedTuple):
+    """The name of the model, its spec, the extras that its source needs, and the function that publishes it."""
+
+    model: str
+    spec: ModelSpec
+    extra: str
+    add: Callable[..., PublishedVersion]
+
+
 def _open(
     source: str,
     model: str | None,
     labels: Path | None,
     preprocessing: Path | None,
     weights: Path | None,
+    images: Path | None,
     apply_serving: bool,
-) -> tuple[str, str, Callable[..., PublishedVersion]]:
-    """The name of the model, the extras that the source needs, and the function that publishes it."""
+) -> _Opened:
     is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
     _refuse("--labels", labels, is_graph or is_timm, "a run has its own labels")
     _refuse("--preprocessing", preprocessing, is_graph, "only an ONNX file needs it")
     _refuse("--weights", weights, is_timm, "only a model of timm needs it, as in timm:resnet50")
     _refuse("--apply-serving", apply_serving or None, not is_graph and not is_timm, "only a run has serving settings")
     if is_graph:
-        return _open_graph(Path(source), model, labels, preprocessing)
+        return _open_graph(Path(source), model, labels, preprocessing, images)
     if is_timm:
         return _open_timm(source.removeprefix(TIMM), model, labels, weights)
     run = Run.find(source)
     from ..publication import publish_run
 
-    return model or run.recipe.name, "train,cpu", partial(publish_run, run, apply_serving=apply_serving)
+    add = partial(publish_run, run, apply_serving=apply_serving)
+    return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
 
 
 def _refuse(option: str, value: object, has_meaning: bool, reason: str) -> None:
@@ -135,8 +163,8 @@ def _refuse(option: str, value: object, has_meaning: bool, reason: str) -> None:
 
 
 def _open_graph(
-    path: Path, model: str | None, labels: Path | None, preprocessing: Path | None
-) -> tuple[str, str, Callable[..., PublishedVersion]]:
+    path: Path, model: str | None, labels: Path | None, preprocessing: Path | None, images: Path | None
+) -> _Opened:
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     if model is None:
@@ -145,20 +173,21 @@ def _open_graph(
     from ..publication import publish_graph
 
     given = labels is not None or preprocessing is not None
-    adaptation = examine(path, read_description(path, labels, preprocessing) if given else None)
-    return model, "release,cpu", partial(publish_graph, path, adaptation=adaptation)
+    description = read_description(path, labels, preprocessing) if given else None
+    found = [] if images is None or not images.is_dir() else walk(images)
+    some = [Path(each.path) for each in islice((each for each in found if not each.left_out and not each.error), 8)]
+    adaptation = examine(path, description, some)
+    return _Opened(model, adaptation.spec, "release,cpu", partial(publish_graph, path, adaptation=adaptation))
 
 
-def _open_timm(
-    name: str, model: str | None, labels: Path | None, weights: Path | None
-) -> tuple[str, str, Callable[..., PublishedVersion]]:
+def _open_timm(name: str, model: str | None, labels: Path | None, weights: Path | None) -> _Opened:
     with extra_required("train,cpu"):
         from ..sources.timm_model import TimmSource
+        from ..timm_publication import publish_timm
     from ..adaptation.description import read_labels
-    from ..publication import publish_timm
 
     source = TimmSource(name, weights, None if labels is None else read_labels(labels))
-    return model or name.partition(".")[0], "train,cpu", partial(publish_timm, source)
+    return _Opened(model or name.partition(".")[0], source.spec, "train,cpu", partial(publish_timm, source))
 
 
 def _loaded_numbers(repository: Repository, model: str) -> list[int]:
