@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -48,7 +49,7 @@ def test_a_classifier_of_another_tool_is_published_evaluated_and_compared_withou
         cv2.imwrite(str(tmp_path / "images" / label / "1.png"), np.full((9, 9, 3), ord(label), np.uint8))
     folder, images = ["--repository", str(tmp_path / "repository")], ["--images", str(tmp_path / "images")]
     commands = [
-        ["publish", str(path), "--model", "foreign", *folder],
+        ["publish", str(path), "--model", "foreign", *folder, *images],
         ["evaluate", str(path), *images, "--out", str(tmp_path / "reports")],
         ["compare", str(path), "foreign/1", *images, *folder],
     ]
@@ -59,7 +60,11 @@ def test_a_classifier_of_another_tool_is_published_evaluated_and_compared_withou
         "    try:\n        main(command)\n"
         "    except SystemExit as exc:\n        assert exc.code == 0, command\n"
     )
-    assert (tmp_path / "repository" / "foreign" / "1" / "model.onnx").is_file()
+    gate = json.loads((tmp_path / "repository" / "foreign" / "1" / "gate.json").read_text())
+    assert (gate["passed"], gate["images"]) == (True, 3)
+    # Compared with the graph as it was.
+    assert gate["reference"].startswith(str(path))
+    assert (gate["agreement"]["images"], gate["agreement"]["label_agreement"]) == (3, 1)
     assert (tmp_path / "reports").is_dir()
 
 
