@@ -22,7 +22,7 @@ sys.meta_path.insert(0, Blocked())
 
 TRAINING_ONLY = (
     *("torch", "torchvision", "torchmetrics", "lightning", "timm", "albumentations", "pytorch_grad_cam"),
-    *("mlflow", "onnxscript", "tensorboard"),
+    *("mlflow", "onnxscript", "safetensors", "tensorboard"),
 )
 """The packages that the extra `train` has and the extra `release` does not."""
 

@@ -135,7 +135,7 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         ],
     ),
     LazyCommand(
-        "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
+        "promote", "tamiz_release.commands.promote:promote", extra="server", summary="Make a version the live one."
     ),
     LazyCommand(
         "rollback",

@@ -1,8 +1,9 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run`, `publish_graph` and `publish_timm` add a version, and `publish_candidate` one of any origin. `examine`
-finds out what a graph of another tool needs to become a version. `open_source` opens a model wherever it is, and
-`compare` says which of two models is better on the same images. What needs PyTorch is imported when it is first used.
+`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
+wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back that is
+worse than the live version. What needs PyTorch is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .rollout.judge import WatchFinding, WatchLimits
+    from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
     from .sources.timm_model import TimmSource
     from .timm_publication import publish_timm
@@ -36,6 +39,9 @@ __all__ = [
     "ModelSource",
     "PublishedVersion",
     "TimmSource",
+    "WatchFinding",
+    "WatchLimits",
+    "WatchReport",
     "compare",
     "examine",
     "folder_images",
@@ -50,6 +56,7 @@ __all__ = [
     "run_gate",
     "run_images",
     "timm_candidate",
+    "watch",
     "write_adapted",
 ]
 
@@ -68,6 +75,9 @@ _MODULES = {
     "ModelSource": "sources",
     "PublishedVersion": "publication",
     "TimmSource": "sources.timm_model",
+    "WatchFinding": "rollout.judge",
+    "WatchLimits": "rollout.judge",
+    "WatchReport": "rollout.watch",
     "compare": "comparison",
     "examine": "adaptation",
     "folder_images": "gate",
@@ -82,6 +92,7 @@ _MODULES = {
     "run_gate": "gate",
     "run_images": "gate",
     "timm_candidate": "candidate",
+    "watch": "rollout.watch",
     "write_adapted": "adaptation",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
