@@ -1,9 +1,9 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back that is
-worse than the live version. What needs PyTorch is imported when
-it is first used.
+`publish_run`, `publish_graph` and `publish_timm` add a version, and `publish_candidate` one of any origin. `examine`
+finds out what a graph of another tool needs to become a version. `open_source` opens a model wherever it is, and
+`compare` says which of two models is better on the same images. `watch` rolls a canary back that is worse than the live
+version. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
