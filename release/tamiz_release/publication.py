@@ -58,6 +58,7 @@ def publish_run(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
@@ -75,6 +76,7 @@ def publish_run(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -106,6 +108,7 @@ def publish_run(
             promote=promote,
             apply_serving=apply_serving,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -121,6 +124,7 @@ def publish_graph(
     force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
@@ -139,6 +143,7 @@ def publish_graph(
         force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -151,6 +156,7 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+<<<<<<< HEAD
     adaptation = adaptation or examine(path)
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
@@ -171,6 +177,26 @@ def publish_graph(
                 control=control,
                 on_progress=on_progress,
             )
+=======
+    candidate = graph_candidate(path)
+    run = _run_of(candidate)
+    if run is not None and images is None:
+        images = run_images(run)
+    with nullcontext() if run is None else open_source(str(run.path), repository.path) as reference:
+        return publish_candidate(
+            candidate,
+            repository,
+            model,
+            reference=reference,
+            images=images,
+            limits=limits,
+            force=force,
+            promote=promote,
+            control=control,
+            reason=reason,
+            on_progress=on_progress,
+        )
+>>>>>>> main
 
 
 def publish_candidate(
@@ -185,6 +211,7 @@ def publish_candidate(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a candidate to a model repository as the model's next version, if it passes the gate.
@@ -203,6 +230,7 @@ def publish_candidate(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -240,6 +268,7 @@ def publish_candidate(
         manifest={**manifest, "gate": report.to_dict()},
         settings=settings or ServingSettings(),
         files=_version_files(report, run),
+        reason="; ".join(filter(None, (reason, report.forced and f"published despite the gate: {report.forced}"))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
@@ -252,7 +281,7 @@ def publish_candidate(
                 "--apply-serving applies those of the recipe"
             )
     if promote:
-        promote_version(repository, model, version, control=control)
+        promote_version(repository, model, version, control=control, reason=reason)
     live = repository.live_version(model).version
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -347,9 +348,12 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
+        # Not Path.is_dir(), for which a link to itself is no folder, and no error.
         try:
-            if self.path.is_dir():
+            if stat.S_ISDIR(self.path.stat().st_mode):
                 return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except OSError as exc:
             raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
         raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

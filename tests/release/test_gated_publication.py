@@ -87,6 +87,7 @@ def test_a_forced_publication_records_its_reason_everywhere(run: Run, repository
     assert json.loads((repository.path / "digits/2/gate.json").read_text())["forced"] == "the disk is large"
     assert "Reason: <bdi>the disk is large</bdi>" in (repository.path / "digits/2/gate.html").read_text()
     assert read_summary(repository.config("digits"), 2)["gate"] == "forced: the disk is large"
+    assert repository.history("digits")[-1].why == "published despite the gate: the disk is large"
     assert [line for line in lines if line.startswith("gate: failed: the file is 1.00 ×")]
 
 
@@ -95,6 +96,15 @@ def test_a_reason_that_was_not_needed_is_not_recorded(run: Run, repository: Repo
     publish_run(run, repository, force="just in case", on_progress=lines.append)
     assert repository.live_version("digits").manifest["gate"]["forced"] is None
     assert "gate: --force was not needed" in lines
+
+
+def test_the_reason_of_a_publication_is_in_the_history(run: Run, repository: Repository) -> None:
+    publish_run(run, repository)
+    publish_run(run, repository, promote=True, reason="more zeros")
+    assert [(entry.what, entry.after, entry.why) for entry in repository.history("digits")[1:]] == [
+        ("publish", 2, "more zeros"),
+        ("promote", 2, "more zeros"),
+    ]
 
 
 def test_a_graph_in_the_folder_of_its_run_is_compared_with_the_run(run: Run, repository: Repository) -> None:

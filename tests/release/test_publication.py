@@ -127,7 +127,7 @@ def test_a_graph_that_is_refused_leaves_the_repository_as_it_is(tmp_path: Path) 
     repository = Repository(tmp_path / "repository")
     path = write_foreign(tmp_path / "foreign.onnx", flat=(0, 36), output=("N", 3))
     path.with_suffix(".spec.json").write_text(FOREIGN_SPEC.to_json())
-    with pytest.raises(ExportError, match=r"foreign.onnx: cannot be run: "):
+    with pytest.raises(ExportError, match=r"foreign.onnx: cannot be loaded: "):
         publish_graph(path, repository, "foreign")
     assert not repository.path.exists()
 
