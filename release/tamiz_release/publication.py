@@ -156,7 +156,6 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-<<<<<<< HEAD
     adaptation = adaptation or examine(path)
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
@@ -175,28 +174,9 @@ def publish_graph(
                 force=force,
                 promote=promote,
                 control=control,
+                reason=reason,
                 on_progress=on_progress,
             )
-=======
-    candidate = graph_candidate(path)
-    run = _run_of(candidate)
-    if run is not None and images is None:
-        images = run_images(run)
-    with nullcontext() if run is None else open_source(str(run.path), repository.path) as reference:
-        return publish_candidate(
-            candidate,
-            repository,
-            model,
-            reference=reference,
-            images=images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            control=control,
-            reason=reason,
-            on_progress=on_progress,
-        )
->>>>>>> main
 
 
 def publish_candidate(

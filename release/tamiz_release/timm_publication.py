@@ -26,6 +26,7 @@ def publish_timm(
     force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a pretrained model of timm, and add it to a model repository as the next version, if it passes the gate.
@@ -41,6 +42,7 @@ def publish_timm(
         force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -65,5 +67,6 @@ def publish_timm(
             force=force,
             promote=promote,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )

@@ -112,39 +112,13 @@ def publish(
         raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
-<<<<<<< HEAD
     name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, apply_serving)
     measured = None if images is None else folder_images(images, spec)
     add = partial(add, images=measured, limits=limits, force=force)
     with server as control, extra_required(extra):
         before = _loaded_numbers(store, name)
-        published = add(store, model=name, promote=promote, control=control, on_progress=progress_line)
+        published = add(store, model=name, promote=promote, control=control, reason=reason, on_progress=progress_line)
         progress_line(describe_live(store, name, before, control=control))
-=======
-    if source.suffix == ".onnx":
-        if not source.is_file():
-            raise UsageError(f"{source}: no such file")
-        if model is None:
-            raise UsageError("--model: give the name of the model to publish this graph to")
-        if apply_serving:
-            raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
-        from tamiz_train.graph import read_spec
-
-        from ..publication import publish_graph
-
-        spec, add = read_spec(source), partial(publish_graph, source)
-    else:
-        run = Run.find(source)
-        from ..publication import publish_run
-
-        model = model or run.recipe.name
-        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
-    add = partial(add, images=None if images is None else folder_images(images, spec), limits=limits, force=force)
-    with server as control:
-        before = _loaded_numbers(store, model)
-        published = add(store, model=model, promote=promote, control=control, reason=reason, on_progress=progress_line)
-        progress_line(describe_live(store, model, before, control=control))
->>>>>>> main
     if as_json:
         print_json(asdict(published))
     else:
