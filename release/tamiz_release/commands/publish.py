@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -45,6 +45,13 @@ def publish(
     model: Annotated[
         str | None, typer.Option(help="Name of the model. Default for a run: the name of its recipe.")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the graph of a run, as `tamiz export` makes it, or made it before."),
+    ] = "fp32",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     images: GateImagesOption = None,
@@ -86,6 +93,8 @@ def publish(
             raise UsageError("--model: give the name of the model to publish this graph to")
         if apply_serving:
             raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
+        if precision != "fp32":
+            raise UsageError("--precision: a graph has its precision already; publish a run")
         from tamiz_train.graph import read_spec
 
         from ..publication import publish_graph
@@ -96,7 +105,10 @@ def publish(
         from ..publication import publish_run
 
         model = model or run.recipe.name
-        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
+        spec, add = (
+            run.spec,
+            partial(publish_run, run, precision=precision, budget_s=budget, apply_serving=apply_serving),
+        )
     add = partial(add, images=None if images is None else folder_images(images, spec), limits=limits, force=force)
     with server as control:
         before = _loaded_numbers(store, model)
