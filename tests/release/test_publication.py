@@ -29,7 +29,7 @@ def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Ru
     lines: list[str] = []
     assert publish_run(run, repository, on_progress=lines.append) == PublishedVersion("digits", 1, 1)
     assert re.fullmatch(rf"run {run.path}, test accuracy 0\.\d{{4}}, trained 20\d\d-\d\d-\d\d \d\d:\d\d", lines[0])
-    assert lines[1].startswith("exported: the predicted labels agree on 207 of 207 validation images")
+    assert lines[1].startswith(f"{run.path / 'model.onnx'}: the predicted labels agree on 207 of 207 validation images")
     assert lines[-1] == f"published digits version 1 in {repository.path}"
     graph = run.path / "model.onnx"
     assert publish_graph(graph, repository, "digits") == PublishedVersion("digits", 2, 1)
@@ -145,7 +145,7 @@ def test_the_commands_export_and_publish_to_a_running_server(
     server = ["--url", served.triton.url, "--key", served.triton.key]
     rejected = tamiz("publish", run.path / "model.onnx", *where, *server[:-1], "wrong")
     assert rejected.returncode == 1
-    assert rejected.stderr.count("denied access, the key is missing or wrong") == 1
+    assert rejected.stderr.count("denied access: the key is missing or wrong") == 1
     assert name not in served.repository.models(), "nothing is published when the server rejects the key"
     first = tamiz("publish", run.path / "model.onnx", *where, *server)
     assert first.returncode == 0, first.stderr

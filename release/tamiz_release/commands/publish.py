@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from tamiz.options import (
     HeaderOption,
     JsonOption,
     KeyOption,
+    ReasonOption,
     RepositoryOption,
     RunningServerOption,
     make_tls,
@@ -44,6 +45,13 @@ def publish(
     model: Annotated[
         str | None, typer.Option(help="Name of the model. Default for a run: the name of its recipe.")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the graph of a run, as `tamiz export` makes it, or made it before."),
+    ] = "fp32",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     images: GateImagesOption = None,
@@ -53,6 +61,7 @@ def publish(
         bool,
         typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
     ] = False,
+    reason: ReasonOption = "",
     url: RunningServerOption = None,
     key: KeyOption = None,
     header: HeaderOption = None,
@@ -84,6 +93,8 @@ def publish(
             raise UsageError("--model: give the name of the model to publish this graph to")
         if apply_serving:
             raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
+        if precision != "fp32":
+            raise UsageError("--precision: a graph has its precision already; publish a run")
         from tamiz_train.graph import read_spec
 
         from ..publication import publish_graph
@@ -94,11 +105,14 @@ def publish(
         from ..publication import publish_run
 
         model = model or run.recipe.name
-        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
+        spec, add = (
+            run.spec,
+            partial(publish_run, run, precision=precision, budget_s=budget, apply_serving=apply_serving),
+        )
     add = partial(add, images=None if images is None else folder_images(images, spec), limits=limits, force=force)
     with server as control:
         before = _loaded_numbers(store, model)
-        published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)
+        published = add(store, model=model, promote=promote, control=control, reason=reason, on_progress=progress_line)
         progress_line(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))
