@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tamiz.arguments import check_instance, check_progress, check_text
 from tamiz_server.config import (
@@ -21,7 +22,7 @@ from tamiz_server.triton_faults import known_version, setting_warnings
 from tamiz_train.run import Run
 
 from .adaptation import Adaptation, examine
-from .candidate import Candidate, graph_candidate, run_candidate
+from .candidate import Candidate, graph_candidate
 from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate, run_images
 from .gate.limits import DEFAULT_LIMITS
 from .gate.page import version_files, write_gate_report
@@ -30,6 +31,9 @@ from .publication_warnings import run_warnings, version_warnings
 from .serving_plan import changed_settings, plan_config
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
+
+if TYPE_CHECKING:
+    from .precision.export import Precision
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
+    precision: Precision = "fp32",
+    budget_s: float = 300.0,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -69,6 +75,9 @@ def publish_run(
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
+        precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
+            export did.
+        budget_s: time budget of that search in seconds.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -80,7 +89,8 @@ def publish_run(
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        ExportError: the network cannot be exported, or the graph computes something else.
+        ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
+            keeps the accuracy.
         GateError: the graph failed the gate, and ``force`` is None.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
@@ -88,17 +98,16 @@ def publish_run(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    # Imported here, because it needs PyTorch, which publishing a graph does not.
-    from tamiz_train.onnx_export import export
+    # Imported here, because the quantizer takes a second, which publishing a graph does not need.
+    from .precision.export import export_precision
 
     name = model or run.recipe.name
     on_progress(_describe(run))
     _warn(run_warnings(run), on_progress)
-    exported = export(run)
-    on_progress(f"exported: {exported.parity}")
+    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
     with open_source(str(run.path), repository.path) as reference:
         return publish_candidate(
-            run_candidate(run, exported.path, parity=exported.parity.to_dict()),
+            candidate,
             repository,
             name,
             reference=reference,

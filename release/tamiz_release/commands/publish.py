@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -76,6 +76,13 @@ def publish(
         Path | None,
         typer.Option(metavar="FILE", help="Local weights of a model of timm (.safetensors). Default: timm downloads."),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the graph of a run, as `tamiz export` makes it, or made it before."),
+    ] = "fp32",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     images: GateImagesOption = None,
@@ -112,7 +119,8 @@ def publish(
         raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
-    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, apply_serving)
+    of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
+    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run)
     measured = None if images is None else folder_images(images, spec)
     add = partial(add, images=measured, limits=limits, force=force)
     with server as control, extra_required(extra):
@@ -141,13 +149,16 @@ def _open(
     preprocessing: Path | None,
     weights: Path | None,
     images: Path | None,
-    apply_serving: bool,
+    of_run: dict[str, Any],
 ) -> _Opened:
     is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
+    is_run = not is_graph and not is_timm
     _refuse("--labels", labels, is_graph or is_timm, "a run has its own labels")
     _refuse("--preprocessing", preprocessing, is_graph, "only an ONNX file needs it")
     _refuse("--weights", weights, is_timm, "only a model of timm needs it, as in timm:resnet50")
-    _refuse("--apply-serving", apply_serving or None, not is_graph and not is_timm, "only a run has serving settings")
+    _refuse("--apply-serving", of_run["apply_serving"] or None, is_run, "only a run has serving settings")
+    quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
+    _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
     if is_graph:
         return _open_graph(Path(source), model, labels, preprocessing, images)
     if is_timm:
@@ -155,7 +166,7 @@ def _open(
     run = Run.find(source)
     from ..publication import publish_run
 
-    add = partial(publish_run, run, apply_serving=apply_serving)
+    add = partial(publish_run, run, **of_run)
     return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
 
 
