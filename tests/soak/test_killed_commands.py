@@ -104,7 +104,7 @@ def test_the_previous_or_the_new_version_is_served_after_a_change_is_killed_at_a
 
 def check_served(served: Served, model: str, before: int) -> None:
     """Check that calls are answered at once, and that the repository is whole and can be loaded again."""
-    versions = {version.version for version in served.repository.versions(model)}
+    assert served.repository.versions(model)
     with served.client(model, timeout_s=10) as client:
         answer = client.classify(even(3))
         assert answer.label == "grey 3"
