@@ -135,10 +135,10 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         ],
     ),
     LazyCommand(
-        "promote", "tamiz_server.commands.promotion:promote", extra="server", summary="Make a version the live one."
+        "promote", "tamiz_release.commands.promotion:promote", extra="server", summary="Make a version the live one."
     ),
     LazyCommand(
-        "rollback", "tamiz_server.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+        "rollback", "tamiz_release.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
     ),
     LazyCommand(
         "serve",

@@ -21,6 +21,8 @@ from tamiz_server.config import ServingSettings
 from tamiz_train.graph import read_spec
 from tamiz_train.run import PARITY_FILE, Run
 
+from .mlflow_store import recordable
+
 FP32 = "fp32"
 """The precision of a graph whose numbers are all float32."""
 
@@ -82,6 +84,9 @@ def run_candidate(
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
         "contents": run.contents,
         "mlflow_run_id": run.metrics["mlflow_run_id"],
+        "mlflow_tracking_uri": recordable(uri)
+        if (uri := run.recipe.tracking.uri) and run.metrics["mlflow_run_id"]
+        else None,
         "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
     }
     return Candidate(graph, run.spec, precision, accelerators or {}, run.recipe.serving, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tamiz_train.run import Run
 
 from .candidate import Candidate, graph_candidate, run_candidate
 from .publication_warnings import run_warnings, version_warnings
+from .registered_version import pull, read_name
+from .registry import ORIGIN_KEY, synchronise
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,55 @@ def publish_graph(
     return publish_candidate(candidate, repository, model, promote=promote, control=control, on_progress=on_progress)
 
 
+def publish_registered(
+    uri: str,
+    repository: Repository,
+    *,
+    model: str | None = None,
+    promote: bool = False,
+    apply_serving: bool = False,
+    control: Control | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Add a version that Tamiz registered in MLflow to a model repository as the model's next version.
+
+    The first version goes live at once; a later one goes live when it is promoted, whatever its alias in MLflow is.
+
+    Args:
+        uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model. Default: the name of the registered model.
+        promote: whether to make the new version the live one.
+        apply_serving: whether the serving settings of the registered version replace those of the published model.
+        control: a running server of this repository, which loads the version when it goes live.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        UsageError: the URI is malformed, or no MLflow is configured.
+        TrackingError: MLflow cannot be used, it has no such version, Tamiz did not register the version, or its files
+            are not those that were published.
+        ExportError: the graph does not match its spec.
+        SpecError: the spec cannot be read.
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    name = model or read_name(uri)
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = pull(uri, Path(folder), repository)
+        origin = candidate.manifest[ORIGIN_KEY]
+        on_progress(f"pulled version {origin['version']} of {origin['model']} from {origin['uri']}")
+        return publish_candidate(
+            candidate,
+            repository,
+            name,
+            promote=promote,
+            apply_serving=apply_serving,
+            control=control,
+            on_progress=on_progress,
+        )
+
+
 def publish_candidate(
     candidate: Candidate,
     repository: Repository,
@@ -126,9 +178,10 @@ def publish_candidate(
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a candidate to a model repository as the model's next version.
+    """Add a candidate to a model repository as the model's next version, and register it in MLflow.
 
-    The first version goes live at once; a later one goes live when it is promoted.
+    The first version goes live at once; a later one goes live when it is promoted. An MLflow that cannot be used is a
+    warning (`tamiz_release.registry.synchronise`).
 
     Args:
         candidate: the graph, with its spec and how it was made.
@@ -145,7 +198,12 @@ def publish_candidate(
         ServerError: the server does not answer, or rejects the key.
     """
     spec, settings = candidate.spec, candidate.settings
-    manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
+    manifest = {
+        **candidate.manifest,
+        "precision": candidate.precision,
+        "accelerators": dict(candidate.accelerators),
+        "serving": settings.model_dump() if settings is not None else None,
+    }
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
     version = repository.publish(
         model, candidate.graph, spec, manifest=manifest, settings=settings or ServingSettings()
@@ -167,6 +225,7 @@ def publish_candidate(
         # The first version of a model goes live without a promotion.
         control.load(model)
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
+    synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
 
 

@@ -31,13 +31,20 @@ from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
+from ..registry import is_registry_uri
+
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
 
 
 def publish(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN|model.onnx", help="A run, or a graph that `tamiz export` wrote.")
+        Path,
+        typer.Argument(
+            metavar="RUN|model.onnx|models:/NAME@ALIAS",
+            help="A run, a graph that `tamiz export` wrote, or a version in MLflow's registry (models:/NAME@champion, "
+            "models:/NAME/3).",
+        ),
     ],
     model: Annotated[
         str | None, typer.Option(help="Name of the model. Default for a run: the name of its recipe.")
@@ -74,6 +81,12 @@ def publish(
         from ..publication import publish_graph
 
         add = partial(publish_graph, source)
+    elif is_registry_uri(str(source)):
+        from ..publication import publish_registered
+        from ..registered_version import read_name
+
+        model = model or read_name(str(source))
+        add = partial(publish_registered, str(source), apply_serving=apply_serving)
     else:
         run = Run.find(source)
         from ..publication import publish_run
