@@ -5,16 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BLOCK_TORCH = """
+
+def block(*packages: str) -> str:
+    """A program's first lines, after which an import of one of the packages fails as if it were not installed."""
+    return f"""
 import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "lightning", "timm", "mlflow", "onnx", "onnxruntime", "torchvision"):
-            raise ModuleNotFoundError(f"{name} is blocked")
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
 """
+
+
+TRAINING_ONLY = (
+    *("torch", "torchvision", "torchmetrics", "lightning", "timm", "albumentations", "pytorch_grad_cam"),
+    *("mlflow", "onnxscript", "safetensors", "tensorboard"),
+)
+"""The packages that the extra `train` has and the extra `release` does not."""
+
+BLOCK_TORCH = block("torch", "lightning", "timm", "mlflow", "onnx", "onnxruntime", "torchvision")
+BLOCK_TRAINING = block(*TRAINING_ONLY)
 
 
 def run_python(code: str) -> None:

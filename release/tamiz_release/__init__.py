@@ -14,8 +14,8 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .model_source import ModelSource, open_source
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .sources import ModelSource, open_source
 
 __all__ = [
     "Candidate",
@@ -38,11 +38,11 @@ _MODULES = {
     "Comparison": "comparison",
     "Difference": "comparison",
     "LabelComparison": "comparison",
-    "ModelSource": "model_source",
+    "ModelSource": "sources",
     "PublishedVersion": "publication",
     "compare": "comparison",
     "graph_candidate": "candidate",
-    "open_source": "model_source",
+    "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",

@@ -22,8 +22,8 @@ from tamiz_train.evaluation import Evaluation
 from tamiz_train.labelled_images import LabelledImages
 from tamiz_train.metrics import Targets, predict_labels
 
-from .model_source import ModelSource
 from .paired_statistics import macro_f1, mcnemar, newcombe
+from .sources import ModelSource
 
 RESAMPLES = 2_000
 """Number of bootstrap samples of the interval of a multilabel comparison."""

@@ -22,8 +22,8 @@ from tamiz_release.publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 from tamiz_train.data import load_data
-from tamiz_train.evaluation import Evaluation, evaluate, evaluate_served, load_run_data
-from tamiz_train.inference import predict
+from tamiz_train.evaluation import Evaluation, evaluate_served, load_run_data
+from tamiz_train.inference import evaluate, predict
 from tamiz_train.recipe import load_recipe
 from tamiz_train.run import Run
 from tamiz_train.training import train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fresh_python import BLOCK_TORCH, import_public_names, run_python
+from fresh_python import BLOCK_TORCH, BLOCK_TRAINING, import_public_names, run_python
 
 import tamiz_release
 
@@ -22,6 +22,11 @@ pytestmark = pytest.mark.integration
 )
 def test_the_module_is_imported_without_pytorch(module: str) -> None:
     run_python(f"{BLOCK_TORCH}\nimport {module}")
+
+
+@pytest.mark.parametrize("module", ["tamiz_release.comparison", "tamiz_release.sources", "tamiz_train.report"])
+def test_graphs_are_evaluated_and_compared_without_the_packages_of_training(module: str) -> None:
+    run_python(f"{BLOCK_TRAINING}\nimport {module}")
 
 
 def test_every_public_name_is_listed_in_order_and_can_be_imported_in_any_order() -> None:

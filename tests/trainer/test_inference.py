@@ -9,8 +9,7 @@ import pytest
 
 from tamiz.preprocessing import decode
 from tamiz_train.data import load_data
-from tamiz_train.evaluation import evaluate
-from tamiz_train.inference import predict
+from tamiz_train.inference import evaluate, predict
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
 

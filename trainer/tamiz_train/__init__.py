@@ -24,9 +24,9 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .classifier import Classifier
     from .data import Data, Split
-    from .evaluation import Evaluation, Mistake, evaluate, load_run_data
+    from .evaluation import Evaluation, Mistake, load_run_data
     from .explanation import Explanation, explain
-    from .inference import predict
+    from .inference import evaluate, predict
     from .labelled_images import LabelledImages, read_labelled_folder
     from .metrics import CalibrationBin, ClassMetrics
     from .onnx_export import Exported, export
@@ -76,7 +76,7 @@ _MODULES = {
     "Recipe": "recipe",
     "Run": "run",
     "Split": "data",
-    "evaluate": "evaluation",
+    "evaluate": "inference",
     "explain": "explanation",
     "export": "onnx_export",
     "load_classifier": "weights",

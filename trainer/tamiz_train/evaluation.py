@@ -1,7 +1,7 @@
 """Evaluation: the predictions of a model on the images of a split, and the metrics that follow from them.
 
-The weights of a run are always evaluated in float32, whatever precision it was trained in, because the exported model
-is float32. A served model is evaluated with the same code.
+Trained networks, graphs and served models are evaluated with the same code. Nothing here needs PyTorch; the evaluation
+of a network is in `tamiz_train.inference`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tamiz import Client
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
@@ -21,9 +20,8 @@ from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
-from .classifier import Classifier
 from .data import Data, Split, load_data
-from .data.loader import create_loader
+from .data.reader import read_batches
 from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
@@ -235,28 +233,7 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
     return data
 
 
-def evaluate(classifier: Classifier, split: Split, spec: ModelSpec, *, num_workers: int = 0) -> Evaluation:
-    """Evaluate a network on a split.
-
-    Args:
-        classifier: the network, on any device; it is put into evaluation mode.
-        split: the images and their targets.
-        spec: spec of the network; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
-    """
-    device = next(classifier.buffers()).device
-    classifier.eval()
-
-    def compute(pixels: Pixels) -> Probabilities:
-        with torch.inference_mode():
-            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
-
-    return evaluate_function(compute, split, spec, num_workers=num_workers)
-
-
-def evaluate_function(
-    compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec, *, num_workers: int = 0
-) -> Evaluation:
+def evaluate_function(compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec) -> Evaluation:
     """Evaluate any model on a split.
 
     Args:
@@ -264,17 +241,15 @@ def evaluate_function(
             ``[batch, labels]``.
         split: the images and their targets.
         spec: spec of the model; its preprocessing is applied to the images.
-        num_workers: number of processes that load images; 0 loads them in this process.
     """
-    loader = create_loader(split, spec.preprocessing, batch_size=BATCH_SIZE, num_workers=num_workers)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
     with ImageBar(split.name, len(split)) as bar:
-        for images, _, places, messages in loader:
+        for images, places, messages in read_batches(split, spec.preprocessing, BATCH_SIZE):
             unreadable += messages
             if len(images):
-                probabilities.append(compute(images.numpy()))
-                indices.append(places.numpy())
+                probabilities.append(compute(images))
+                indices.append(places)
             bar.advance(len(images) + len(messages))
     return Evaluation(split, spec, np.concatenate(probabilities), np.concatenate(indices), tuple(unreadable))
 

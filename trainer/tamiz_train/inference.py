@@ -1,4 +1,8 @@
-"""Inference: classifying images with the weights of a run, without a server."""
+"""Inference in PyTorch: classifying images with the weights of a run, and evaluating a network on a split.
+
+The weights of a run are always evaluated in float32, whatever precision it was trained in, because the exported model
+is float32.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from tamiz.errors import InvalidImageError
 from tamiz.image_bar import ImageBar
 from tamiz.prediction import Prediction, interpret
 from tamiz.preprocessing import ImageSource, Pixels, prepare
-from tamiz.spec import Preprocessing
+from tamiz.spec import ModelSpec, Preprocessing
 
 from .classifier import Classifier
+from .data import Split
+from .evaluation import Evaluation, evaluate_function
+from .metrics import Probabilities
 from .run import Run
 from .weights import load_classifier
 
@@ -64,6 +71,24 @@ def predict(
                     features.append(row)
             bar.advance(len(prepared))
     return results
+
+
+def evaluate(classifier: Classifier, split: Split, spec: ModelSpec) -> Evaluation:
+    """Evaluate a network on a split.
+
+    Args:
+        classifier: the network, on any device; it is put into evaluation mode.
+        split: the images and their targets.
+        spec: spec of the network; its preprocessing is applied to the images.
+    """
+    device = next(classifier.buffers()).device
+    classifier.eval()
+
+    def compute(pixels: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            return classifier.probabilities(classifier(torch.from_numpy(pixels).to(device))).cpu().numpy()
+
+    return evaluate_function(compute, split, spec)
 
 
 def _prepare(image: ImageSource, preprocessing: Preprocessing) -> Pixels | InvalidImageError:

@@ -1,4 +1,7 @@
-"""Plots of an evaluation and contact sheets of images, each returned as the bytes of a PNG file."""
+"""Plots of an evaluation and contact sheets of images, each returned as the bytes of a PNG file.
+
+Nothing here needs PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tamiz.errors import InvalidImageError, RecipeError
-from tamiz.preprocessing import Pixels, decode, prepare, resize
+from tamiz.errors import InvalidImageError
+from tamiz.preprocessing import Pixels, decode, prepare
 from tamiz.spec import Preprocessing
 
-from .augmentation import check_augmentation, create_augmentation
-from .data import Split
 from .evaluation import Evaluation
 from .lettering import drawable, set_lettering
-from .model_input import model_input
-from .recipe import Recipe
 
 THUMBNAIL_SIDE = 144
 """Height and width of an image on a contact sheet, in pixels."""
@@ -121,7 +120,7 @@ def plot_mistakes(evaluation: Evaluation, limit: int = 40) -> bytes:
         evaluation: the evaluation.
         limit: the largest number of images shown.
     """
-    images: list[Pixels] = []
+    images: list[Pixels | None] = []
     titles: list[tuple[str, str]] = []
     preprocessing = evaluation.spec.preprocessing
     for mistake in evaluation.mistakes[:limit]:
@@ -131,60 +130,18 @@ def plot_mistakes(evaluation: Evaluation, limit: int = 40) -> bytes:
             )
         except InvalidImageError:
             # The file was deleted or changed after the evaluation.
-            images.append(_blank())
+            images.append(None)
         (predicted,) = drawable([mistake.predicted], length=18)
         titles.append((f"{predicted} {mistake.confidence:.2f}", f"true: {mistake.true}"))
     return contact_sheet(images, titles)
 
 
-def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int = 16) -> bytes:
-    """Plot a contact sheet of images spread over a split, each as the network gets it and, beside it, augmented.
-
-    Args:
-        split: the images and their targets.
-        labels: the labels, in the order of the targets.
-        recipe: the recipe, whose preprocessing and augmentation are applied.
-        count: number of images.
-
-    Raises:
-        RecipeError: the augmentation is wrong; or it fails on all images, or on one if the recipe does not leave such
-            images out.
-    """
-    augmentation = create_augmentation(recipe.augmentation, recipe.train.seed)
-    preprocessing, _ = model_input(recipe)
-    images: list[Pixels] = []
-    titles: list[tuple[str, str]] = []
-    failures: list[RecipeError] = []
-    for index in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int).tolist():
-        target = split.targets[index]
-        title = labels[target] if split.targets.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(target))
-        try:
-            plain = augmented = prepare(split.images[index], preprocessing)
-            if augmentation is not None:
-                pixels = decode(split.images[index], preprocessing.colour, revision=preprocessing.revision)
-                check_augmentation(augmentation, pixels)
-                augmented = resize(augmentation(image=pixels)["image"], preprocessing)
-        except InvalidImageError:
-            images += [_blank()] * 2
-            titles += [(title, "unreadable")] * 2
-            continue
-        except RecipeError as exc:
-            failures.append(RecipeError(f"{split.image_name(index)}: {exc}"))
-            images += [plain, _blank()]
-            titles += [(title, "original"), (title, "augmentation fails")]
-            continue
-        images += [plain, augmented]
-        titles += [(title, "original"), (title, "augmented")]
-    if failures and (recipe.data.on_unreadable == "stop" or not any(title[1] == "augmented" for title in titles)):
-        raise failures[0]
-    return contact_sheet(images, titles)
-
-
-def contact_sheet(images: Sequence[Pixels], titles: Sequence[Sequence[str]], columns: int = 8) -> bytes:
+def contact_sheet(images: Sequence[Pixels | None], titles: Sequence[Sequence[str]], columns: int = 8) -> bytes:
     """Plot images in rows, with a title above each.
 
     Args:
-        images: uint8 ``[height, width]``, ``[height, width, 1]`` or ``[height, width, 3]``, of any sizes.
+        images: uint8 ``[height, width]``, ``[height, width, 1]`` or ``[height, width, 3]``, of any sizes; None is
+            shown as a black image.
         titles: the lines of each image's title.
         columns: number of images in a row.
     """
@@ -196,14 +153,10 @@ def contact_sheet(images: Sequence[Pixels], titles: Sequence[Sequence[str]], col
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        pixels = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        axes.imshow(prepare(pixels, thumbnail))
+        pixels = np.zeros((1, 1), np.uint8) if image is None else image
+        axes.imshow(prepare(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels, thumbnail))
         axes.set_title("\n".join(drawable(title)), fontsize=7)
     return _png(figure)
-
-
-def _blank() -> Pixels:
-    return np.zeros((1, 1), np.uint8)
 
 
 def _png(figure: Figure) -> bytes:

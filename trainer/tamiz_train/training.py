@@ -11,7 +11,8 @@ from tamiz.errors import RunError
 from .data.check import find_unreadable
 from .data.labels import list_some
 from .distributed import Processes, connect_processes
-from .evaluation import evaluate, tune_thresholds
+from .evaluation import tune_thresholds
+from .inference import evaluate
 from .onnx_export import export
 from .parity import choose_images
 from .phases import FitResult, fit
@@ -137,7 +138,7 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
     unreadable = set(result.unreadable)
     measured: dict[str, dict[str, float]] = {}
     for split in (data.validation, data.test):
-        evaluation = evaluate(classifier, split, spec, num_workers=recipe.train.num_workers)
+        evaluation = evaluate(classifier, split, spec)
         if not np.isfinite(evaluation.probabilities).all():
             raise RunError(
                 f"training failed in {run.path}: it diverged, and the network's output is not finite; lower the "

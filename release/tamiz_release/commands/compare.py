@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tamiz_train.run import Run
 
     from ..comparison import Comparison
-    from ..model_source import ModelSource
+    from ..sources import ModelSource
 
 MAX_SHOWN = 20
 """Largest number of images with different predictions that are printed."""
@@ -67,7 +67,7 @@ def compare(
 
     from ..comparison import compare as compare_models
     from ..comparison import write_differences
-    from ..model_source import open_source
+    from ..sources import open_source
 
     open_model = partial(open_source, repository=repository, tls=tls, headers=headers)
     with open_model(first) as one, open_model(second) as other:

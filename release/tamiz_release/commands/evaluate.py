@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tamiz_train.evaluation import Evaluation
     from tamiz_train.labelled_images import LabelledImages
 
-    from ..model_source import ModelSource
+    from ..sources import ModelSource
 
 
 def evaluate(
@@ -93,7 +93,7 @@ def evaluate(
             raise UsageError("--model: with --images, name one model: leave out either --model or the argument")
         from tamiz_train.labelled_images import read_labelled_folder
 
-        from ..model_source import open_source
+        from ..sources import open_source
 
         folder, name = read_labelled_folder(images), source or f"{url}/{model}"
         with open_source(name, repository, tls=tls, headers=headers) as opened:
@@ -115,6 +115,7 @@ def evaluate(
 def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
     from tamiz_train import evaluation
     from tamiz_train.data.split import SPLITS
+    from tamiz_train.inference import evaluate as evaluate_network
     from tamiz_train.weights import load_classifier
 
     names = SPLITS if split == "all" else (split,)
@@ -123,7 +124,7 @@ def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None)
     results = []
     trained: Run | None
     for each in map(data.split, names):
-        measured = evaluation.evaluate(classifier, each, run.spec, num_workers=run.recipe.train.num_workers)
+        measured = evaluate_network(classifier, each, run.spec)
         title, folder, differing, trained = f"{run.recipe.name}, {run.path.name}", each.name, None, run
         if client is not None:
             own = measured

@@ -54,7 +54,7 @@ def show(
     """Write a contact sheet of a recipe's training images, each one original and augmented."""
     resolved = load_recipe(recipe, overrides or [], os.environ)
     from ..data import load_data
-    from ..plots import plot_samples
+    from ..samples import plot_samples
 
     data = load_data(resolved.data, resolved.train.seed)
     write_whole(out, plot_samples(data.train, data.labels, resolved))

@@ -11,7 +11,7 @@ from graphs import grey_level, make_spec, write_grey_graph
 from tls_proxy import Authority, TlsProxy
 
 from tamiz import ModelNotFoundError, RunError, Tls, UsageError
-from tamiz_release.model_source import open_source
+from tamiz_release.sources import open_source
 from tamiz_server.repository import Repository
 from tamiz_train.data import Split
 from tamiz_train.evaluation import load_run_data

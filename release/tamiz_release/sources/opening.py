@@ -1,52 +1,26 @@
-"""Where a model that is evaluated comes from: a run, an ONNX file, a published version, or a running server.
+"""Opening a model by its name.
 
-On the command line it is one word: the folder of a run (``runs/digits``), a file (``model.onnx``), a model of the
+On the command line a model is one word: the folder of a run (``runs/digits``), a file (``model.onnx``), a model of the
 repository with or without a version (``digits/3``; without one, the live version), or a model of a running server
 (``grpc://localhost:8001/digits``). A folder without runs, such as one of images, does not hide the model of its name.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tamiz import Client
 from tamiz.errors import UsageError, suggest
-from tamiz.spec import ModelSpec
 from tamiz.transports import Headers, Tls
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
-from tamiz_train.data import Split
-from tamiz_train.evaluation import Evaluation, evaluate, evaluate_function, evaluate_served
 from tamiz_train.run import Run, holds_runs, known_runs
-from tamiz_train.weights import load_classifier
 
-from .adapted_graph import AdaptedGraph
-
-
-class ModelSource(ABC):
-    """A model that can be evaluated.
-
-    Attributes:
-        title: what the model is, for people.
-        spec: labels, preprocessing and thresholds of the model.
-        run: the run, if the model is one.
-    """
-
-    title: str
-    spec: ModelSpec
-    run: Run | None = None
-
-    @abstractmethod
-    def evaluate(self, split: Split) -> Evaluation:
-        """Evaluate the model on a split that has its labels."""
-
-    @property
-    def fitted_images(self) -> frozenset[bytes] | None:
-        """Content hashes of the images that the model was fitted to; None if they are unknown."""
-        return None if self.run is None else self.run.fitted_images
+from .base import ModelSource
+from .onnx_file import OnnxSource
+from .served import ServedSource
 
 
 @contextmanager
@@ -74,19 +48,17 @@ def open_source(
         if not model or url.endswith(":/"):
             raise UsageError(f"{name}: name the model too, as in grpc://localhost:8001/digits")
         with Client(url, model=model, tls=tls, headers=headers) as client:
-            yield _ServedSource(client)
+            yield ServedSource(client)
     elif name.endswith(".onnx"):
-        yield _open_graph(Path(name))
+        yield OnnxSource(Path(name))
     elif holds_runs(Path(name)) or (Path(name).is_dir() and name.partition("/")[0] not in _models(repository)):
-        yield _RunSource(Run.find(name))
+        run = Run.find(name)
+        # Imported here, because it needs PyTorch.
+        from .run import RunSource
+
+        yield RunSource(run)
     else:
         yield _open_published(name, Repository(repository))
-
-
-def _open_graph(path: Path) -> ModelSource:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    return _GraphSource(str(path), path)
 
 
 def _models(repository: Path) -> list[str]:
@@ -107,36 +79,4 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
     if version not in repository.version_numbers(model):
         numbers = ", ".join(map(str, repository.version_numbers(model)))
         raise UsageError(f"no version {version} of {model} in {repository.path}; there are: {numbers}")
-    return _GraphSource(f"{model} version {version}", repository.path / model / str(version) / GRAPH_FILE)
-
-
-class _RunSource(ModelSource):
-    def __init__(self, run: Run) -> None:
-        self.title = f"{run.recipe.name}, {run.path.name}"
-        self.spec = run.spec
-        self.run = run
-        self._classifier = load_classifier(run)
-
-    def evaluate(self, split: Split) -> Evaluation:
-        return evaluate(self._classifier, split, self.spec)
-
-
-class _GraphSource(ModelSource):
-    def __init__(self, title: str, path: Path) -> None:
-        self._graph = AdaptedGraph(path)
-        self.spec = self._graph.spec
-        applied = self._graph.activation
-        self.title = title if applied == "none" else f"{title} (its outputs are logits; {applied} is applied)"
-
-    def evaluate(self, split: Split) -> Evaluation:
-        return evaluate_function(self._graph.probabilities, split, self.spec)
-
-
-class _ServedSource(ModelSource):
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self.spec = client.spec
-        self.title = f"{client.model} version {client.live_version} at {client.url}"
-
-    def evaluate(self, split: Split) -> Evaluation:
-        return evaluate_served(self._client, split, self.spec)
+    return OnnxSource(repository.path / model / str(version) / GRAPH_FILE, f"{model} version {version}")
