@@ -1,8 +1,9 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, and `publish_candidate` one of any origin. `open_source` opens a model
-wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is imported when
-it is first used.
+`publish_run` and `publish_graph` add a version, `publish_registered` one from MLflow's registry, and
+`publish_candidate` one of any origin; `synchronise` makes that registry agree with the repository. `open_source` opens
+a model wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is
+imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
-    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_registered, publish_run
+    from .registry import synchronise
     from .sources import ModelSource, open_source
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "open_source",
     "publish_candidate",
     "publish_graph",
+    "publish_registered",
     "publish_run",
     "run_candidate",
+    "synchronise",
 ]
 
 _MODULES = {
@@ -45,8 +49,10 @@ _MODULES = {
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
+    "publish_registered": "publication",
     "publish_run": "publication",
     "run_candidate": "candidate",
+    "synchronise": "registry",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

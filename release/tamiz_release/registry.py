@@ -142,7 +142,8 @@ def _mirror(
 
 
 def _registered(client: MlflowClient, model: str) -> list[ModelVersion]:
-    found, token = [], None
+    found: list[ModelVersion] = []
+    token = None
     while True:
         page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
         found += page
