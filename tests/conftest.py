@@ -26,7 +26,7 @@ from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 
-pytest_plugins = ["trained_runs"]
+pytest_plugins = ["scripted_servers", "trained_runs"]
 
 TAMIZ = Path(sys.executable).with_name("tamiz")
 

@@ -29,7 +29,7 @@ class Unprintable:
 
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 2.5, math.nan, math.inf, 2**70, 10**5000),
-    *("", "x" * 200_000, "caf\udce9", "a\0b", "a\nb", b"\xff", b"x" * 200_000, bytearray(b"x")),
+    *("", "x" * 300, "x" * 200_000, "caf\udce9", "a\0b", "a\nb", b"\xff", b"x" * 200_000, bytearray(b"x")),
     *([], {}, (), set(), ["a"], {"a": 1}, object(), int, Unprintable()),
     *(np.zeros((2, 2)), np.array(3), np.float32(0.5), np.int64(3), np.str_("a")),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from tamiz.arguments import check_path, check_whole, wrong
+from tamiz.arguments import check_list, check_path, check_whole, wrong
 
 MAX_THREADS = 1_024
 MAX_ROUNDS = 10_000
@@ -12,14 +13,16 @@ MAX_SIDE = 16_384
 """Largest height and width of a network's input, in pixels."""
 
 
-def check_images(images: object) -> None:
+def check_images(images: Sequence[Path]) -> None:
     """Check a list of image files, of which there must be at least one.
 
     Raises:
         UsageError: it is something else.
     """
-    if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray) or not images:
-        raise wrong("images", images, "a list of at least one image file")
+    expected = "a list of at least one image file"
+    check_list("images", images, expected)
+    if not images:
+        raise wrong("images", images, expected)
     for index, image in enumerate(images):
         check_path(f"images[{index}]", image, "the path of an image file")
 

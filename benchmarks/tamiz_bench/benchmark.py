@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tamiz import Client
-from tamiz.arguments import check_instance, check_path, check_progress, check_seconds, check_type, check_whole, wrong
+from tamiz.arguments import check_instance, check_list, check_path, check_progress, check_seconds, check_whole, wrong
 from tamiz.engine.pipeline import MAX_IN_FLIGHT
 
 from .arguments import check_images, check_rounds
@@ -57,7 +57,7 @@ def run_benchmark(
     check_images(images)
     check_seconds("duration_s", duration_s)
     check_rounds(rounds)
-    check_type("in_flight", in_flight, Sequence, "a list of numbers of concurrent requests")
+    check_list("in_flight", in_flight, "a list of numbers of concurrent requests")
     if not in_flight:
         raise wrong("in_flight", in_flight, "at least one number of concurrent requests")
     for index, count in enumerate(in_flight):

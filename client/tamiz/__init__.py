@@ -38,13 +38,22 @@ if TYPE_CHECKING:
     from .async_client import AsyncClient
     from .base_client import OnError
     from .client import Client
-    from .engine.classification import Outcome
     from .engine.connections import EndpointState
-    from .engine.events import CallEvent, CallRetried, OnEvent, RequestAnswered, RequestFailed, RequestSent
+    from .engine.events import (
+        CallEvent,
+        CallRetried,
+        OnEvent,
+        RequestAnswered,
+        RequestFailed,
+        RequestSent,
+        ShadowCompared,
+    )
     from .engine.recovery import Cause
+    from .engine.routed import Outcome
     from .engine.stats import Stats
     from .prediction import Prediction, Provenance, Scored
     from .preprocessing import ImageSource, Pixels, prepare
+    from .routing import Rollout
     from .spec import ModelSpec, Normalisation, Preprocessing
     from .transports import Headers, Tls
 
@@ -84,9 +93,11 @@ __all__ = [
     "RequestAnswered",
     "RequestFailed",
     "RequestSent",
+    "Rollout",
     "RunError",
     "Scored",
     "ServerError",
+    "ShadowCompared",
     "SharedMemoryError",
     "SpecError",
     "Stats",
@@ -112,7 +123,7 @@ _LAZY = {
     "Normalisation": "spec",
     "OnError": "base_client",
     "OnEvent": "engine.events",
-    "Outcome": "engine.classification",
+    "Outcome": "engine.routed",
     "Pixels": "preprocessing",
     "Prediction": "prediction",
     "Preprocessing": "spec",
@@ -120,7 +131,9 @@ _LAZY = {
     "RequestAnswered": "engine.events",
     "RequestFailed": "engine.events",
     "RequestSent": "engine.events",
+    "Rollout": "routing",
     "Scored": "prediction",
+    "ShadowCompared": "engine.events",
     "Stats": "engine.stats",
     "Tls": "transports",
     "prepare": "preprocessing",

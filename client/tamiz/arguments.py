@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,7 +19,10 @@ MAX_SHOWN = 80
 """The number of characters of a value that a message shows."""
 
 _MAX_PATH = 4_096
-"""The number of bytes from which Linux refuses a path; others refuse shorter ones."""
+"""The number of bytes from which Linux refuses a path."""
+
+_MAX_NAME = 255
+"""The number of bytes of the longest name of a file or folder; functions such as `Path.is_dir` fail for longer ones."""
 
 _MAX_BITS = 256
 """Larger numbers are not shown: they would fill the message, and Python refuses to print the largest."""
@@ -55,6 +58,11 @@ def _show_type(value: object) -> str:
     return f"a value of type {shorten(type(value).__name__, MAX_SHOWN)}"
 
 
+def show_path(path: os.PathLike[str]) -> str:
+    """A path for an error message, on one line: its name may hold line feeds."""
+    return os.fspath(path).replace("\n", "\\n")
+
+
 def check_text(name: str, value: object, expected: str) -> None:
     """Check a name, an address or the like: a string that is not empty and holds only printable characters.
 
@@ -66,16 +74,18 @@ def check_text(name: str, value: object, expected: str) -> None:
 
 
 def check_path(name: str, value: object, expected: str = "a path", *, secret: bool = False) -> None:
-    """Check a path: a string or an ``os.PathLike`` of one, without a NUL character and not too long for any system.
+    """Check a path: a string or an ``os.PathLike`` of one, which a file system can hold.
 
     Raises:
         UsageError: it is something else.
     """
     try:
         path = os.fspath(value)  # type: ignore[call-overload]
+        encoded = os.fsencode(path)
     except Exception:
-        path = None
-    if not isinstance(path, str) or not 0 < len(path) < _MAX_PATH or "\0" in path:
+        path, encoded = None, b""
+    possible = 0 < len(encoded) < _MAX_PATH and all(len(part) <= _MAX_NAME for part in encoded.split(b"/"))
+    if not isinstance(path, str) or not possible or b"\0" in encoded:
         raise wrong(name, value, expected, secret=secret)
 
 
@@ -141,6 +151,16 @@ def check_type(name: str, value: object, kind: type[Any] | tuple[type[Any], ...]
         UsageError: it is of another one.
     """
     if not isinstance(value, kind):
+        raise wrong(name, value, expected)
+
+
+def check_list(name: str, value: object, expected: str) -> None:
+    """Check a list or another sequence; a string or bytes, whose items are characters, is refused.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray):
         raise wrong(name, value, expected)
 
 

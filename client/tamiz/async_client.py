@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
-from .engine.classification import Outcome
+from .engine.routed import Outcome
 from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
 from .prediction import Prediction
 from .preprocessing import ImageSource

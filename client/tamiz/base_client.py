@@ -11,6 +11,7 @@ from .engine.events import OnEvent
 from .engine.settings import Settings
 from .engine.stats import Stats
 from .errors import UsageError
+from .routing import Rollout
 from .served_version import ServedVersion
 from .spec import ModelSpec
 from .transports import DEFAULT_URL, Headers, Tls
@@ -32,9 +33,12 @@ class BaseClient:
         key: str | None = None,
         shared_memory: bool = False,
         on_event: OnEvent | None = None,
+        version: int | None = None,
         provenance: bool = False,
     ) -> None:
-        self._engine = Engine(Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event, provenance))
+        self._engine = Engine(
+            Settings(url, model, timeout_s, headers, tls, key, shared_memory, on_event, version, provenance)
+        )
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
@@ -81,6 +85,11 @@ class BaseClient:
         During a rollout, servers may have different live versions; `Prediction.version` is the one that answered.
         """
         return self._served.version
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The candidate beside the live version, and what it is sent; None if there is none. See `spec`."""
+        return self._served.rollout
 
     @property
     def max_batch_size(self) -> int:

@@ -138,7 +138,29 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         "promote", "tamiz_release.commands.promotion:promote", extra="server", summary="Make a version the live one."
     ),
     LazyCommand(
-        "rollback", "tamiz_release.commands.promotion:rollback", extra="server", summary="Undo the last promotion."
+        "rollback",
+        "tamiz_release.commands.promotion:rollback",
+        extra="server",
+        summary="End a canary or shadow, or undo the last promotion.",
+    ),
+    LazyCommand(
+        "history",
+        "tamiz_server.commands.history:history",
+        extra="server",
+        summary="List who promoted which version, when and why.",
+    ),
+    LazyGroup(
+        name="versions",
+        help="Remove versions that nothing needs any more.",
+        rich_markup_mode=None,
+        commands=[
+            LazyCommand(
+                "prune",
+                "tamiz_server.commands.versions:prune",
+                extra="server",
+                summary="Remove the oldest versions of a model.",
+            )
+        ],
     ),
     LazyCommand(
         "serve",

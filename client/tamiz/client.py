@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from .base_client import BaseClient, OnError
 from .engine import pipeline
-from .engine.classification import Outcome
+from .engine.routed import Outcome
 from .engine.steps import Compute, Flow, Send, Sleep, Step, Wait
 from .prediction import Prediction
 from .preprocessing import ImageSource
@@ -46,7 +46,9 @@ class Client(BaseClient):
         shared_memory: pass images to a server on the same machine through shared memory. `tamiz serve` protects this
             with its key, because anyone who can register memory can make the server read any memory it has access to.
         on_event: called with each event of a call (`RequestSent`, `RequestAnswered`, `RequestFailed`, `CallRetried`),
-            in the thread that carries out the call.
+            in the thread that carries out the call, and with a `ShadowCompared` for each request to a shadow.
+        version: send all requests to this version, which servers must have loaded, and follow no promotion, canary or
+            shadow. Default: the version that is live.
         provenance: whether each `Prediction` carries the hashes of the version that answered, the server and the time.
 
     Raises:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from .errors import UsageError
+from .arguments import MAX_SHOWN
+from .errors import UsageError, cut
 from .transports import Tls
 
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -40,6 +42,7 @@ CertificateOption: TypeAlias = Annotated[
 CertificateKeyOption: TypeAlias = Annotated[
     Path | None, typer.Option("--certificate-key", help="Private key of --certificate (PEM).")
 ]
+ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why, for `tamiz history`.")]
 ImagesArgument: TypeAlias = Annotated[
     list[Path], typer.Argument(help="Image files, or folders that are searched for image files.")
 ]
@@ -69,3 +72,22 @@ def make_tls(ca: Path | None, certificate: Path | None, certificate_key: Path | 
 def name_repository(path: Path) -> list[str]:
     """The arguments of a suggested command that name a model repository: none for the default one."""
     return [] if path == DEFAULT_REPOSITORY else ["--repository", str(path)]
+
+
+def parse_share(name: str, text: str) -> float:
+    """The share of the calls that an option names, such as ``10%`` or ``0.1``.
+
+    Raises:
+        UsageError: it is something else, or not above 0 and at most 100 %.
+    """
+    number = text.strip().removesuffix("%")
+    percent = number != text.strip()
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise UsageError(
+            f"--{name} {cut(text, MAX_SHOWN)}: give a share of the calls, above 0 and at most 1: 10% or 0.1"
+        )
+    return share

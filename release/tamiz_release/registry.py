@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from tamiz.errors import RepositoryError, TrackingError
 from tamiz.files import sha256
 from tamiz.locks import open_locked
-from tamiz_server.config import ModelConfig, read_promotions
+from tamiz_server.config import ModelConfig
 from tamiz_server.repository import Repository
+from tamiz_server.states import State, version_states
 from tamiz_server.version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE, Version, read_version
 
 from .mlflow_store import find_store, open_store
@@ -90,9 +91,10 @@ def _readable_versions(
     repository: Repository, model: str, numbers: list[int], on_progress: Callable[[str], None]
 ) -> dict[int, Version]:
     versions = {}
+    states = version_states(repository.config(model), numbers)
     for number in numbers:
         try:
-            versions[number] = read_version(repository.path / model, number, live=False)
+            versions[number] = read_version(repository.path / model, number, states[number])
         except RepositoryError as exc:
             on_progress(f"warning: not registered in MLflow: {exc}")
     return versions
@@ -100,13 +102,11 @@ def _readable_versions(
 
 def _states(config: ModelConfig, numbers: list[int]) -> dict[str, int | None]:
     """The version of each alias by the state of the repository; None for no version."""
-    live = read_promotions(config)[-1]
-    rollouts = (
-        config.parameters[name].string_value for name in ("tamiz.canary", "tamiz.shadow") if name in config.parameters
-    )
-    tried = [int(text.split()[0]) for text in rollouts if text.split() and text.split()[0].isdecimal()]
-    newest = numbers[-1] if numbers and numbers[-1] != live else None
-    return {CHAMPION: live, CHALLENGER: tried[0] if tried else newest}
+    states = version_states(config, numbers)
+    live = max((number for number, state in states.items() if state is State.LIVE), default=None)
+    tried = (number for number, state in states.items() if state in (State.CANARY, State.SHADOW))
+    newest = max(numbers, default=None)
+    return {CHAMPION: live, CHALLENGER: next(tried, newest if newest != live else None)}
 
 
 def _mirror(

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     from .config import ServingSettings
     from .control import Control
+    from .history import HistoryEntry
     from .ports import Ports
     from .promotion import apply_settings, promote, rollback
+    from .pruning import prune
     from .repository import ConfigChange, Repository
+    from .rollout import start_rollout
+    from .states import State
     from .triton import Triton
     from .verification import Finding, Verification, verify
     from .version import Version
@@ -35,16 +39,20 @@ __all__ = [
     "ConfigChange",
     "Control",
     "Finding",
+    "HistoryEntry",
     "ModelState",
     "Ports",
     "Repository",
     "ServingSettings",
+    "State",
     "Triton",
     "Verification",
     "Version",
     "apply_settings",
     "promote",
+    "prune",
     "rollback",
+    "start_rollout",
     "verify",
 ]
 
@@ -52,16 +60,20 @@ _LAZY = {
     "ConfigChange": "repository",
     "Control": "control",
     "Finding": "verification",
+    "HistoryEntry": "history",
     "ModelState": "control",
     "Ports": "ports",
     "Repository": "repository",
     "ServingSettings": "config",
+    "State": "states",
     "Triton": "triton",
     "Verification": "verification",
     "Version": "version",
     "apply_settings": "promotion",
     "promote": "promotion",
+    "prune": "pruning",
     "rollback": "promotion",
+    "start_rollout": "rollout",
     "verify": "verification",
 }
 

@@ -1,7 +1,7 @@
 """Promotion and rollback: which version of a model is live, and how it is served, on disk and in a running server.
 
-The repository is changed first, then the server loads the model. If the server does not follow, the repository is
-changed back, so that the two agree.
+Triton loads a version before it takes the one before out of service, and lets that one finish its requests, so that a
+change drops no request.
 """
 
 from __future__ import annotations
@@ -9,27 +9,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from tamiz.arguments import check_instance, check_whole
-from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, TamizError
+from tamiz.arguments import check_flag, check_instance, check_whole
+from tamiz.errors import RepositoryError, TamizError
+from tamiz.routing import Rollout
 
+from .change import change_model, ready_versions
 from .config import (
-    PROMOTIONS,
     ModelConfig,
     ServingSettings,
     describe_version_policy,
     drop_versions,
-    live_on_disk,
     read_promotions,
     set_live,
     write_settings,
 )
 from .control import Control
-from .repository import ConfigChange, Repository
+from .history import append_entry, check_reason
+from .repository import Repository
+from .states import clear_rollout, live_without_candidate, rollout_on_disk
 from .version import read_spec
 
 
-def promote(repository: Repository, model: str, version: int, *, control: Control | None = None) -> None:
+def promote(
+    repository: Repository, model: str, version: int, *, control: Control | None = None, reason: str = ""
+) -> None:
     """Make a version the only live one, whatever version policy an operator wrote into the configuration.
+
+    A canary or shadow ends: its candidate if that is promoted becomes the live version.
 
     With a control, the change happens on disk and in the running server, or in neither. The one exception is a server
     that does not answer in time: it may still load the version whose promotion was undone on disk.
@@ -39,6 +45,7 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
         model: name of the model.
         version: number of the version that goes live.
         control: the control of a running server, which loads the version; None changes the disk only.
+        reason: why, for the history.
 
     Raises:
         RepositoryError: there is no such model or version, or the repository cannot be changed. Or the server cannot
@@ -48,21 +55,33 @@ def promote(repository: Repository, model: str, version: int, *, control: Contro
     """
     _check(repository, control)
     check_whole("version", version)
+    check_reason(reason)
+    before: int | None = None
 
     def update(config: ModelConfig) -> None:
+        nonlocal before
         numbers = repository.version_numbers(model)
-        if version not in numbers:
-            raise RepositoryError(
-                f"model {model} has no version {version}; its versions are {', '.join(map(str, numbers))}"
-            )
-        promotions = read_promotions(config)
+        require_version(model, version, numbers)
+        promotions, before = read_promotions(config), _newest(live_without_candidate(config, numbers))
+        clear_rollout(config)
         _set_promotions(repository, model, config, [*promotions, version] if promotions[-1] != version else promotions)
 
-    _follow(repository, model, repository.update_config(model, update), control)
+    change = change_model(repository, model, update, control)
+    if change.after != change.before:
+        append_entry(repository.path / model, "promote", before, version, reason)
 
 
-def rollback(repository: Repository, model: str, *, control: Control | None = None) -> None:
-    """Make the version live that was live before the last promotion.
+def rollback(
+    repository: Repository,
+    model: str,
+    *,
+    control: Control | None = None,
+    reason: str = "",
+    automatic: bool = False,
+) -> None:
+    """End the canary or shadow of a model; without one, make the version live that was live before the last promotion.
+
+    The candidate of a canary or shadow is taken out of service at once, before anything is loaded.
 
     With a control, the change happens on disk and in the running server, or in neither, as for `promote`.
 
@@ -70,6 +89,8 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
         repository: the repository that the server serves.
         model: name of the model.
         control: the control of a running server, which loads the version; None changes the disk only.
+        reason: why, for the history.
+        automatic: whether a program decided, which the history tells.
 
     Raises:
         RepositoryError: there is no such model, no earlier promotion, the last promoted version is not live because
@@ -79,22 +100,62 @@ def rollback(repository: Repository, model: str, *, control: Control | None = No
         UsageError: an argument is wrong.
     """
     _check(repository, control)
+    check_reason(reason)
+    check_flag("automatic", automatic)
+    before: int | None = None
+    ended: Rollout | None = None
 
     def update(config: ModelConfig) -> None:
-        promotions = read_promotions(config)
-        if len(promotions) < 2:
-            raise RepositoryError(
-                f"model {model}: version {promotions[0]} was the first live version; there is nothing to roll back to"
-            )
-        live = live_on_disk(config, repository.version_numbers(model))
-        if promotions[-1] not in live:
-            raise RepositoryError(
-                f"model {model}: version {promotions[-1]}, which was promoted last, is not live: config.pbtxt was "
-                f"edited and has {describe_version_policy(config)}; name the live version with `tamiz promote`"
-            )
-        _set_promotions(repository, model, config, promotions[:-1])
+        nonlocal before, ended
+        numbers = repository.version_numbers(model)
+        live, ended = live_without_candidate(config, numbers), rollout_on_disk(config, numbers)
+        before = _newest(live)
+        if ended is not None:
+            # Nothing but the version policy: Triton then loads nothing, and the candidate is gone in milliseconds.
+            config.version_policy.Clear()
+            config.version_policy.specific.versions.extend(live)
+        else:
+            clear_rollout(config)
+            _set_previous_live(repository, model, config, live)
 
-    _follow(repository, model, repository.update_config(model, update), control)
+    change = change_model(repository, model, update, control)
+    if ended is None:
+        after: int | None = read_promotions(change.after)[-1]
+    else:
+        before, after = ended.version, before
+        # From then on clients do not try the candidate any more. It is out of service in any case.
+        with contextlib.suppress(TamizError):
+            change_model(repository, model, clear_rollout, control)
+    append_entry(repository.path / model, "automatic rollback" if automatic else "rollback", before, after, reason)
+
+
+def _set_previous_live(repository: Repository, model: str, config: ModelConfig, live: Sequence[int]) -> None:
+    promotions = read_promotions(config)
+    if len(promotions) < 2:
+        raise RepositoryError(
+            f"model {model}: version {promotions[0]} was the first live version; there is nothing to roll back to"
+        )
+    require_promoted_live(model, config, live)
+    _set_promotions(repository, model, config, promotions[:-1])
+
+
+def require_version(model: str, version: int, numbers: Sequence[int]) -> None:
+    """Raise a RepositoryError if a model has no such version on disk."""
+    if version not in numbers:
+        raise RepositoryError(
+            f"model {model} has no version {version}; its versions are {', '.join(map(str, numbers))}"
+        )
+
+
+def require_promoted_live(model: str, config: ModelConfig, live: Sequence[int]) -> int:
+    """The version that was promoted last; raise a RepositoryError if an operator took it out of service."""
+    promoted = read_promotions(config)[-1]
+    if promoted not in live:
+        raise RepositoryError(
+            f"model {model}: version {promoted}, which was promoted last, is not live: config.pbtxt was "
+            f"edited and has {describe_version_policy(config)}; name the live version with `tamiz promote`"
+        )
+    return promoted
 
 
 def apply_settings(
@@ -118,8 +179,7 @@ def apply_settings(
     """
     _check(repository, control)
     check_instance("settings", settings, ServingSettings)
-    change = repository.update_config(model, lambda config: write_settings(config, settings))
-    _follow(repository, model, change, control)
+    change_model(repository, model, lambda config: write_settings(config, settings), control)
 
 
 def describe_live(repository: Repository, model: str, before: Sequence[int], *, control: Control | None = None) -> str:
@@ -128,24 +188,23 @@ def describe_live(repository: Repository, model: str, before: Sequence[int], *, 
     Args:
         repository: the repository.
         model: name of the model.
-        before: the versions that were live on disk before a change; none for a new model.
+        before: the versions that servers loaded by the disk before a change; none for a new model.
         control: the control of a running server, which is asked; None says what a server that runs would serve.
 
     Raises:
         RepositoryError: there is no such model, or its configuration cannot be read.
         ServerError: the server cannot be reached or rejects the key.
     """
-    live = repository.live_numbers(model)
-    on_disk = f"{model}: {_name(live)} is live in {repository.path}"
+    live, rollout = repository.live_numbers(model), repository.rollout(model)
+    loaded = sorted({*live, *([] if rollout is None else [rollout.version])})
+    state = f"{model}: {_name(live)} is live{_describe_rollout(rollout)} in {repository.path}"
     if control is not None:
-        served = _ready_versions(control, model)
-        return (
-            f"{on_disk} and in {control.url}" if served == live else f"{on_disk}; {control.url} serves {_name(served)}"
-        )
-    if list(before) == live:
-        return f"{on_disk}; whether a running server serves it was not checked: pass its --url"
-    state = f"still serves {_name(before)}" if before else "does not serve it yet"
-    return f"{on_disk}; a running server {state}: pass its --url to have it load the change"
+        served = ready_versions(control, model)
+        return f"{state} and in {control.url}" if served == loaded else f"{state}; {control.url} serves {_name(served)}"
+    if list(before) == loaded:
+        return f"{state}; whether a running server serves it was not checked: pass its --url"
+    serves = f"still serves {_name(before)}" if before else "does not serve it yet"
+    return f"{state}; a running server {serves}: pass its --url to have it load the change"
 
 
 def _check(repository: object, control: object) -> None:
@@ -157,8 +216,20 @@ def _name(versions: Sequence[int]) -> str:
     return f"version {', '.join(map(str, versions))}" if versions else "no version"
 
 
-def _ready_versions(control: Control, model: str) -> list[int]:
-    return sorted(state.version for state in control.models() if (state.model, state.state) == (model, "READY"))
+def _newest(versions: Sequence[int]) -> int | None:
+    return versions[-1] if versions else None
+
+
+def _describe_rollout(rollout: Rollout | None) -> str:
+    if rollout is None:
+        return ""
+    shares = []
+    if rollout.canary:
+        by = ", chosen by image" if rollout.sticky else ""
+        shares.append(f"as a canary answers {rollout.canary:.4g} of the calls{by}")
+    if rollout.shadow:
+        shares.append(f"as a shadow is sent {rollout.shadow:.4g} of {'the others' if rollout.canary else 'the calls'}")
+    return f", version {rollout.version} {' and '.join(shares)}"
 
 
 def _set_promotions(repository: Repository, model: str, config: ModelConfig, promotions: list[int]) -> None:
@@ -168,48 +239,3 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
     drop_versions(config, keep=numbers)
     on_disk = [version for version in promotions if version in numbers]
     set_live(config, on_disk, read_spec(repository.path / model, promotions[-1]))
-
-
-def _follow(repository: Repository, model: str, change: ConfigChange, control: Control | None) -> None:
-    """Have the server load a changed model and verify that it did; undo the change on disk if it did not."""
-    if control is None:
-        return
-    try:
-        control.load(model)
-        _require_followed(repository, model, change.after, control)
-    except BaseException as exc:
-        _undo(repository, model, change)
-        if isinstance(exc, InvalidRequestError | InferenceError):
-            # A server in another control mode refuses to load models.
-            hint = "; start Triton with --model-control-mode=explicit" if "explicit model load" in str(exc) else ""
-            raise RepositoryError(f"the server could not load the change; the change was undone: {exc}{hint}") from exc
-        if not isinstance(exc, TamizError):
-            # Interrupted, for example by Ctrl-C: the server may have loaded the change already, and must load the old
-            # configuration again.
-            with contextlib.suppress(TamizError):
-                control.load(model)
-        raise
-
-
-def _require_followed(repository: Repository, model: str, config: ModelConfig, control: Control) -> None:
-    """Ask the server what it serves, because its answer to a load says only that loading did not fail."""
-    served = control.config(model)
-    expected = live_on_disk(config, repository.version_numbers(model))
-    ready = _ready_versions(control, model)
-    same_file = served.parameters[PROMOTIONS].string_value == config.parameters[PROMOTIONS].string_value
-    if not same_file or ready != expected:
-        has, wants = (", ".join(map(str, numbers)) or "none" for numbers in (ready, expected))
-        raise RepositoryError(
-            f"{control.url} does not serve {repository.path}: after the change, the server has version {has} of "
-            f"{model}, on disk it is {wants}; the change was undone"
-        )
-
-
-def _undo(repository: Repository, model: str, change: ConfigChange) -> None:
-    """Restore the configuration from before a change, unless it was changed again since."""
-
-    def update(config: ModelConfig) -> None:
-        if config == change.after:
-            config.CopyFrom(change.before)
-
-    repository.update_config(model, update)

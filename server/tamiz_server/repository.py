@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, wrong
+from tamiz.arguments import check_function, check_instance, check_path, check_text, check_type, check_whole, wrong
 from tamiz.errors import RepositoryError, os_reason, shorten, suggest
+from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
 from .config import (
@@ -26,6 +27,7 @@ from .config import (
     ServingSettings,
     add_version,
     describe_version_policy,
+    drop_versions,
     last_version,
     live_on_disk,
     new_config,
@@ -33,7 +35,9 @@ from .config import (
     set_live,
     was_published,
 )
-from .staging import STAGED, changes, stage_graph, staging_parent, write_config
+from .history import HistoryEntry, append_entry, check_reason, read_history
+from .staging import STAGED, changes, remove_folder, stage_graph, staging_parent, write_config
+from .states import State, live_without_candidate, rollout_on_disk, version_states
 from .version import Version, read_version, version_numbers, write_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -115,10 +119,8 @@ class Repository:
         Raises:
             RepositoryError: there is no such model, or one of its versions is damaged.
         """
-        live = self.live_numbers(model)
-        return [
-            read_version(self._folder(model), number, live=number in live) for number in self.version_numbers(model)
-        ]
+        states = version_states(self.config(model), self.version_numbers(model))
+        return [read_version(self._folder(model), number, state) for number, state in sorted(states.items())]
 
     def version_numbers(self, model: str) -> list[int]:
         """Numbers of a model's versions, lowest first; empty if there is no such model."""
@@ -136,15 +138,40 @@ class Repository:
                 f"model {model} in {self.path}: {describe_version_policy(self.config(model))} in {CONFIG_FILE} selects "
                 "no version that is on disk; make one live with `tamiz promote`"
             )
-        return read_version(self._folder(model), numbers[-1], live=True)
+        return read_version(self._folder(model), numbers[-1], State.LIVE)
 
     def live_numbers(self, model: str) -> list[int]:
+        """Numbers of the live versions, lowest first: those that servers load, without the candidate of a rollout.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return live_without_candidate(self.config(model), self.version_numbers(model))
+
+    def loaded_numbers(self, model: str) -> list[int]:
         """Numbers of the versions that servers load by the model's version policy, lowest first.
 
         Raises:
             RepositoryError: there is no such model, or its configuration cannot be read.
         """
         return live_on_disk(self.config(model), self.version_numbers(model))
+
+    def rollout(self, model: str) -> Rollout | None:
+        """The canary or shadow of a model; None if it has none.
+
+        Raises:
+            RepositoryError: there is no such model, or its configuration cannot be read.
+        """
+        return rollout_on_disk(self.config(model), self.version_numbers(model))
+
+    def history(self, model: str) -> list[HistoryEntry]:
+        """Who published, promoted, rolled out and rolled back which version, oldest change first.
+
+        Raises:
+            RepositoryError: there is no such model, or its history cannot be read.
+        """
+        self._config_text(model)
+        return read_history(self._folder(model))
 
     def config(self, model: str) -> ModelConfig:
         """A copy of Triton's configuration of a model (``inference.ModelConfig``).
@@ -173,6 +200,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        reason: str = "",
     ) -> int:
         """Add a version to a model.
 
@@ -185,6 +213,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            reason: why, for the history.
 
         Returns:
             the number of the new version. A number is never reused, even after its version is deleted.
@@ -198,6 +227,7 @@ class Repository:
         check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_instance("settings", settings, ServingSettings)
+        check_reason(reason)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
                 f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
@@ -240,6 +270,8 @@ class Repository:
                 staged.rename(folder / str(version))
                 # The configuration is replaced last: a version that it does not mention is not served.
                 write_config(folder / CONFIG_FILE, before, config)
+            live = live_without_candidate(config, self.version_numbers(model))
+            append_entry(folder, "publish", live[-1] if live and not is_new else None, version, reason)
         return version
 
     def _is_new(self, model: str) -> bool:
@@ -272,6 +304,37 @@ class Repository:
             if after != before:
                 write_config(self._folder(model) / CONFIG_FILE, before, after)
             return ConfigChange(before, after)
+
+    def remove_versions(self, model: str, *, keep: int, also_keep: Collection[int] = ()) -> list[int]:
+        """Remove versions; see `tamiz_server.pruning.prune`, which also records it.
+
+        Args:
+            model: name of the model.
+            keep: number of the newest versions to keep.
+            also_keep: further versions to keep, beside those that are not archived.
+
+        Returns:
+            the numbers of the removed versions, lowest first.
+
+        Raises:
+            RepositoryError: there is no such model, or the repository cannot be changed.
+        """
+        check_whole("keep", keep, least=0)
+        check_type("also_keep", also_keep, (list, tuple, set, frozenset), "the numbers of versions")
+        self._require_folder()
+        with changes(self.path):
+            before, numbers = self.config(model), self.version_numbers(model)
+            states = version_states(before, numbers)
+            kept = {*numbers[len(numbers) - keep :], *also_keep} if keep else set(also_keep)
+            removed = [number for number in numbers if states[number] is State.ARCHIVED and number not in kept]
+            for number in removed:
+                remove_folder(self._folder(model) / str(number))
+            if removed:
+                after = ModelConfig()
+                after.CopyFrom(before)
+                drop_versions(after, keep=[number for number in numbers if number not in removed])
+                write_config(self._folder(model) / CONFIG_FILE, before, after)
+            return removed
 
     def _folder(self, model: str) -> Path:
         check_text("model", model, "the name of a model")

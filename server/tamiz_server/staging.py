@@ -83,6 +83,16 @@ def staging_parent(repository: Path, models: Iterable[Path]) -> Path:
     return repository
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove the folder of a version: from its place at once, from the disk afterwards.
+
+    If the process is killed, the next change of the repository removes the rest.
+    """
+    staged = folder.with_name(STAGED)
+    folder.rename(staged)
+    shutil.rmtree(staged)
+
+
 def write_config(path: Path, before: ModelConfig, after: ModelConfig) -> None:
     """Write a configuration over the one from before, and keep its comments and layout.
 

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from tamiz.arguments import check_path, check_progress, check_seconds, check_whole
 from tamiz.errors import ServerError, TritonError, UsageError, os_reason
-from tamiz.served_version import live_versions
+from tamiz.served_version import loaded_versions
 from tamiz.transports import check_key
 
 from .control import Control
@@ -132,7 +132,7 @@ class Triton:
         """
         if self._workspace is not None:
             raise UsageError("Triton is running already: call stop() before start()")
-        live = self._live_versions()
+        live = self._loaded_versions()
         installation = find_installation()
         remove_abandoned_workspaces()
         for attempt in range(1, _START_ATTEMPTS + 1):
@@ -151,8 +151,8 @@ class Triton:
                 self._clear()
                 raise
 
-    def _live_versions(self) -> dict[str, list[int]]:
-        return {model: live_versions(self.repository.config(model)) for model in self.repository.models()}
+    def _loaded_versions(self) -> dict[str, list[int]]:
+        return {model: loaded_versions(self.repository.config(model)) for model in self.repository.models()}
 
     def _prepare_workspace(self, installation: Installation) -> Workspace:
         workspace = create_workspace()
@@ -194,7 +194,7 @@ class Triton:
             except OSError as exc:
                 raise TritonError(f"cannot restart Triton: {self.log}: {os_reason(exc)}") from exc
             # Versions may have been promoted since the last start.
-            return self._launch(installation, self._live_versions(), workspace)
+            return self._launch(installation, self._loaded_versions(), workspace)
 
         self._supervisor = Supervisor(
             process,

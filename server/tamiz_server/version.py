@@ -21,6 +21,8 @@ from tamiz.files import sha256
 from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
+from .states import State
+
 GRAPH_FILE = "model.onnx"
 SPEC_FILE = "spec.json"
 MANIFEST_FILE = "manifest.json"
@@ -33,16 +35,21 @@ class Version:
     Attributes:
         model: name of the model.
         version: number of the version, from 1.
-        live: whether the model's configuration has servers load this version.
+        state: what the version is to its model: live, candidate of a rollout, previous or archived.
         spec: labels, preprocessing and thresholds of the version.
         manifest: how the version was created: hashes, metrics, library versions, time of publication.
     """
 
     model: str
     version: int
-    live: bool
+    state: State
     spec: ModelSpec
     manifest: dict[str, Any]
+
+    @property
+    def live(self) -> bool:
+        """Whether the version is live."""
+        return self.state is State.LIVE
 
 
 def write_version(
@@ -85,15 +92,17 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
-        ``run``, ``test_accuracy``, ``test_f1`` (the mean over the labels), ``test_images`` (a hash of the test images
-        with their labels, which is equal for versions that were measured on the same ones), ``published`` (ISO 8601),
-        ``onnx_sha256`` and ``spec_sha256``; each is None if the manifest does not have it.
+        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``test_accuracy``, ``test_f1`` (the mean over the
+        labels), ``test_images`` (a hash of the test images with their labels, which is equal for versions that were
+        measured on the same ones), ``published`` (ISO 8601), ``onnx_sha256`` and ``spec_sha256``; each is None if the
+        manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
     test = test if isinstance(test, dict) else {}
     return {
         "run": manifest.get("run"),
+        "precision": manifest.get("precision"),
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),
@@ -103,7 +112,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
+def read_version(model_folder: Path, version: int, state: State) -> Version:
     """Read the folder of a version.
 
     Raises:
@@ -117,7 +126,7 @@ def read_version(model_folder: Path, version: int, *, live: bool) -> Version:
         raise _damaged(model, version, path, os_reason(exc)) from exc
     if not isinstance(manifest, dict):
         raise _damaged(model, version, path, "expected a JSON object")
-    return Version(model, version, live, read_spec(model_folder, version), manifest)
+    return Version(model, version, state, read_spec(model_folder, version), manifest)
 
 
 def read_spec(model_folder: Path, version: int) -> ModelSpec:

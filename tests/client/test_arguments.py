@@ -41,7 +41,9 @@ RECORDS = {
     "RequestAnswered",
     "RequestFailed",
     "RequestSent",
+    "Rollout",
     "Scored",
+    "ShadowCompared",
     "Stats",
 }
 URL = "grpc://127.0.0.1:9"
@@ -142,6 +144,7 @@ CLIENT = {
     "key": (5, b"key", SECRET, "a\nb"),
     "shared_memory": (None, 1, "yes"),
     "on_event": (5, "print", []),
+    "version": NO_WHOLE[1:],
     "provenance": (None, 1, "yes"),
 }
 CLASSIFY_MANY = {

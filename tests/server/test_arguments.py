@@ -10,14 +10,27 @@ from graphs import make_spec
 from public_parameters import ODD_VALUES, check_accepted_or_refused, check_refused, public_parameters
 
 from tamiz import RepositoryError, ServerError
-from tamiz_server import Control, Repository, ServingSettings, Triton, apply_settings, promote, rollback, verify
+from tamiz_server import (
+    Control,
+    Repository,
+    ServingSettings,
+    Triton,
+    apply_settings,
+    promote,
+    prune,
+    rollback,
+    start_rollout,
+    verify,
+)
 
-RECORDS = {"ConfigChange", "Finding", "ModelState", "Ports", "Verification", "Version"}
+RECORDS = {"ConfigChange", "Finding", "HistoryEntry", "ModelState", "Ports", "Verification", "Version"}
 NO_NAME = (None, 5, True, "", b"pets", "pe\0ts", "caf\udce9", ["pets"])
 NO_PATH = (None, 5, True, "", b"a", "a\0b", ["a"])
 NO_COUNT = (None, "many", 2.5, -1, math.nan)
 NO_PORT = (None, "8001", True, 2.5, -1, 70_000)
 NO_OBJECT = (None, 5, "a", {})
+NO_TEXT = (None, 5, b"a", ["a"])
+NO_SHARE = (None, "0.1", "10%", True, -0.1, 1.5, math.nan, math.inf)
 SPEC = make_spec(["cat", "dog"])
 
 
@@ -35,6 +48,10 @@ def publish(**arguments: Any) -> None:
 
 def update_config(**arguments: Any) -> None:
     Repository("models").update_config(**{"model": "pets", "update": lambda config: None, **arguments})
+
+
+def remove(**arguments: Any) -> None:
+    Repository("models").remove_versions(**{"model": "pets", "keep": 1, **arguments})
 
 
 def of_repository(method: str) -> Callable[..., Any]:
@@ -56,6 +73,7 @@ def of_model(function: Callable[..., Any], **given: Any) -> Callable[..., Any]:
     return lambda **arguments: function(**{"repository": Repository("models"), "model": "pets", **given, **arguments})
 
 
+rollout, pruning = of_model(start_rollout, version=2, canary=0.1), of_model(prune, keep=1)
 promotion, undo, settings = of_model(promote, version=1), of_model(rollback), of_model(apply_settings, settings=None)
 WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Control.url": (create_control, (None, 5, "", "a", "grpc://a:1,b:1")),
@@ -68,13 +86,26 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Repository.path": (Repository, NO_PATH),
     **{
         f"Repository.{method}.model": (of_repository(method), NO_NAME)
-        for method in ("config", "live_numbers", "live_version", "version_numbers", "versions")
+        for method in (
+            "config",
+            "history",
+            "live_numbers",
+            "live_version",
+            "loaded_numbers",
+            "rollout",
+            "version_numbers",
+            "versions",
+        )
     },
     "Repository.publish.model": (publish, (None, 5, b"pets", ["pets"])),
     "Repository.publish.onnx": (publish, NO_PATH),
     "Repository.publish.spec": (publish, NO_OBJECT),
     "Repository.publish.manifest": (publish, (5, "a", [])),
     "Repository.publish.settings": (publish, NO_OBJECT),
+    "Repository.publish.reason": (publish, NO_TEXT),
+    "Repository.remove_versions.model": (remove, NO_NAME),
+    "Repository.remove_versions.keep": (remove, (None, "1", True, 2.5, -1)),
+    "Repository.remove_versions.also_keep": (remove, (None, 5, "a")),
     "Repository.update_config.model": (update_config, NO_NAME),
     "Repository.update_config.update": (update_config, (None, 5, "a")),
     **{
@@ -106,7 +137,23 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "promote.control": (promotion, (5, "grpc://a:1")),
     "rollback.repository": (undo, (None, 5, "models")),
     "rollback.model": (undo, NO_NAME),
+    "promote.reason": (promotion, NO_TEXT),
+    "prune.repository": (pruning, (None, 5, "models")),
+    "prune.model": (pruning, NO_NAME),
+    "prune.keep": (pruning, (None, "1", True, 2.5, -1)),
+    "prune.control": (pruning, (5, "grpc://a:1")),
+    "prune.reason": (pruning, NO_TEXT),
     "rollback.control": (undo, (5, "grpc://a:1")),
+    "rollback.reason": (undo, NO_TEXT),
+    "rollback.automatic": (undo, (None, 1, "yes")),
+    "start_rollout.repository": (rollout, (None, 5, "models")),
+    "start_rollout.model": (rollout, NO_NAME),
+    "start_rollout.version": (rollout, (None, "1", True, 0, -1)),
+    "start_rollout.canary": (rollout, (*NO_SHARE, 0.0)),
+    "start_rollout.sticky": (rollout, (None, 1, "image")),
+    "start_rollout.shadow": (rollout, NO_SHARE),
+    "start_rollout.control": (rollout, (5, "grpc://a:1")),
+    "start_rollout.reason": (rollout, NO_TEXT),
     "verify.repository": (of_model(verify), (None, 5, "models")),
     "verify.model": (of_model(verify), NO_NAME[1:]),
 }

@@ -8,6 +8,7 @@ import pytest
 from graphs import make_spec
 
 from tamiz import ModelSpec, RepositoryError
+from tamiz_server.states import State
 from tamiz_server.version import read_version, version_numbers, write_version
 
 SPEC = make_spec(["a", "b"])
@@ -37,7 +38,7 @@ def test_a_version_holds_the_graph_the_spec_and_the_manifest(model_folder: Path)
 
 
 def test_a_version_that_was_written_reads_back(model_folder: Path) -> None:
-    version = read_version(model_folder, 7, live=True)
+    version = read_version(model_folder, 7, State.LIVE)
     assert (version.model, version.version, version.live, version.spec) == ("pets", 7, True, SPEC)
     assert version.manifest["run"] == "r1"
 
@@ -61,7 +62,7 @@ def test_a_damaged_version_is_an_error_with_the_damaged_file(
     else:
         path.write_text(content)
     with pytest.raises(RepositoryError, match=f"model pets version 7 is damaged: .*{message}"):
-        read_version(model_folder, 7, live=False)
+        read_version(model_folder, 7, State.ARCHIVED)
 
 
 def test_only_folders_with_a_number_are_versions(model_folder: Path) -> None:

@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tamiz.arguments import check_instance, check_type
 from tamiz.spec import ModelSpec
 
 from .heads import head_names, is_head_weight
@@ -35,6 +36,8 @@ class Classifier(nn.Module):
     shift: Tensor
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        check_type("network", network, nn.Module, "a torch.nn.Module")
+        check_instance("spec", spec, ModelSpec)
         super().__init__()
         self.network = network
         self.task = spec.task

@@ -6,7 +6,7 @@ of a network is in `tamiz_train.inference`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamiz import Client
+from tamiz.arguments import check_choice, check_instance, wrong
 from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
 from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
@@ -84,6 +85,7 @@ class Evaluation:
 
     def with_spec(self, spec: ModelSpec) -> Evaluation:
         """The same probabilities evaluated with the thresholds of another spec."""
+        check_instance("spec", spec, ModelSpec)
         return replace(self, spec=spec)
 
     def name(self, index: int) -> str:
@@ -145,6 +147,7 @@ class Evaluation:
 
     def differences(self, other: Evaluation) -> int:
         """Number of images whose predicted labels differ between two models, or that only one of them could read."""
+        check_instance("other", other, Evaluation)
         mine, others = (
             dict(zip(each.indices.tolist(), predict_labels(each.probabilities, each.spec), strict=True))
             for each in (self, other)
@@ -210,6 +213,11 @@ def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
         RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
             images; or images have changed, and one of the splits now has images of another split of the run.
     """
+    check_instance("run", run, Run)
+    if isinstance(splits, str | bytes) or not isinstance(splits, Sequence | Set):
+        raise wrong("splits", splits, "a list of names of splits")
+    for name in splits:
+        check_choice("splits", name, SPLITS)
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
     except RecipeError as exc:
@@ -241,7 +249,12 @@ def evaluate_function(compute: Callable[[Pixels], Probabilities], split: Split, 
             ``[batch, labels]``.
         split: the images and their targets.
         spec: spec of the model; its preprocessing is applied to the images.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    check_instance("split", split, Split)
+    check_instance("spec", spec, ModelSpec)
     probabilities, indices = [np.empty((0, len(spec.labels)), np.float32)], [np.empty(0, np.int64)]
     unreadable: list[str] = []
     with ImageBar(split.name, len(split)) as bar:
@@ -266,6 +279,7 @@ def evaluate_served(client: Client, split: Split, spec: ModelSpec) -> Evaluation
         RunError: the served model has other labels.
         ServerError: the server does not answer.
     """
+    check_instance("split", split, Split)
     served = client.spec
     if set(served.labels) != set(spec.labels):
         raise RunError(

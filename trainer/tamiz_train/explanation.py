@@ -27,7 +27,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torchvision.ops import Permute
 
-from tamiz.errors import InvalidImageError, OutputError, RunError, UsageError, os_reason, suggest
+from tamiz.arguments import MAX_SHOWN, check_instance, check_list, check_path, check_type
+from tamiz.errors import InvalidImageError, OutputError, RunError, UsageError, os_reason, shorten, suggest
 from tamiz.files import write_whole
 from tamiz.preprocessing import Pixels, prepare
 from tamiz.spec import ModelSpec
@@ -78,15 +79,21 @@ def explain(
         each image with its explanation, in order; for an image that cannot be read, its `InvalidImageError`.
 
     Raises:
-        UsageError: the run has no such label.
+        UsageError: an argument is wrong, or the run has no such label.
         RunError: the network has no feature map, or the weights cannot be loaded.
         OutputError: the folder or an overlay cannot be written.
     """
+    check_instance("run", run, Run)
+    check_list("images", images, "a list of image files")
+    for index, image in enumerate(images):
+        check_path(f"images[{index}]", image, "the path of an image file")
+    check_path("out", out, "the path of a folder")
+    check_type("label", label, (str, type(None)), "the name of a label, or None")
     if label is not None and label not in run.spec.labels:
         # Training stores labels in this form; a terminal of macOS may give another.
         label = unicodedata.normalize("NFC", label)
     if label is not None and label not in run.spec.labels:
-        raise UsageError(f"{run.path} has no label {label!r}{suggest(label, run.spec.labels)}")
+        raise UsageError(f"{run.path} has no label {shorten(label, MAX_SHOWN)!r}{suggest(label, run.spec.labels)}")
     classifier = load_classifier(run)
     layer = find_layer(classifier, run.spec)
     if layer is None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamiz.arguments import check_instance, check_list, check_type, check_whole
 from tamiz.errors import InvalidImageError
 from tamiz.image_bar import ImageBar
 from tamiz.prediction import Prediction, interpret
@@ -50,8 +51,12 @@ def predict(
         one prediction for each image, in order; for an image that cannot be read, its `InvalidImageError`.
 
     Raises:
+        UsageError: an argument is wrong.
         RunError: the weights are missing or do not fit the network.
     """
+    check_list("images", images, "a list of images")
+    check_whole("top_k", top_k)
+    check_type("features", features, (list, type(None)), "a list, or None")
     classifier = load_classifier(run)
     results: list[Prediction | InvalidImageError] = []
     with ImageBar(run.recipe.name, len(images)) as bar:
@@ -80,7 +85,11 @@ def evaluate(classifier: Classifier, split: Split, spec: ModelSpec) -> Evaluatio
         classifier: the network, on any device; it is put into evaluation mode.
         split: the images and their targets.
         spec: spec of the network; its preprocessing is applied to the images.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    check_instance("classifier", classifier, Classifier)
     device = next(classifier.buffers()).device
     classifier.eval()
 

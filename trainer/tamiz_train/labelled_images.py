@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from tamiz.arguments import check_instance, check_list, check_path, check_type, show_path
 from tamiz.errors import UsageError, list_names, os_reason, suggest
 from tamiz.image_files import walk, why_folder_left_out
 from tamiz.spec import ModelSpec
@@ -46,6 +47,18 @@ class LabelledImages:
     labels: Sequence[tuple[str, ...]]
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        check_type("name", self.name, str, "the name of the images")
+        check_list("images", self.images, "a list of paths or of arrays [height, width(, 3)]")
+        check_list("labels", self.labels, "a list with the labels of each image as a tuple")
+        for index, labels in enumerate(self.labels):
+            check_list(f"labels[{index}]", labels, "a tuple of labels")
+        check_type("left_out", self.left_out, Counter, "a collections.Counter")
+        if len(self.images) != len(self.labels):
+            raise UsageError(
+                f"labels: those of {len(self.labels):,} of {len(self.images):,} images; give those of each image"
+            )
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -74,6 +87,7 @@ class LabelledImages:
         Raises:
             UsageError: an image has several labels, or none, and the model is multiclass.
         """
+        check_instance("spec", spec, ModelSpec)
         place = {label: index for index, label in enumerate(spec.labels)}
         images = cast("Sequence[Path]", self.images)
         if spec.task == "multilabel":
@@ -110,8 +124,10 @@ def read_labelled_folder(folder: Path) -> LabelledImages:
     Raises:
         UsageError: there is no such folder, it has no images in label folders, or a folder cannot be read.
     """
+    check_path("folder", folder, "the path of a folder with one folder per label")
+    folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"--images {folder}: no such folder; give a folder with one folder per label")
+        raise UsageError(f"--images {show_path(folder)}: no such folder; give a folder with one folder per label")
     images: list[Image] = []
     labels: list[tuple[str, ...]] = []
     left_out: Counter[str] = Counter()

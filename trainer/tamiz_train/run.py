@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tamiz.arguments import check_path, check_type, show_path
 from tamiz.errors import OutputError, RunError, one_line, os_reason, suggest
 from tamiz.files import staged, write_whole
 from tamiz.json_text import to_json
@@ -56,6 +57,9 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        check_type("path", self.path, Path, "a pathlib.Path, or call Run.find")
+
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Run:
         """Find a finished run.
@@ -66,10 +70,11 @@ class Run:
         Raises:
             RunError: there is no finished run.
         """
+        check_path("path", path, "the folder of a run")
         folder = Path(path)
         if not folder.is_dir():
             hint = suggest(str(folder), known_runs(folder)) or "; `tamiz train` creates runs below runs/"
-            raise RunError(f"no run {folder}: there is no such folder{hint}")
+            raise RunError(f"no run {show_path(folder)}: there is no such folder{hint}")
         if cls(folder).finished:
             return cls(folder)
         finished = [cls(entry) for entry in sorted(folder.iterdir()) if cls(entry).finished]
@@ -87,12 +92,13 @@ class Run:
         Raises:
             RunError: there is no run.
         """
+        check_path("path", path, "the folder of a run")
         folder = Path(path)
         newest_first = (folder, *sorted(folder.glob("*"), reverse=True))
         started = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
         if not started:
             hint = "" if folder.is_dir() else suggest(str(folder), known_runs(folder))
-            raise RunError(f"no run {folder}: recipe.yaml, which training writes first, is missing{hint}")
+            raise RunError(f"no run {show_path(folder)}: recipe.yaml, which training writes first, is missing{hint}")
         return cls(started[0])
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tamiz.arguments import check_instance, check_progress
 from tamiz.errors import RunError
 
 from .data.check import find_unreadable
@@ -17,6 +18,7 @@ from .onnx_export import export
 from .parity import choose_images
 from .phases import FitResult, fit
 from .recipe import Recipe
+from .recipe.overrides import check_overrides
 from .resumption import change_recipe
 from .run import Run
 from .run_data import changed_splits, record_data
@@ -44,6 +46,8 @@ def train(recipe: Recipe, on_progress: Callable[[str], None] = lambda line: None
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM; `resume` continues the run.
     """
+    check_instance("recipe", recipe, Recipe)
+    check_progress(on_progress)
     with connect_processes() as processes:
         setup = check(recipe)
         _require_readable_test(setup, processes)
@@ -71,6 +75,9 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
         TrackingError: the tracking store cannot be used.
         KeyboardInterrupt: the process received SIGINT or SIGTERM.
     """
+    check_instance("run", run, Run)
+    check_progress(on_progress)
+    check_overrides(overrides)
     if run.finished:
         on_progress(f"{run.path} is finished; there is nothing to resume")
         return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from safetensors.torch import load_file
 
+from tamiz.arguments import check_instance
 from tamiz.errors import RunError, one_line
 
 from .classifier import Classifier
@@ -17,6 +18,7 @@ def load_classifier(run: Run) -> Classifier:
     Raises:
         RunError: the weights are missing, damaged, or do not match the network.
     """
+    check_instance("run", run, Run)
     classifier = build_classifier(run.recipe.model, run.spec, initial_weights=False)
     path = run.path / "model.safetensors"
     try:

@@ -27,6 +27,8 @@ class Call:
         reasons: why the last attempt at each server failed, by its URL.
         avoid: the server of the last failed attempt.
         gone: URL and version of each version that was found to be no longer live.
+        draw: the random number that decides whether the candidate of a rollout answers the call; None until one is met.
+        candidate_failed: whether the candidate of a rollout has failed; then the live version answers.
         registered_again: URLs of the servers with which a shared-memory region was registered a second time.
     """
 
@@ -39,6 +41,8 @@ class Call:
     reasons: dict[str, str] = field(default_factory=dict)
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
+    draw: float | None = None
+    candidate_failed: bool = False
     registered_again: set[str] = field(default_factory=set)
 
     def record(self, error: ServerError, endpoint: Endpoint) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 from ..arguments import check_flag, check_whole
 from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
 from ..prediction import Prediction
-from ..preprocessing import ImageSource, Pixels, prepare
+from ..preprocessing import ImageSource, prepare
 from ..served_version import ServedVersion
 from ..spec import Preprocessing
 from ..transports.status import RegionNotRegisteredError
@@ -21,20 +20,17 @@ from .call import Call
 from .concurrency import Limits
 from .connections import Connections, Endpoint
 from .events import CallRetried, OnEvent, notify
-from .exchange import Exchange, read_predictions
+from .exchange import REFRESH_S, Exchange, read_predictions
 from .failures import name_all, reason
 from .recovery import Decision, Situation, decide
 from .reservation import Reservation
 from .retries import RetryBudget, backoff
+from .routed import Attempt, Outcome, Prepared, Routed
+from .shadow import Shadow
 from .stats import Counter
 from .steps import Compute, Flow, Sleep
 
 logger = logging.getLogger("tamiz")
-
-Outcome: TypeAlias = Prediction | InvalidImageError
-"""What becomes of one image: its prediction, or the reason why it cannot be read."""
-
-_Prepared: TypeAlias = list[Pixels | InvalidImageError]
 
 
 class Classification:
@@ -49,6 +45,7 @@ class Classification:
         clock: a monotonic clock; returns seconds.
         on_event: called with an event for each retry; None disables events.
         forget_regions: called with the URL of a server that has lost its shared-memory regions.
+        in_background: calls a function in another thread.
 
     Attributes:
         latest: the version that was read last, from any server; None before the first.
@@ -65,6 +62,7 @@ class Classification:
         clock: Callable[[], float],
         on_event: OnEvent | None,
         forget_regions: Callable[[str], None],
+        in_background: Callable[[Callable[[], None]], None],
     ) -> None:
         self.latest: ServedVersion | None = None
         self._connections = connections
@@ -75,6 +73,9 @@ class Classification:
         self._clock = clock
         self._on_event = on_event
         self._forget_regions = forget_regions
+        self._in_background = in_background
+        shadow = Shadow(counter, timeout_s=timeout_s, on_event=on_event, in_background=in_background)
+        self._routed = Routed(counter, shadow, clock=clock)
         self._budget = RetryBudget(clock)
         self._no_limits = Limits.none()
 
@@ -150,8 +151,9 @@ class Classification:
         """Attempt after attempt, until one succeeds or must not be followed by another."""
         self._budget.earn()
         self._counter.count("calls")
+        positions = range(position, position + len(images))
         preparing = call.bulk
-        prepared: _Prepared = []
+        prepared: Prepared = []
         prepared_for: Preprocessing | None = None
         try:
             while True:
@@ -160,10 +162,12 @@ class Classification:
                 with Reservation() as attempt:
                     try:
                         served = endpoint.served or (yield from self._read_version(endpoint, call))
+                        if self._clock() >= endpoint.refresh_at:
+                            self._read_version_again(endpoint, served)
                         if prepared_for != served.spec.preprocessing:
                             # From the sources again: an image prepared for one version does not fit another.
                             prepared_for = served.spec.preprocessing
-                            prepared = yield Compute(self._prepare, (images, prepared_for, position, call))
+                            prepared = yield Compute(self._prepare, (images, positions, prepared_for, call))
                         waiting_since = self._clock()
                         yield from limits.in_flight.wait()
                         attempt.add(limits.in_flight.release)
@@ -175,9 +179,10 @@ class Classification:
                         if preparing:
                             limits.preparing.release()
                             preparing = False
-                        return (
-                            yield from self._infer(endpoint, served, prepared, top_k, call, limits, position, attempt)
-                        )
+                        sending = top_k, call, limits, attempt
+                        if served.candidate is None:
+                            return (yield from self._infer(endpoint, served, prepared, positions, *sending))
+                        return (yield from self._infer_routed(endpoint, served, images, prepared, positions, *sending))
                     except ServerError as exc:
                         if isinstance(exc, OverloadedError):
                             limits.in_flight.record_overload()
@@ -195,18 +200,29 @@ class Classification:
         self.latest = served
         return served
 
+    def _read_version_again(self, endpoint: Endpoint, known: ServedVersion) -> None:
+        """Find out in the background whether a rollout has begun or changed: it takes no version away."""
+        endpoint.refresh_at = self._clock() + REFRESH_S
+
+        def read() -> None:
+            served = self._exchange.read_version_again(endpoint, known)
+            if served is not None:
+                self.latest = served
+
+        self._in_background(read)
+
     def _prepare(
-        self, images: Sequence[ImageSource], preprocessing: Preprocessing, position: int, call: Call
-    ) -> _Prepared:
+        self, images: Sequence[ImageSource], positions: Sequence[int], preprocessing: Preprocessing, call: Call
+    ) -> Prepared:
         if not call.bulk:
             # The deadline may have passed while other calls had the processors.
             self._exchange.time_left(None, call)
-        prepared: _Prepared = []
-        for place, image in enumerate(images, position):
+        prepared: Prepared = []
+        for position, image in zip(positions, images, strict=True):
             try:
                 prepared.append(prepare(image, preprocessing))
             except InvalidImageError as exc:
-                exc.position = place
+                exc.position = position
                 prepared.append(exc)
         return prepared
 
@@ -220,27 +236,57 @@ class Classification:
                 return other, known
         return endpoint, served
 
+    def _infer_routed(
+        self,
+        endpoint: Endpoint,
+        served: ServedVersion,
+        images: Sequence[ImageSource],
+        prepared: Prepared,
+        positions: Sequence[int],
+        top_k: int,
+        call: Call,
+        limits: Limits,
+        attempt: Reservation,
+    ) -> Flow[list[Outcome]]:
+        """Send the prepared images while a candidate is rolled out beside the live version."""
+
+        def infer(version: ServedVersion, part: Prepared, places: Sequence[int]) -> Flow[list[Outcome]]:
+            return self._infer(endpoint, version, part, places, top_k, call, limits, attempt)
+
+        assert served.candidate is not None
+        assert served.rollout is not None
+        versions = served, served.candidate, served.rollout
+        return (
+            yield from self._routed.infer(
+                Attempt(call, endpoint, *versions, images, positions, prepared, self._prepare, infer)
+            )
+        )
+
     def _infer(
         self,
         endpoint: Endpoint,
         served: ServedVersion,
-        prepared: _Prepared,
+        prepared: Prepared,
+        positions: Sequence[int],
         top_k: int,
         call: Call,
         limits: Limits,
-        position: int,
         attempt: Reservation,
     ) -> Flow[list[Outcome]]:
         """Send the prepared images in requests of at most ``max_batch_size``; unreadable images keep their error."""
-        readable = [(place, image) for place, image in enumerate(prepared) if not isinstance(image, InvalidImageError)]
+        readable = [
+            (position, image)
+            for position, image in zip(positions, prepared, strict=True)
+            if not isinstance(image, InvalidImageError)
+        ]
         predictions: list[Prediction] = []
         for start in range(0, len(readable), served.max_batch_size):
             part = readable[start : start + served.max_batch_size]
             reply = yield from self._exchange.infer(endpoint, served, [image for _, image in part], call, attempt)
-            positions = [position + place for place, _ in part]
+            numbers = [position for position, _ in part]
             provenance = self._exchange.provenance(endpoint, served) if call.provenance else None
             predictions += read_predictions(
-                reply, served, positions, top_k=top_k, url=endpoint.url, provenance=provenance
+                reply, served, numbers, top_k=top_k, url=endpoint.url, provenance=provenance
             )
             limits.in_flight.record_reply(len(part))
         self._counter.count("images", len(readable))
@@ -258,11 +304,12 @@ class Classification:
         """
         call.record(error, endpoint)
         wait_s = backoff(call.failures)
-        decision = decide(error, self._situation(endpoint, call, served, wait_s))
+        decision = decide(error, self._situation(error, endpoint, call, served, wait_s))
         if decision.ask_server:
             ready = yield from self._exchange.is_ready(endpoint, call)
-            decision = decide(error, self._situation(endpoint, call, served, wait_s, server_ready=ready))
+            decision = decide(error, self._situation(error, endpoint, call, served, wait_s, server_ready=ready))
         self._remember(decision, error, endpoint, call, served)
+        call.candidate_failed = call.candidate_failed or _by_candidate(error, served)
         if not decision.retry:
             if isinstance(error, ModelNotFoundError) and served is None:
                 error = yield from self._exchange.name_models(error, endpoint, call)
@@ -277,6 +324,7 @@ class Classification:
 
     def _situation(
         self,
+        error: ServerError,
         endpoint: Endpoint,
         call: Call,
         served: ServedVersion | None,
@@ -293,7 +341,8 @@ class Classification:
             another_ready=self._connections.another_ready(endpoint),
             any_answered=self._connections.any_answered(),
             version_known=served is not None,
-            version_gone_before=served is not None and (endpoint.url, served.version) in call.gone,
+            version_gone_before=served is not None and (endpoint.url, _version(error, served)) in call.gone,
+            candidate=not call.candidate_failed and _by_candidate(error, served),
             server_ready=server_ready,
             registered_again=endpoint.url in call.registered_again,
         )
@@ -313,6 +362,15 @@ class Classification:
             call.registered_again.add(endpoint.url)
         if decision.forget_version:
             if served is not None:
-                call.gone.add((endpoint.url, served.version))
+                call.gone.add((endpoint.url, _version(error, served)))
             if endpoint.served is served:
                 endpoint.served = None
+
+
+def _version(error: ServerError, served: ServedVersion) -> int:
+    """The version that a failed request named: the live one or its candidate."""
+    return served.version if error.version is None else error.version
+
+
+def _by_candidate(error: ServerError, served: ServedVersion | None) -> bool:
+    return served is not None and served.candidate is not None and error.version == served.candidate.version

@@ -48,6 +48,7 @@ class Endpoint:
             the server, not to the client: during a rollout one server has the new version and another has not.
         failure: why it is not ready: it did not answer the last time, or reported that it is not; empty if it is ready.
         answered: whether it has ever answered.
+        refresh_at: time by the engine's clock from which the configuration is read again in the background.
         clock_agrees: false when the clock of the server was found to be ahead; it is told no deadlines then.
         in_flight: number of inference requests in flight.
     """
@@ -58,6 +59,7 @@ class Endpoint:
         self.served: ServedVersion | None = None
         self.failure = ""
         self.answered = False
+        self.refresh_at = 0.0
         self.clock_agrees = True
         self.in_flight = 0
 

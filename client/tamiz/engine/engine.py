@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import ClosedError
+from ..threads import Threads
 from ..transports import Transport, open_transport
 from ..transports.requests import SystemSharedMemoryUnregister
 from ..transports.shared_memory import SharedMemory
@@ -35,6 +36,7 @@ class Engine:
         connect: opens a transport to the server of a URL; None opens real ones.
         clock: a monotonic clock; returns seconds.
         wall_clock: returns the time in seconds since 1970.
+        in_background: calls a function that must not delay a call; None calls it in a thread.
 
     Attributes:
         settings: the settings of the client.
@@ -58,6 +60,7 @@ class Engine:
         connect: Callable[[str], Transport] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        in_background: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self.settings = settings
         # Nothing below may refer to the engine, not even by a bound method: a client that is dropped without `close`
@@ -66,6 +69,7 @@ class Engine:
         self._connect = connect or partial(_open_transport, settings)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._in_background = in_background
         self._open()
         _engines.add(self)
         if settings.shared_memory:
@@ -95,7 +99,9 @@ class Engine:
             wall_clock=self._wall_clock,
             closed=self._closed.is_set,
             on_event=settings.on_event,
+            version=settings.version,
         )
+        threads = Threads()
         self.classification = Classification(
             self.connections,
             exchange,
@@ -105,9 +111,10 @@ class Engine:
             clock=self._clock,
             on_event=settings.on_event,
             forget_regions=self.memory.forget_server if self.memory is not None else lambda url: None,
+            in_background=self._in_background or threads.run,
         )
         # Runs when the client is closed or garbage-collected, and when the process ends normally.
-        self._disconnect = weakref.finalize(self, _disconnect, self.connections, self.memory, os.getpid())
+        self._disconnect = weakref.finalize(self, _disconnect, self.connections, self.memory, threads, os.getpid())
 
     @property
     def closed(self) -> bool:
@@ -163,10 +170,11 @@ def _open_transport(settings: Settings, url: str) -> Transport:
     return open_transport(url, tls=settings.tls, headers=settings.headers, key=settings.key)
 
 
-def _disconnect(connections: Connections, memory: SharedMemory | None, process: int) -> None:
+def _disconnect(connections: Connections, memory: SharedMemory | None, threads: Threads, process: int) -> None:
     if os.getpid() != process:
         # These are the connections of the parent of a fork.
         return
+    threads.close()
     if memory is not None:
         until = time.monotonic() + _UNREGISTER_TIMEOUT_S
         for region in memory.close():

@@ -1,7 +1,8 @@
 """Events of a call: the requests that a client sends, their replies, failures and retries; for tracing, metrics, tests.
 
 ``Client(…, on_event=function)`` calls the function with each event, in the thread that carries out the call, so it must
-return quickly. An exception that it raises is logged and does not fail the call.
+return quickly; with a `ShadowCompared` in another thread. An exception that it raises is logged and does not fail the
+call.
 """
 
 from __future__ import annotations
@@ -94,7 +95,36 @@ class CallRetried:
     wait_s: float
 
 
-CallEvent: TypeAlias = RequestSent | RequestAnswered | RequestFailed | CallRetried
+@dataclass(frozen=True, slots=True)
+class ShadowCompared:
+    """The candidate of a rollout was sent the images of a call as well; comes after the call has returned.
+
+    Attributes:
+        call: number of the call, unique in the process.
+        url: URL of the server.
+        model: name of the model.
+        version: version of the candidate.
+        live_version: version that answered the call.
+        images: number of images.
+        agreements: number of images that both versions gave the same labels.
+        seconds: from sending the request to the candidate to its reply or failure.
+        live_seconds: the same of the request to the live version.
+        error: why the candidate did not answer; None if it did.
+    """
+
+    call: int
+    url: str
+    model: str
+    version: int
+    live_version: int
+    images: int
+    agreements: int
+    seconds: float
+    live_seconds: float
+    error: Exception | None
+
+
+CallEvent: TypeAlias = RequestSent | RequestAnswered | RequestFailed | CallRetried | ShadowCompared
 OnEvent: TypeAlias = Callable[[CallEvent], None]
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
+from tritonclient.grpc.model_config_pb2 import ModelConfig as ModelConfigMessage
 
 from ..errors import ClosedError, DeadlineError, InferenceError, ModelNotFoundError, ServerError, suggest
 from ..prediction import Prediction, Provenance, interpret
 from ..preprocessing import Pixels
-from ..served_version import ServedVersion, read_served_version
+from ..served_version import ServedVersion, loaded_versions, read_pinned_version, read_served_version
 from ..spec import OUTPUT_NAME
 from ..transports.requests import (
     InferReply,
@@ -37,6 +39,13 @@ from .steps import Flow, Send
 
 R = TypeVar("R")
 
+logger = logging.getLogger("tamiz")
+
+REFRESH_S = 2.0
+"""While calls are made, each server is asked this often, in the background, whether a rollout has begun or changed."""
+
+REFRESH_TIMEOUT_S = 5.0
+
 
 class Exchange:
     """Sends the requests of a client's calls.
@@ -50,6 +59,7 @@ class Exchange:
         wall_clock: returns the time in seconds since 1970.
         closed: returns whether the client has been closed.
         on_event: called with each event of a request; None disables events.
+        version: the version that the caller chose; None for the one that is live.
     """
 
     def __init__(
@@ -63,8 +73,10 @@ class Exchange:
         wall_clock: Callable[[], float],
         closed: Callable[[], bool],
         on_event: OnEvent | None,
+        version: int | None = None,
     ) -> None:
         self._model = model
+        self._version = version
         self._connections = connections
         self._memory = memory
         self._counter = counter
@@ -77,12 +89,49 @@ class Exchange:
         """Read the live version of the model and its spec from a server, and store them in ``endpoint.served``.
 
         Raises:
-            ServerError: the server did not answer, or does not have the model.
+            ServerError: the server did not answer, or does not have the model, or the version that the caller chose.
             SpecError: the model has no spec that this client understands.
         """
         config = yield from self.send(endpoint, ModelConfig(self._model), call)
-        served = read_served_version(config)
+        served = self._choose_version(config, endpoint)
+        endpoint.refresh_at = self._clock() + REFRESH_S
         endpoint.served = served
+        return served
+
+    def read_version_again(self, endpoint: Endpoint, known: ServedVersion) -> ServedVersion | None:
+        """Read the version again, outside of any call, and store it if it or its rollout has changed.
+
+        Args:
+            endpoint: the server.
+            known: what was read before.
+
+        Returns:
+            the version; None if nothing has changed, or the server did not answer, which the next call finds out.
+        """
+        try:
+            config = endpoint.transport.call(ModelConfig(self._model), REFRESH_TIMEOUT_S)
+            served = self._choose_version(config, endpoint)
+        except Exception as exc:
+            logger.info("the configuration of model %s could not be read again: %s", self._model, exc)
+            return None
+        # A call may have found in the meantime that the version is gone, and read the configuration itself.
+        if endpoint.served is not known or served == known:
+            return None
+        endpoint.served = served
+        return served
+
+    def _choose_version(self, config: ModelConfigMessage, endpoint: Endpoint) -> ServedVersion:
+        if self._version is None:
+            return read_served_version(config)
+        served = read_pinned_version(config, self._version)
+        if served is None:
+            loaded = ", ".join(map(str, loaded_versions(config))) or "none"
+            raise ModelNotFoundError(
+                f"model {self._model}: {endpoint.url} does not serve version {self._version}; it serves {loaded}",
+                model=self._model,
+                version=self._version,
+                url=endpoint.url,
+            )
         return served
 
     def is_ready(self, endpoint: Endpoint, call: Call) -> Flow[bool]:

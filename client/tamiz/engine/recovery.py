@@ -20,6 +20,7 @@ class Cause(enum.StrEnum):
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     VERSION_CHANGED = "version_changed"
+    CANDIDATE_FAILED = "candidate_failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Situation:
         version_known: whether the failed request named a version that was read from the server; false when the request
             asked for the model's configuration.
         version_gone_before: whether this server has already reported during this call that this version is not live.
+        candidate: whether the failed request was the first one of the call to the candidate of a rollout.
         server_ready: whether the failed server reports that it is ready; None if it has not been asked.
         registered_again: whether the shared-memory region was registered a second time with this server during this
             call.
@@ -52,6 +54,7 @@ class Situation:
     any_answered: bool = True
     version_known: bool = True
     version_gone_before: bool = False
+    candidate: bool = False
     server_ready: bool | None = None
     registered_again: bool = False
 
@@ -107,6 +110,12 @@ def _decide(error: ServerError, situation: Situation) -> Decision:
     match error:
         case OverloadedError():
             return _after_overload(situation)
+        case _ if situation.candidate:
+            # The live version answers: a candidate must not cost a caller an answer. Whether it was this version or
+            # the whole server that failed, the next attempt shows.
+            gone = isinstance(error, ModelNotFoundError)
+            cause = Cause.VERSION_CHANGED if gone else Cause.CANDIDATE_FAILED
+            return Decision(retry=True, cause=cause, avoid_server=False, forget_version=gone)
         case UnavailableError():
             return _after_loss(situation)
         case ExpiredError():

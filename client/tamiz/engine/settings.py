@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..arguments import check_flag, check_function, check_seconds, check_text
+from ..arguments import check_flag, check_function, check_seconds, check_text, check_whole
 from ..transports import Address, Headers, Tls, check_key, parse_url, read_headers
 from .events import OnEvent
 
@@ -25,11 +25,15 @@ class Settings:
     key: str | None
     shared_memory: bool
     on_event: OnEvent | None
+    version: int | None = None
     provenance: bool = False
 
     def __post_init__(self) -> None:
         check_seconds("timeout_s", self.timeout_s)
         check_text("model", self.model, "the name of a model")
+        if self.version is not None:
+            check_whole("version", self.version)
+            self.version = int(self.version)
         if self.on_event is not None:
             check_function("on_event", self.on_event, "a function that takes an event")
         if not callable(self.headers):

@@ -94,7 +94,7 @@ def publish(
         model = model or run.recipe.name
         add = partial(publish_run, run, apply_serving=apply_serving)
     with server as control:
-        before = _live_numbers(store, model)
+        before = _loaded_numbers(store, model)
         published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)
         progress_line(describe_live(store, model, before, control=control))
     if as_json:
@@ -103,9 +103,9 @@ def publish(
         print_next(*_next(published, repository, url))
 
 
-def _live_numbers(repository: Repository, model: str) -> list[int]:
+def _loaded_numbers(repository: Repository, model: str) -> list[int]:
     is_known = repository.path.is_dir() and model in repository.models()
-    return repository.live_numbers(model) if is_known else []
+    return repository.loaded_numbers(model) if is_known else []
 
 
 def _next(published: PublishedVersion, repository: Path, url: str | None) -> list[object]:

@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from conftest import Served
 from graphs import make_spec, write_grey_graph
 
+from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
+from tamiz_server.rollout import start_rollout
 
 Tamiz = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,6 +30,37 @@ def test_the_models_of_a_repository_are_listed(tamiz: Tamiz, tmp_path: Path) -> 
         ("pets", 1, True, "r1", 0.98765),
         ("pets", 2, False, "r1", 0.98765),
     ]
+
+
+def test_versions_are_listed_with_state_precision_size_age_and_the_difference_to_the_live_one(
+    tamiz: Tamiz, tmp_path: Path
+) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
+    graph = write_grey_graph(tmp_path / "graph.onnx", spec)
+    measured = [("one", 0.90, "fp32"), ("one", 0.92, "fp32"), ("one", 0.915, "int8"), ("two", 0.99, "fp16")]
+    for images, accuracy, precision in measured:
+        manifest = {"metrics": {"test": {"accuracy": accuracy}}, "contents": {"test": images}, "precision": precision}
+        repository.publish("pets", graph, spec, manifest=manifest)
+    promote(repository, "pets", 2)
+    start_rollout(repository, "pets", 3, canary=0.1)
+    rows = json.loads(tamiz("models", "--repository", repository.path, "--json").stdout)
+    assert [(row["state"], row["live"], row["precision"]) for row in rows] == [
+        ("previous", False, "fp32"),
+        ("live", True, "fp32"),
+        ("canary", False, "int8"),
+        ("archived", False, "fp16"),
+    ]
+    differences = [row["difference_to_live"] for row in rows]
+    assert differences[:3] == pytest.approx([-0.02, 0.0, -0.005])
+    assert differences[3] is None, "measured on other images"
+    folder = repository.path / "pets" / "3"
+    assert rows[2]["size"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert 0 <= rows[2]["age_s"] < 600
+    table = tamiz("models", "--repository", repository.path).stdout
+    canary = next(line for line in table.splitlines() if "canary" in line)
+    assert "int8" in canary
+    assert "-0.0050" in canary
+    assert "kB" in canary
 
 
 def publish_versions(repository: Repository, folder: Path, *test_images: str | None) -> None:
@@ -137,6 +171,7 @@ def test_the_models_of_a_running_server_are_listed_with_what_it_serves_and_their
     assert "0.7500" in table
     rows = [row for row in json.loads(tamiz("models", *options, "--json").stdout) if row["model"] == name]
     live = next(row for row in rows if row["live"])
+    assert (live["state"], live["server"]) == ("live", "READY")
     assert (live["version"], live["labels"], live["test_f1"], live["run"]) == (1, 3, 0.75, "run 0.75")
     assert live["published"].startswith("20")
     assert live["test_images"] == "images of 0.75"

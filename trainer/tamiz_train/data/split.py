@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tamiz.arguments import check_choice, check_list, check_type, check_whole, wrong
+from tamiz.errors import UsageError
 from tamiz.path_text import path_to_text
 
 from .content import content_hashes
@@ -45,6 +47,17 @@ class Split:
     images: Sequence[Path] | npt.NDArray[np.uint8]
     targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        check_type("name", self.name, str, "the name of a split")
+        if not isinstance(self.images, np.ndarray) or self.images.ndim not in (3, 4):
+            check_list("images", self.images, "a list of paths, or an array [images, height, width(, 3)]")
+        if not isinstance(self.targets, np.ndarray) or len(self.targets.shape) not in (1, 2):
+            raise wrong("targets", self.targets, "an array [images] or [images, labels]")
+        if len(self.images) != len(self.targets):
+            raise UsageError(
+                f"targets: {len(self.targets):,} targets for {len(self.images):,} images; give one for each image"
+            )
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -55,6 +68,7 @@ class Split:
 
     def image_name(self, index: int) -> str:
         """The path of an image as text; without files, the name of the split with the index, such as ``train[7]``."""
+        check_whole("index", index, least=0, most=len(self) - 1)
         image = self.images[index]
         return f"{self.name}[{index}]" if isinstance(image, np.ndarray) else path_to_text(image)
 
@@ -120,6 +134,7 @@ class Data:
 
     def split(self, name: str) -> Split:
         """The split with the given name."""
+        check_choice("name", name, SPLITS)
         return {split.name: split for split in self.splits}[name]
 
 

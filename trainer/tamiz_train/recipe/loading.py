@@ -17,12 +17,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from tamiz.arguments import check_path, check_type
 from tamiz.errors import RecipeError, cut, one_line, os_reason, suggest
 
 from .data import DATA_KINDS
 from .document import parse
 from .keys import section_of
-from .overrides import MAX_SHOWN, apply_overrides
+from .overrides import MAX_SHOWN, apply_overrides, check_overrides
 from .recipe import Recipe
 
 
@@ -37,8 +38,12 @@ def load_recipe(
         environment: environment variables that set keys, such as `os.environ`; None uses none.
 
     Raises:
+        UsageError: an argument is of the wrong type.
         RecipeError: there is no such recipe, or it is invalid; the message lists all problems.
     """
+    check_path("name", name, "the name of a shipped recipe, or the path of a .yaml file")
+    check_overrides(overrides)
+    check_type("environment", environment, (Mapping, type(None)), "a mapping such as os.environ, or None")
     source, text = read_source(name)
     try:
         document = parse(text)

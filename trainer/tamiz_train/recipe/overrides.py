@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from tamiz.arguments import check_list, check_type
 from tamiz.errors import RecipeError, cut, suggest
 
 from .data import DATA_KINDS
@@ -20,6 +21,17 @@ OTHER_TOOLS_VARIABLES = {"MLFLOW_TRACKING_URI": "tracking.uri", "MLFLOW_EXPERIME
 
 MAX_SHOWN = 100
 """The number of characters of a setting or of a wrong value that a message shows."""
+
+
+def check_overrides(settings: Sequence[str]) -> None:
+    """Check that settings are a list of strings.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    check_list("overrides", settings, "a list of strings such as train.epochs=3")
+    for index, setting in enumerate(settings):
+        check_type(f"overrides[{index}]", setting, str, "a string such as train.epochs=3")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""The history of a model: who published, promoted, rolled out and rolled back which version, when and why.
+
+It is ``history.jsonl`` beside the model's configuration, with one line for each change, written after the change took
+effect. A line that a killed process left unfinished is ignored. Triton ignores the file.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tamiz.arguments import check_type
+from tamiz.errors import RepositoryError, os_reason, shorten
+from tamiz.json_text import to_json
+
+HISTORY_FILE = "history.jsonl"
+
+_MAX_REASON = 1_000
+"""The number of characters of a reason that is kept."""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One change of a model.
+
+    Attributes:
+        time: when it took effect, ISO 8601 in UTC.
+        who: name of the user who ran the command, or of the program.
+        what: ``publish``, ``promote``, ``rollback``, ``automatic rollback``, ``canary``, ``shadow``, ``canary and
+            shadow`` or ``prune``.
+        before: the version that was live before, or the candidate that a rollback took out of service; None if there
+            was none.
+        after: the version that the change is about: published, rolled out, removed, or live from then on.
+        why: the reason that was given; empty if none was.
+        details: more about the change, such as the share of a canary.
+    """
+
+    time: str
+    who: str
+    what: str
+    before: int | None
+    after: int | None
+    why: str = ""
+    details: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as a line of the file holds it."""
+        document = {
+            "time": self.time,
+            "who": self.who,
+            "what": self.what,
+            "from": self.before,
+            "to": self.after,
+            "why": self.why,
+        }
+        return document | {"details": dict(self.details)} if self.details else document
+
+
+def append_entry(
+    model_folder: Path,
+    what: str,
+    before: int | None,
+    after: int | None,
+    why: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Append an entry about a change that has taken effect just now; see `HistoryEntry`.
+
+    Raises:
+        RepositoryError: the file cannot be written. The change is in force all the same.
+    """
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    entry = HistoryEntry(now, _user(), what, before, after, shorten(why, _MAX_REASON), details)
+    path = model_folder / HISTORY_FILE
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            unfinished = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            line = "\n" * unfinished + to_json(entry.to_dict()) + "\n"
+            # Written by one call, so that lines of several processes do not mix.
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise RepositoryError(
+            f"{path} cannot be written: {os_reason(exc)}; the change is in force all the same"
+        ) from exc
+
+
+def check_reason(reason: object) -> None:
+    """Check a reason: any text.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    check_type("reason", reason, str, "the reason as text")
+
+
+def read_history(model_folder: Path) -> list[HistoryEntry]:
+    """Read the history of a model, oldest change first; empty if it has none.
+
+    Raises:
+        RepositoryError: the file cannot be read.
+    """
+    path = model_folder / HISTORY_FILE
+    try:
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as exc:
+        raise RepositoryError(f"{path} cannot be read: {os_reason(exc)}") from exc
+    return [entry for line in lines if (entry := _parse(line)) is not None]
+
+
+def _parse(line: bytes) -> HistoryEntry | None:
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or not {"time", "who", "what"} <= document.keys():
+        return None
+    return HistoryEntry(
+        document["time"],
+        document["who"],
+        document["what"],
+        document.get("from"),
+        document.get("to"),
+        document.get("why", ""),
+        document.get("details"),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return f"uid {os.getuid()}"

@@ -1,0 +1,106 @@
+"""The rollout of a candidate beside the live version: as a canary, which answers, or as a shadow, which is compared.
+
+`tamiz_server.promotion.promote` ends it with the candidate as the live version, `rollback` without the candidate.
+"""
+
+from __future__ import annotations
+
+from tamiz.arguments import check_flag, check_instance, check_number, check_whole
+from tamiz.errors import RepositoryError, UsageError
+from tamiz.routing import Rollout
+
+from .change import change_model
+from .config import ModelConfig, drop_versions
+from .control import Control
+from .history import append_entry, check_reason
+from .promotion import require_promoted_live, require_version
+from .repository import Repository
+from .states import State, live_without_candidate, write_rollout
+from .version import read_version
+
+
+def start_rollout(
+    repository: Repository,
+    model: str,
+    version: int,
+    *,
+    canary: float = 0.0,
+    sticky: bool = False,
+    shadow: float = 0.0,
+    control: Control | None = None,
+    reason: str = "",
+) -> None:
+    """Load a version beside the live one, and have clients send it a share of their calls.
+
+    A rollout that was in force is replaced, so that a share can be raised. Clients notice within a few seconds.
+
+    With a control, the change happens on disk and in the running server, or in neither, as for
+    `tamiz_server.promotion.promote`.
+
+    Args:
+        repository: the repository that the server serves.
+        model: name of the model.
+        version: the version of the candidate.
+        canary: share of the calls that the candidate answers, from 0 to 1.
+        sticky: have the content of an image decide which version answers it, so that it has the same answer in each
+            call; otherwise each call is decided at random.
+        shadow: share of the other calls that are sent to the candidate as well, from 0 to 1; its answers are compared
+            and discarded.
+        control: the control of a running server, which loads the candidate; None changes the disk only.
+        reason: why, for the history.
+
+    Raises:
+        RepositoryError: there is no such model or version; the version is live; it cannot be live together with the
+            live version, since its input, its number of labels or its accelerators differ; or the repository cannot be
+            changed. Or the server cannot load the candidate; the repository is then as it was before.
+        ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
+        UsageError: an argument is wrong, or both shares are 0.
+    """
+    check_instance("repository", repository, Repository)
+    check_instance("control", control, Control, optional=True)
+    check_whole("version", version)
+    for name, share in (("canary", canary), ("shadow", shadow)):
+        check_number(name, share, "a share of the calls from 0 to 1", above=-1e-9, below=1 + 1e-9)
+    check_flag("sticky", sticky)
+    check_reason(reason)
+    rollout = Rollout(int(version), min(max(float(canary), 0.0), 1.0), sticky, min(max(float(shadow), 0.0), 1.0))
+    if not rollout.canary and not rollout.shadow:
+        raise UsageError("canary and shadow are both 0; give the share of the calls for one of them")
+    if sticky and not rollout.canary:
+        raise UsageError("sticky: True (bool); give it with a canary, whose images it decides")
+    live = 0
+
+    def update(config: ModelConfig) -> None:
+        nonlocal live
+        numbers = repository.version_numbers(model)
+        require_version(model, version, numbers)
+        live = require_promoted_live(model, config, live_without_candidate(config, numbers))
+        if version == live:
+            raise RepositoryError(f"model {model}: version {version} is live already; roll out another version")
+        _require_fit(repository, model, live, version)
+        drop_versions(config, keep=numbers)
+        write_rollout(config, rollout, live)
+
+    change = change_model(repository, model, update, control)
+    if change.after != change.before:
+        shares = {"canary": rollout.canary, "shadow": rollout.shadow}
+        given = {name: share for name, share in shares.items() if share}
+        details = given | ({"sticky": "image"} if sticky else {})
+        append_entry(repository.path / model, " and ".join(given), live, version, reason, details)
+
+
+def _require_fit(repository: Repository, model: str, live: int, version: int) -> None:
+    """Refuse a candidate that cannot be loaded beside the live version: Triton has one configuration for both."""
+    folder = repository.path / model
+    first, second = read_version(folder, live, State.LIVE), read_version(folder, version, State.ARCHIVED)
+    pairs = {
+        "input": (list(first.spec.preprocessing.shape), list(second.spec.preprocessing.shape)),
+        "number of labels": (len(first.spec.labels), len(second.spec.labels)),
+        "accelerators": tuple(each.manifest.get("accelerators") or "none" for each in (first, second)),
+    }
+    differences = [f"{what} {theirs} instead of {ours}" for what, (ours, theirs) in pairs.items() if ours != theirs]
+    if differences:
+        raise RepositoryError(
+            f"model {model}: version {version} cannot be loaded beside version {live}, because Triton has one "
+            f"configuration for both: {', '.join(differences)}; make it live with `tamiz promote` instead"
+        )
