@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_registered, publish_run
     from .registry import synchronise
+    from .replay import Replay, ReplayDifference, replay_results
+    from .replayed_version import open_on_disk, open_on_server
     from .sources import ModelSource, open_source
 
 __all__ = [
@@ -26,13 +28,18 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "Replay",
+    "ReplayDifference",
     "compare",
     "graph_candidate",
+    "open_on_disk",
+    "open_on_server",
     "open_source",
     "publish_candidate",
     "publish_graph",
     "publish_registered",
     "publish_run",
+    "replay_results",
     "run_candidate",
     "synchronise",
 ]
@@ -44,13 +51,18 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "Replay": "replay",
+    "ReplayDifference": "replay",
     "compare": "comparison",
     "graph_candidate": "candidate",
+    "open_on_disk": "replayed_version",
+    "open_on_server": "replayed_version",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_registered": "publication",
     "publish_run": "publication",
+    "replay_results": "replay",
     "run_candidate": "candidate",
     "synchronise": "registry",
 }

@@ -17,7 +17,10 @@ pytestmark = pytest.mark.integration
         "tamiz_release.commands.compare",
         "tamiz_release.commands.evaluate",
         "tamiz_release.commands.export",
+        "tamiz_release.commands.promotion",
         "tamiz_release.commands.publish",
+        "tamiz_release.commands.replay",
+        "tamiz_release.replayed_version",
     ],
 )
 def test_the_module_is_imported_without_pytorch(module: str) -> None:

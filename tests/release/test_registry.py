@@ -19,6 +19,7 @@ from tamiz_release.publication import publish_run
 from tamiz_release.registry import synchronise
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
+from tamiz_server.rollout import start_rollout
 from tamiz_train.run import Run
 
 Tamiz = Callable[..., subprocess.CompletedProcess[str]]
@@ -89,9 +90,11 @@ def test_the_aliases_follow_the_state_of_the_repository(
     synchronised(repository)
     assert versions(client) == [("1", "1"), ("2", "2"), ("3", "3")]
     assert aliases(client) == {"champion": "1", "challenger": "3"}
-    repository.update_config(MODEL, lambda config: setattr(config.parameters["tamiz.canary"], "string_value", "2 0.1"))
-    assert synchronised(repository) == ["challenger of pets in MLflow is version 2"]
-    repository.update_config(MODEL, lambda config: config.parameters.pop("tamiz.canary"))
+    for share in ({"canary": 0.1}, {"shadow": 0.1}):
+        start_rollout(repository, MODEL, 2, **share)
+        assert synchronised(repository) == ["challenger of pets in MLflow is version 2"]
+        rollback(repository, MODEL)
+        assert synchronised(repository) == ["challenger of pets in MLflow is version 3"]
     promote(repository, MODEL, 3)
     assert synchronised(repository) == [
         "champion of pets in MLflow is version 3",
