@@ -95,6 +95,40 @@ def write_published_graph(path: Path, spec: ModelSpec) -> Path:
     return path
 
 
+def write_colour_graph(
+    path: Path, spec: ModelSpec, *, channels: tuple[int, ...] = (0, 1, 2), gain: float = 10.0, half: bool = False
+) -> Path:
+    """A classifier by colour: an image has the label whose channel is the brightest on average.
+
+    Args:
+        path: path of the file.
+        spec: a spec of three labels and RGB images.
+        channels: the channel of each label.
+        gain: what the brightness of a channel, from 0 to 1, is multiplied by.
+        half: whether the multiplication is computed in float16, in which numbers above 65,504 are infinite.
+    """
+    kind, dtype = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
+    nodes = [
+        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Gather", ["means", "channels"], ["ordered"], axis=1),
+        helper.make_node("Cast", ["ordered"], ["typed"], to=kind),
+        helper.make_node("Mul", ["typed", "gain"], ["gained"]),
+        helper.make_node("Mul", ["gained", "scale"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["logits"], to=TensorProto.FLOAT),
+        helper.make_node("Softmax", ["logits"], [OUTPUT_NAME], axis=1),
+    ]
+    constants = {
+        "axes": np.array([1, 2]),
+        "channels": np.array(channels),
+        "gain": np.array(gain, dtype),
+        "scale": np.array(1 / 255, dtype),
+    }
+    inputs = [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", *spec.preprocessing.shape])]
+    outputs = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", len(spec.labels)])]
+    return save_graph(path, nodes, inputs, outputs, constants)
+
+
 def save_graph(path: Path, nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> Path:
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)

@@ -20,6 +20,7 @@
     │   └─ InferenceError         the model failed on the server
     ├─ RunError                   a training run is missing, incomplete or failed
     ├─ ExportError                an exported graph does not compute what the trained model computes
+    ├─ GateError                  a candidate failed the gate, so it was not published
     ├─ TrackingError              the tracking server or its store cannot be used
     ├─ RepositoryError            a model repository, a model or a version is missing, damaged or not writable
     ├─ TritonError                the embedded Triton cannot be found, started or kept running
@@ -166,6 +167,10 @@ class RunError(TamizError):
 
 class ExportError(TamizError):
     """An exported graph does not compute what the trained model computes."""
+
+
+class GateError(TamizError):
+    """A candidate is not what its reference is, or is worse than the live version, so it was not published."""
 
 
 class TrackingError(TamizError):

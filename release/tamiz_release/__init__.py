@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from .registry import synchronise
     from .replay import Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
+    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .sources import ModelSource, open_source
 
 __all__ = [
     "Candidate",
     "Comparison",
     "Difference",
+    "GateCheck",
+    "GateImages",
+    "GateLimits",
+    "GateReport",
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
     "Replay",
     "ReplayDifference",
     "compare",
+    "folder_images",
     "graph_candidate",
     "open_on_disk",
     "open_on_server",
@@ -41,6 +47,8 @@ __all__ = [
     "publish_run",
     "replay_results",
     "run_candidate",
+    "run_gate",
+    "run_images",
     "synchronise",
 ]
 
@@ -48,12 +56,17 @@ _MODULES = {
     "Candidate": "candidate",
     "Comparison": "comparison",
     "Difference": "comparison",
+    "GateCheck": "gate",
+    "GateImages": "gate",
+    "GateLimits": "gate",
+    "GateReport": "gate",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
     "Replay": "replay",
     "ReplayDifference": "replay",
     "compare": "comparison",
+    "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_on_disk": "replayed_version",
     "open_on_server": "replayed_version",
@@ -64,6 +77,8 @@ _MODULES = {
     "publish_run": "publication",
     "replay_results": "replay",
     "run_candidate": "candidate",
+    "run_gate": "gate",
+    "run_images": "gate",
     "synchronise": "registry",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from tamiz_server.config import ModelConfig, ServingSettings, read_settings
+from google.protobuf.json_format import MessageToDict
+
+from tamiz.json_text import to_json
+from tamiz_server.config import ModelConfig, ServingSettings, new_config, read_settings, write_settings
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
-from tamiz_train.run import Run
+from tamiz_train.run import HASHES_FILE, Run
 
 from .candidate import Candidate, graph_candidate, run_candidate
+from .gate import (
+    GateImages,
+    GateLimits,
+    GateReport,
+    find_live,
+    folder_images,
+    require_passed,
+    run_gate,
+    run_images,
+)
+from .gate.limits import DEFAULT_LIMITS
+from .gate.page import GATE_FILE, GATE_PAGE, render_gate_page, write_gate_report
+from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
 from .registered_version import pull, read_name
 from .registry import ORIGIN_KEY, synchronise
+from .sources import ModelSource, open_source
 
 
 @dataclass(frozen=True)
@@ -41,12 +61,15 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Export a run, and add it to a model repository as the model's next version.
+    """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
 
     The first version goes live at once; a later one goes live when it is promoted.
 
@@ -54,6 +77,10 @@ def publish_run(
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
+        images: the images on which the gate measures. Default: held-out images of the run; see
+            `tamiz_release.gate.run_images`.
+        limits: the limits of the gate.
+        force: why the run is published even if its graph fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
@@ -61,6 +88,7 @@ def publish_run(
 
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else.
+        GateError: the graph failed the gate, and ``force`` is None.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
@@ -75,15 +103,20 @@ def publish_run(
     _warn(run_warnings(run), on_progress)
     exported = export(run)
     on_progress(f"exported: {exported.parity}")
-    return publish_candidate(
-        run_candidate(run, exported.path, parity=exported.parity.to_dict()),
-        repository,
-        name,
-        promote=promote,
-        apply_serving=apply_serving,
-        control=control,
-        on_progress=on_progress,
-    )
+    with open_source(str(run.path), repository.path) as reference:
+        return publish_candidate(
+            run_candidate(run, exported.path, parity=exported.parity.to_dict()),
+            repository,
+            name,
+            reference=reference,
+            images=run_images(run) if images is None else images,
+            limits=limits,
+            force=force,
+            promote=promote,
+            apply_serving=apply_serving,
+            control=control,
+            on_progress=on_progress,
+        )
 
 
 def publish_graph(
@@ -91,11 +124,14 @@ def publish_graph(
     repository: Repository,
     model: str,
     *,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a graph that `tamiz export` wrote to a model repository as the model's next version.
+    """Add a graph that `tamiz export` wrote to a model repository as the next version, if it passes the gate.
 
     The first version goes live at once; a later one goes live when it is promoted.
 
@@ -103,6 +139,10 @@ def publish_graph(
         path: path of the ONNX file.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
+        images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
+            images of the run; otherwise none.
+        limits: the limits of the gate.
+        force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
         on_progress: called with a line of text after each step, and for each warning.
@@ -111,12 +151,28 @@ def publish_graph(
         UsageError: there is no such file.
         ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
         SpecError: the spec cannot be read.
+        GateError: the graph failed the gate, and ``force`` is None.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
     candidate = graph_candidate(path)
-    return publish_candidate(candidate, repository, model, promote=promote, control=control, on_progress=on_progress)
+    run = _run_of(candidate)
+    if run is not None and images is None:
+        images = run_images(run)
+    with nullcontext() if run is None else open_source(str(run.path), repository.path) as reference:
+        return publish_candidate(
+            candidate,
+            repository,
+            model,
+            reference=reference,
+            images=images,
+            limits=limits,
+            force=force,
+            promote=promote,
+            control=control,
+            on_progress=on_progress,
+        )
 
 
 def publish_registered(
@@ -124,12 +180,15 @@ def publish_registered(
     repository: Repository,
     *,
     model: str | None = None,
+    images: Path | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a version that Tamiz registered in MLflow to a model repository as the model's next version.
+    """Add a version that Tamiz registered in MLflow to a model repository as the next version, if it passes the gate.
 
     The first version goes live at once; a later one goes live when it is promoted, whatever its alias in MLflow is.
 
@@ -137,6 +196,9 @@ def publish_registered(
         uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the registered model.
+        images: a folder with one folder of images for each label, on which the gate measures; None for no images.
+        limits: the limits of the gate.
+        force: why the version is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the registered version replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live.
@@ -148,6 +210,7 @@ def publish_registered(
             are not those that were published.
         ExportError: the graph does not match its spec.
         SpecError: the spec cannot be read.
+        GateError: the version failed the gate, and ``force`` is None.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
@@ -161,6 +224,9 @@ def publish_registered(
             candidate,
             repository,
             name,
+            images=None if images is None else folder_images(images, candidate.spec),
+            limits=limits,
+            force=force,
             promote=promote,
             apply_serving=apply_serving,
             control=control,
@@ -173,29 +239,42 @@ def publish_candidate(
     repository: Repository,
     model: str,
     *,
+    reference: ModelSource | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a candidate to a model repository as the model's next version, and register it in MLflow.
+    """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
 
-    The first version goes live at once; a later one goes live when it is promoted. An MLflow that cannot be used is a
-    warning (`tamiz_release.registry.synchronise`).
+    The first version goes live at once; a later one goes live when it is promoted. If MLflow is configured, the version
+    is registered there (`tamiz_release.registry.synchronise`); one that cannot be used is a warning.
 
     Args:
         candidate: the graph, with its spec and how it was made.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
+        reference: what the candidate must agree with: the run, or the graph that it was made from; None if neither is
+            at hand.
+        images: the images on which the gate measures; see `tamiz_release.gate`.
+        limits: the limits of the gate.
+        force: why the candidate is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
+        GateError: the candidate failed the gate, and ``force`` is None.
+        UsageError: the images do not fit the model.
+        RunError: the reference cannot be computed.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
+        OutputError: the report of the gate cannot be written.
     """
     spec, settings = candidate.spec, candidate.settings
     manifest = {
@@ -205,8 +284,29 @@ def publish_candidate(
         "serving": settings.model_dump() if settings is not None else None,
     }
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
+    report = run_gate(
+        candidate,
+        reference,
+        images,
+        model=model,
+        config=plan_config(candidate, repository, model, apply_serving=apply_serving),
+        live=find_live(repository, model),
+        limits=limits,
+        on_progress=on_progress,
+    )
+    run = None if reference is None else reference.run
+    if not report.passed and force is not None:
+        report = replace(report, forced=force)
+    track_gate(report, run, on_progress)
+    _require_passed(report, run)
+    _describe_gate(report, force, on_progress)
     version = repository.publish(
-        model, candidate.graph, spec, manifest=manifest, settings=settings or ServingSettings()
+        model,
+        candidate.graph,
+        spec,
+        manifest={**manifest, "gate": report.to_dict()},
+        settings=settings or ServingSettings(),
+        files=_version_files(report, run),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
@@ -227,6 +327,62 @@ def publish_candidate(
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
     synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
+
+
+def plan_config(
+    candidate: Candidate, repository: Repository, model: str, *, apply_serving: bool = False
+) -> dict[str, Any]:
+    """The configuration with which a candidate would be served if it were published, ``config.pbtxt`` as JSON.
+
+    Args:
+        candidate: the candidate.
+        repository: the model repository; it may not exist yet.
+        model: name of the model.
+        apply_serving: whether the serving settings of the candidate replace those of the published model.
+
+    Raises:
+        RepositoryError: the configuration of the model cannot be read.
+    """
+    known = repository.path.is_dir() and model in repository.models()
+    config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
+    if apply_serving and candidate.settings is not None:
+        write_settings(config, candidate.settings)
+    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+    if candidate.accelerators:
+        document.setdefault("optimization", {})["execution_accelerators"] = dict(candidate.accelerators)
+    return document
+
+
+def _run_of(candidate: Candidate) -> Run | None:
+    """The run in whose folder a graph is; None if there is none, or PyTorch is not installed."""
+    run = Run(candidate.graph.parent)
+    known = run.finished and find_spec("torch") is not None and run.spec == candidate.spec
+    return run if known else None
+
+
+def _require_passed(report: GateReport, run: Run | None) -> None:
+    if report.passed or report.forced is not None:
+        return
+    folder = Path("gate") / report.model if run is None else run.path / "gate"
+    page = write_gate_report(report, folder)
+    require_passed(report, f"see {page}; --force REASON publishes it anyway")
+
+
+def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[[str], None]) -> None:
+    for note in report.notes:
+        on_progress(f"gate: {note}")
+    for line in report.summary():
+        on_progress(f"gate: {line}")
+    if report.passed and force is not None:
+        on_progress("gate: --force was not needed")
+
+
+def _version_files(report: GateReport, run: Run | None) -> dict[str, bytes]:
+    """The files of a version: the report of the gate, and which images it must not be compared on."""
+    files = {GATE_FILE: to_json(report.to_dict(), indent=2).encode(), GATE_PAGE: render_gate_page(report).encode()}
+    if run is not None and (hashes := run.path / HASHES_FILE).is_file():
+        files[HASHES_FILE] = hashes.read_bytes()
+    return files
 
 
 def _describe(run: Run) -> str:

@@ -25,7 +25,18 @@ from .registry import FILES, ORIGIN_KEY, TRACKING_KEY
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 _MAX_JSON_BYTES = 64 * 2**20
 _OF_PUBLICATION = frozenset(
-    {"model", "version", "published", "onnx_sha256", "spec_sha256", "precision", "accelerators", "serving", "files"}
+    {
+        "model",
+        "version",
+        "published",
+        "onnx_sha256",
+        "spec_sha256",
+        "precision",
+        "accelerators",
+        "serving",
+        "files",
+        "gate",
+    }
 )
 """Keys of a manifest that a publication writes anew."""
 

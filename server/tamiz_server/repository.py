@@ -200,6 +200,7 @@ class Repository:
         *,
         manifest: Mapping[str, Any] | None = None,
         settings: ServingSettings = ServingSettings(),
+        files: Mapping[str, bytes] | None = None,
         reason: str = "",
     ) -> int:
         """Add a version to a model.
@@ -213,6 +214,7 @@ class Repository:
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
             settings: how Triton serves the model; used for the first version only.
+            files: content of other files that are stored with the version, by name.
             reason: why, for the history.
 
         Returns:
@@ -227,6 +229,7 @@ class Repository:
         check_instance("spec", spec, ModelSpec)
         check_type("manifest", manifest, (Mapping, type(None)), "a dict, or None")
         check_instance("settings", settings, ServingSettings)
+        check_type("files", files, (Mapping, type(None)), "a dict, or None")
         check_reason(reason)
         if not MODEL_NAME.fullmatch(model):
             raise RepositoryError(
@@ -260,6 +263,7 @@ class Repository:
                 graph=staged_graph,
                 spec=spec,
                 manifest=manifest or {},
+                files=files,
             )
             add_version(config, version, spec, summary)
             if is_new:

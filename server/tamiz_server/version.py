@@ -5,6 +5,7 @@
     <model>/<version>/model.onnx       the graph: input ``image``, output ``probabilities``
     <model>/<version>/spec.json        the spec: labels, preprocessing and thresholds
     <model>/<version>/manifest.json    how the version was created: hashes, metrics, library versions, time
+    <model>/<version>/…                other files that belong to it, such as the report of the gate
 """
 
 from __future__ import annotations
@@ -53,7 +54,14 @@ class Version:
 
 
 def write_version(
-    folder: Path, *, model: str, version: int, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
+    folder: Path,
+    *,
+    model: str,
+    version: int,
+    graph: Path,
+    spec: ModelSpec,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, bytes] | None = None,
 ) -> dict[str, object]:
     """Write the folder of a version.
 
@@ -64,6 +72,7 @@ def write_version(
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
         manifest: entries of the manifest, beside the hashes and the time, which are added here.
+        files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
         the summary of the version for the model's configuration: that of the manifest (`summarize`), and the SHA-256
@@ -75,12 +84,15 @@ def write_version(
     onnx_sha256 = sha256(graph)
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content)
     document = {
         "model": model,
         "version": version,
         "published": datetime.now(UTC).isoformat(timespec="seconds"),
         "onnx_sha256": onnx_sha256,
         "spec_sha256": sha256(folder / SPEC_FILE),
+        **({"files": {name: sha256(folder / name) for name in files}} if files else {}),
         **manifest,
     }
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
@@ -107,6 +119,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),
         "published": manifest.get("published"),
+        "gate": (manifest.get("gate") or {}).get("verdict"),
         "onnx_sha256": manifest.get("onnx_sha256"),
         "spec_sha256": manifest.get("spec_sha256"),
     }

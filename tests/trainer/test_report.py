@@ -24,8 +24,8 @@ from tamiz.path_text import path_to_text, text_to_path
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, load_run_data
 from tamiz_train.inference import evaluate
-from tamiz_train.metrics import compute_metrics
-from tamiz_train.report import MEANINGS, write_report
+from tamiz_train.metrics import MEANINGS, compute_metrics
+from tamiz_train.report import write_report
 from tamiz_train.run import Run
 from tamiz_train.weights import load_classifier
 

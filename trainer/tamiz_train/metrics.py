@@ -6,6 +6,7 @@ index of the true label) or float32 ``[images, labels]`` of 0 and 1 (multilabel)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,6 +27,22 @@ THRESHOLD_GAP = 2e-4
 
 The threshold then has a distance of 1e-4 from both, which is the difference that the check of an exported graph allows.
 """
+
+MEANINGS: Mapping[str, str] = {
+    "accuracy": "fraction of the images whose predicted label is right",
+    "precision": "fraction of right predictions among the images for which a label is predicted, mean over the labels",
+    "recall": "fraction of the images with a label for which it is predicted, mean over the labels",
+    "f1": "harmonic mean of precision and recall, mean over the labels",
+    "f1_macro": "harmonic mean of precision and recall, mean over the labels",
+    "f1_micro": "harmonic mean of precision and recall over all predictions, whatever their label",
+    "map": "mean average precision: how well the probability of a label ranks the images, whatever the threshold",
+    "auc": "area under the ROC curve, mean over the labels: 0.5 is chance, 1 is perfect",
+    "subset_accuracy": "fraction of the images for which all labels are right",
+    "hamming_loss": "fraction of wrong decisions about a label of an image",
+    "loss": "mean cross-entropy: lower is better, and confident mistakes cost most",
+    "ece": "expected calibration error: how far the confidence of predictions is from the fraction that is right",
+}
+"""What each metric means, in a few words."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -17,28 +16,13 @@ from tamiz.files import write_whole
 from tamiz.json_text import to_json
 
 from .evaluation import Evaluation
+from .metrics import MEANINGS
 from .plots import plot_confusion_matrix, plot_history, plot_mistakes, plot_reliability
 from .predictions import write_predictions
 from .run import Run
 
 MAX_UNREADABLE_SHOWN = 100
 MAX_MISTAKES_SHOWN = 40
-
-MEANINGS: Mapping[str, str] = {
-    "accuracy": "fraction of the images whose predicted label is right",
-    "precision": "fraction of right predictions among the images for which a label is predicted, mean over the labels",
-    "recall": "fraction of the images with a label for which it is predicted, mean over the labels",
-    "f1": "harmonic mean of precision and recall, mean over the labels",
-    "f1_macro": "harmonic mean of precision and recall, mean over the labels",
-    "f1_micro": "harmonic mean of precision and recall over all predictions, whatever their label",
-    "map": "mean average precision: how well the probability of a label ranks the images, whatever the threshold",
-    "auc": "area under the ROC curve, mean over the labels: 0.5 is chance, 1 is perfect",
-    "subset_accuracy": "fraction of the images for which all labels are right",
-    "hamming_loss": "fraction of wrong decisions about a label of an image",
-    "loss": "mean cross-entropy: lower is better, and confident mistakes cost most",
-    "ece": "expected calibration error: how far the confidence of predictions is from the fraction that is right",
-}
-"""What each metric means, in a few words."""
 
 
 class Figure(NamedTuple):

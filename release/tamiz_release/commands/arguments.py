@@ -17,6 +17,30 @@ LabelledFolderOption: TypeAlias = Annotated[
     typer.Option("--images", metavar="FOLDER", help="Folder with the images of each label in a folder of that name."),
 ]
 
+GateImagesOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="FOLDER",
+        help="Images on which the gate measures, best with the images of each label in a folder of that name. "
+        "Default: the test images of the run.",
+    ),
+]
+GateLimitOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="A limit of the gate, such as label_agreement=0.99 or live_drop=0.01; repeatable.",
+    ),
+]
+ForceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--force", metavar="REASON", help="Publish even if the gate fails; the reason is recorded with the version."
+    ),
+]
+
 
 def read_connection(
     names: Iterable[str],

@@ -32,6 +32,7 @@ from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from ..registry import is_registry_uri
+from .arguments import ForceOption, GateImagesOption, GateLimitOption
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -51,6 +52,9 @@ def publish(
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
+    images: GateImagesOption = None,
+    limit: GateLimitOption = None,
+    force: ForceOption = None,
     apply_serving: Annotated[
         bool,
         typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
@@ -63,11 +67,19 @@ def publish(
     certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a run to the model repository as the model's next version.
+    """Add a run to the model repository as the model's next version, if it passes the gate.
+
+    The gate compares the exported graph with the run on held-out images, and with the live version on images that
+    neither was trained on. A graph that fails is not published; the page that the message names says why.
 
     The first version goes live at once; a later one goes live when it is promoted. With --url, the running server
     loads the version when it goes live.
     """
+    from ..gate import folder_images, parse_limits
+
+    limits = parse_limits(limit)
+    if force is not None and not force.strip():
+        raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
     add: Callable[..., PublishedVersion]
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
@@ -78,21 +90,27 @@ def publish(
             raise UsageError("--model: give the name of the model to publish this graph to")
         if apply_serving:
             raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
+        from tamiz_train.graph import read_spec
+
         from ..publication import publish_graph
 
-        add = partial(publish_graph, source)
+        spec, add = read_spec(source), partial(publish_graph, source)
     elif is_registry_uri(str(source)):
         from ..publication import publish_registered
         from ..registered_version import read_name
 
         model = model or read_name(str(source))
-        add = partial(publish_registered, str(source), apply_serving=apply_serving)
+        # Its spec is known when it has been downloaded.
+        spec, add = None, partial(publish_registered, str(source), images=images, apply_serving=apply_serving)
     else:
         run = Run.find(source)
         from ..publication import publish_run
 
         model = model or run.recipe.name
-        add = partial(publish_run, run, apply_serving=apply_serving)
+        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
+    if images is not None and spec is not None:
+        add = partial(add, images=folder_images(images, spec))
+    add = partial(add, limits=limits, force=force)
     with server as control:
         before = _loaded_numbers(store, model)
         published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)

@@ -1,0 +1,257 @@
+"""The gate before a version is published: is the candidate what its reference is, and no worse than the live version?
+
+It measures through the session that will serve the candidate, because some that are fast compute something else: on the
+same graph, another runtime, thread count or batch size can give other answers.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime as ort
+
+from tamiz import __version__
+from tamiz.errors import ExportError, GateError
+from tamiz.files import sha256
+from tamiz_server.serving_session import open_serving_session
+from tamiz_train.evaluation import Evaluation, evaluate_function
+
+from ..candidate import Candidate
+from .agreement import Agreement, count_non_finite, find_label_problem, finite, measure_agreement
+from .checks import FEW_IMAGES, check_agreement, check_finite, check_live, check_overflows
+from .images import GateImages
+from .latency import measure_latencies
+from .limits import DEFAULT_LIMITS, GateLimits
+from .live import LiveFigures, LiveModel, measure_live
+from .overflow import find_overflows
+from .report import GateCheck, GateReport
+from .served_graph import OpenSession, ServedGraph
+
+if TYPE_CHECKING:
+    from ..sources import ModelSource
+
+
+def run_gate(
+    candidate: Candidate,
+    reference: ModelSource | None,
+    images: GateImages | None,
+    *,
+    model: str,
+    config: Mapping[str, Any],
+    live: LiveModel | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    open_session: OpenSession = open_serving_session,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> GateReport:
+    """Measure a candidate, through the session that will serve it.
+
+    Args:
+        candidate: the candidate.
+        reference: what it must agree with: the network of the run, or the graph that it was made from; None if neither
+            is at hand.
+        images: the images; None measures on no images.
+        model: name of the model that the candidate becomes a version of.
+        config: ``config.pbtxt`` as JSON, with which the candidate will be served.
+        live: the live version; None if the model has none.
+        limits: the limits.
+        open_session: opens the sessions of the candidate and the live version.
+        on_progress: called with a line of text before each long step.
+
+    Returns:
+        the verdict with its figures; `require_passed` raises the error of a candidate that failed.
+
+    Raises:
+        UsageError: an image has several labels, or none, and the model is multiclass.
+        RunError: the reference cannot be computed.
+    """
+    began = time.monotonic()
+    limits = limits.of_precision(candidate.precision)
+    checks: list[GateCheck] = []
+    notes: list[str] = []
+    chosen = _held_out(images, reference, limits, notes)
+    served = _open(candidate, config, open_session, checks)
+    evaluation, agreement = None, None
+    if served is not None and chosen is not None:
+        on_progress(f"gate: measuring on {len(chosen):,} {chosen.origin}")
+        evaluation = _evaluate(served, chosen, candidate, checks)
+    if served is not None and candidate.precision == "fp16":
+        checks.append(_check_overflow(candidate, chosen))
+    if evaluation is not None and chosen is not None and reference is not None:
+        agreement = _compare(evaluation, reference, chosen, limits, checks)
+    latency, beside = None, None
+    if served is not None:
+        live_graph = _open_live(live, open_session, notes)
+        on_progress("gate: measuring the latency")
+        latency, *others = measure_latencies([served, *([] if live_graph is None else [live_graph])])
+        if live is not None:
+            comparison, reason = None, "no images"
+            if evaluation is not None and chosen is not None:
+                on_progress(f"gate: comparing with the live version {live.version}")
+                fitted = None if reference is None else reference.fitted_images
+                comparison, reason = measure_live(live, live_graph, chosen, evaluation, fitted, notes)
+            beside = LiveFigures(live.version, comparison, reason, next(iter(others), None), live.graph.stat().st_size)
+            checks += check_live(beside, latency, candidate.graph.stat().st_size, limits)
+    return GateReport(
+        model=model,
+        candidate=_describe(candidate),
+        precision=candidate.precision,
+        accelerators=candidate.accelerators,
+        onnx_sha256=sha256(candidate.graph),
+        size=candidate.graph.stat().st_size,
+        reference=None if reference is None else reference.title,
+        images=0 if evaluation is None else evaluation.images,
+        origin="no images" if chosen is None else chosen.origin,
+        limits=limits,
+        checks=tuple(sorted(checks, key=lambda check: check.passed)),
+        agreement=agreement,
+        metrics=_metrics(evaluation, chosen),
+        latency=latency,
+        live=beside,
+        notes=tuple(notes),
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.monotonic() - began,
+        machine={"processor": _processor(), "tamiz": __version__, "onnxruntime": ort.__version__},
+    )
+
+
+def require_passed(report: GateReport, hint: str) -> None:
+    """Check that a candidate passed the gate.
+
+    Args:
+        report: the verdict.
+        hint: what to do, the end of the message.
+
+    Raises:
+        GateError: it did not; the message has the first limit that it failed.
+    """
+    if report.passed:
+        return
+    first, *others = report.failures
+    more = f" (and {len(others)} more: {', '.join(check.name for check in others)})" if others else ""
+    raise GateError(f"{report.model}: nothing was published: the gate failed: {first.text}{more}; {hint}")
+
+
+def _held_out(
+    images: GateImages | None, reference: ModelSource | None, limits: GateLimits, notes: list[str]
+) -> GateImages | None:
+    """Choose the images that are measured: not too many, and none that the model was fitted to if there are others."""
+    if images is None:
+        notes.append("there are no images to measure on; give some by --images")
+        return None
+    notes += images.notes
+    if not len(images):
+        return None
+    chosen = images.spread(limits.images)
+    if len(chosen) < len(images):
+        notes.append(f"measured on {len(chosen):,} of {len(images):,} images; --limit images={len(images)} takes all")
+    fitted = None if reference is None else reference.fitted_images
+    if fitted is None:
+        notes.append("the images that the candidate was trained on are unknown; it may have seen some of these")
+        return chosen
+    unseen = chosen.unseen(fitted)
+    if not unseen:
+        notes.append("the model was trained on these images, or they chose its best epoch: its accuracy is too good")
+        return chosen
+    if seen := len(chosen) - len(unseen):
+        notes.append(f"left out: {seen:,} images that the candidate was trained on")
+    if len(unseen) < FEW_IMAGES:
+        notes.append(f"only {len(unseen):,} images: the figures are rough")
+    return chosen.take(unseen)
+
+
+def _open(
+    candidate: Candidate, config: Mapping[str, Any], open_session: OpenSession, checks: list[GateCheck]
+) -> ServedGraph | None:
+    """Open the session of a candidate; None if it cannot serve, which fails the check ``served``."""
+    served: ServedGraph | None = None
+    try:
+        served = ServedGraph(candidate.graph, candidate.spec, config, open_session)
+        problem = served.find_problem()
+    except ExportError as exc:
+        problem = str(exc)
+    if problem is not None or served is None:
+        checks.append(GateCheck("served", False, f"the graph cannot be served: {problem}"))
+        return None
+    checks.append(GateCheck("served", True, f"a server can compute batches of 1 to {served.largest_batch}"))
+    return served
+
+
+def _evaluate(
+    served: ServedGraph, images: GateImages, candidate: Candidate, checks: list[GateCheck]
+) -> Evaluation | None:
+    split = images.to_split(candidate.spec)
+    try:
+        evaluation = evaluate_function(served.probabilities, split, candidate.spec)
+    except ExportError as exc:
+        checks.append(GateCheck("served", False, f"the graph cannot be served: {exc}"))
+        return None
+    if not evaluation.images:
+        checks.append(GateCheck("images", False, f"none of the {len(images):,} {images.origin} can be read"))
+        return None
+    checks.append(check_finite(count_non_finite(evaluation.probabilities), evaluation.images))
+    return replace(evaluation, probabilities=finite(evaluation.probabilities))
+
+
+def _check_overflow(candidate: Candidate, images: GateImages | None) -> GateCheck:
+    try:
+        return check_overflows(find_overflows(candidate.graph, candidate.spec, images))
+    except ExportError as exc:
+        return GateCheck("overflow", False, f"whether layers overflow in FP16 is unknown: {exc}")
+
+
+def _compare(
+    evaluation: Evaluation,
+    reference: ModelSource,
+    images: GateImages,
+    limits: GateLimits,
+    checks: list[GateCheck],
+) -> Agreement | None:
+    if problem := find_label_problem(evaluation.spec, reference.spec):
+        checks.append(GateCheck("labels", False, problem))
+        return None
+    expected = reference.evaluate(images.to_split(reference.spec))
+    agreement = measure_agreement(evaluation, expected, labelled=images.labelled)
+    if agreement is None:
+        checks.append(GateCheck("images", False, "no image can be read by the candidate and by its reference"))
+        return None
+    checks += check_agreement(agreement, limits)
+    return agreement
+
+
+def _open_live(live: LiveModel | None, open_session: OpenSession, notes: list[str]) -> ServedGraph | None:
+    if live is None:
+        return None
+    try:
+        served = ServedGraph(live.graph, live.spec, live.config, open_session)
+        problem = served.find_problem()
+    except ExportError as exc:
+        problem = str(exc)
+    if problem is not None:
+        notes.append(f"the live version {live.version} was not measured: {problem}")
+        return None
+    return served
+
+
+def _metrics(evaluation: Evaluation | None, images: GateImages | None) -> dict[str, float]:
+    return evaluation.metrics if evaluation is not None and images is not None and images.labelled else {}
+
+
+def _processor() -> str:
+    """The name of the processor, as Linux gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _describe(candidate: Candidate) -> str:
+    accelerators = [
+        str(each.get("name")) for group in candidate.accelerators.values() for each in group if isinstance(each, dict)
+    ]
+    return " ".join([str(candidate.graph), f"({', '.join([candidate.precision, *accelerators])})"])

@@ -1,0 +1,180 @@
+"""The report of the gate: the verdict on a candidate, with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .agreement import Agreement
+from .latency import Latency
+from .limits import GateLimits
+from .live import LiveFigures
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One question that the gate asked.
+
+    Attributes:
+        name: name of the limit, see `GateLimits`; or ``served``, ``images``, ``labels``, ``finite`` or
+            ``overflow``.
+        passed: whether the answer is within the limit.
+        text: the answer as a sentence.
+        value: the measured figure, if it is one.
+        limit: the limit, if it is a number.
+    """
+
+    name: str
+    passed: bool
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The verdict of the gate, with its figures.
+
+    Attributes:
+        model: name of the model.
+        candidate: what the candidate is, for people.
+        precision: precision of the candidate.
+        accelerators: accelerators of the candidate; see `tamiz_release.Candidate`.
+        onnx_sha256: SHA-256 of the candidate's graph.
+        size: size of the graph in bytes.
+        reference: what the candidate was compared with, for people; None if nothing was at hand.
+        images: number of images that were measured; 0 if none were at hand.
+        origin: what these images are.
+        limits: the limits, with the defaults of the precision.
+        checks: the checks, those that failed first.
+        agreement: the candidate beside its reference; None if it was not measured.
+        metrics: metrics of the candidate; empty if the labels of the images are unknown.
+        latency: latency of the candidate; None if it cannot be served.
+        live: the candidate beside the live version; None if there is none.
+        notes: what limits the meaning of the figures.
+        measured: when, in ISO 8601.
+        seconds: how long it took.
+        machine: on which processor and with which libraries.
+        forced: the reason for which a candidate that failed was published anyway; None if it was not.
+    """
+
+    model: str
+    candidate: str
+    precision: str
+    accelerators: Mapping[str, Any]
+    onnx_sha256: str
+    size: int
+    reference: str | None
+    images: int
+    origin: str
+    limits: GateLimits
+    checks: tuple[GateCheck, ...]
+    agreement: Agreement | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    latency: Latency | None = None
+    live: LiveFigures | None = None
+    notes: tuple[str, ...] = ()
+    measured: str = ""
+    seconds: float = 0.0
+    machine: Mapping[str, str] = field(default_factory=dict)
+    forced: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every figure is within its limit."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[GateCheck, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``failed``, or ``forced: `` with the reason."""
+        if self.passed:
+            return "passed"
+        return "failed" if self.forced is None else f"forced: {self.forced}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of gate.json, and of ``gate`` in manifest.json."""
+        return {
+            "verdict": self.verdict,
+            "passed": self.passed,
+            "forced": self.forced,
+            "model": self.model,
+            "candidate": self.candidate,
+            "precision": self.precision,
+            "accelerators": dict(self.accelerators),
+            "onnx_sha256": self.onnx_sha256,
+            "size": self.size,
+            "reference": self.reference,
+            "images": self.images,
+            "origin": self.origin,
+            "checks": [asdict(check) for check in self.checks],
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
+            "metrics": dict(self.metrics),
+            "latency": None if self.latency is None else self.latency.to_dict(),
+            "live": None if self.live is None else self.live.to_dict(),
+            "limits": self.limits.model_dump(),
+            "notes": list(self.notes),
+            "measured": self.measured,
+            "seconds": round(self.seconds, 1),
+            "machine": dict(self.machine),
+        }
+
+    def summary(self) -> list[str]:
+        """The verdict in a few lines, for a terminal."""
+        measured = [f"{self.images:,} {self.origin}"] if self.images else []
+        if (agreement := self.agreement) is not None:
+            measured += [
+                f"label agreement {agreement.label_agreement:.4f}",
+                f"largest difference {agreement.largest_difference:.1e}",
+            ]
+            if agreement.metric is not None:
+                own, other = agreement.values
+                measured.append(f"{agreement.metric} {own:.4f} (reference {other:.4f})")
+        elif self.metrics:
+            measured += [f"{name} {value:.4f}" for name, value in [*self.metrics.items()][:1]]
+        lines = [f"{self.verdict}: {', '.join(measured)}" if measured else self.verdict]
+        lines += [f"failed: {check.text}" for check in self.failures]
+        return [*lines, *self._speed()]
+
+    def _speed(self) -> list[str]:
+        if self.latency is None:
+            return []
+        own = self.latency
+        line = (
+            f"{own.one_ms:.2f} ms for one image, {own.best_ms:.2f} ms per image of a batch of {own.best_batch}, "
+            f"{self.size / 1e6:.1f} MB"
+        )
+        if self.live is None:
+            return [line]
+        if (other := self.live.latency) is not None:
+            line += (
+                f"; the live version {self.live.version}: {other.one_ms:.2f} ms, {other.best_ms:.2f} ms of a batch of "
+                f"{other.best_batch}, {self.live.size / 1e6:.1f} MB"
+            )
+        lines = [line]
+        if (compared := self.live.comparison) is not None:
+            low, high = compared.interval
+            lines.append(
+                f"{compared.metric} {compared.difference * 100:+.2f} points against live version {self.live.version} "
+                f"(95 % interval {low * 100:+.2f} to {high * 100:+.2f}) on {compared.count:,} images"
+            )
+        else:
+            lines.append(f"not compared with the live version {self.live.version}: {self.live.reason}")
+        return lines
+
+    def figures(self) -> dict[str, float]:
+        """The figures as metrics of a tracked run, by name."""
+        figures: dict[str, float] = {"passed": float(self.passed), **self.metrics}
+        if self.agreement is not None:
+            figures["label_agreement"] = self.agreement.label_agreement
+            figures["probability_difference"] = self.agreement.largest_difference
+        if self.latency is not None:
+            figures |= {"latency_ms": self.latency.one_ms, "latency_best_batch_ms": self.latency.best_ms}
+        if self.live is not None and self.live.comparison is not None:
+            figures["difference_to_live"] = self.live.comparison.difference
+        return figures
