@@ -15,11 +15,11 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
+    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_registered, publish_run
     from .registry import synchronise
     from .replay import Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
-    from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .sources import ModelSource, open_source
 
 __all__ = [

@@ -37,7 +37,7 @@ TRACKING_KEY, RUN_KEY, ORIGIN_KEY = "mlflow_tracking_uri", "mlflow_run_id", "reg
 """Keys of a manifest: where the run of the version is tracked, its id there, and from where the version was pulled."""
 
 FILES = (GRAPH_FILE, SPEC_FILE, MANIFEST_FILE)
-"""The files of a version, which are the artifacts of a registered one."""
+"""The files of a version without which it cannot be published again; all are artifacts of a registered one."""
 
 
 def is_registry_uri(source: str) -> bool:
@@ -178,8 +178,9 @@ def _register(client: MlflowClient, folder: Path, version: Version) -> ModelVers
     # By the content, because a run may be published more than once, and in several precisions.
     manifest_sha256 = sha256(folder / MANIFEST_FILE)
     place = f"tamiz/{manifest_sha256[:16]}"
-    for name in FILES:
-        client.log_artifact(run_id, str(folder / name), place)
+    further = version.manifest.get("files")
+    for name in [*FILES, *(name for name in further or () if (folder / Path(name).name).is_file())]:
+        client.log_artifact(run_id, str(folder / Path(name).name), place)
     _require_registered_model(client, version.model)
     tags = {**hashes, "tamiz.version": str(version.version), "tamiz.manifest_sha256": manifest_sha256}
     source = f"{client.get_run(run_id).info.artifact_uri.rstrip('/')}/{place}"
