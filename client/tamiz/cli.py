@@ -135,11 +135,11 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         ],
     ),
     LazyCommand(
-        "promote", "tamiz_release.commands.promotion:promote", extra="server", summary="Make a version the live one."
+        "promote", "tamiz_release.commands.promote:promote", extra="server", summary="Make a version the live one."
     ),
     LazyCommand(
         "rollback",
-        "tamiz_release.commands.promotion:rollback",
+        "tamiz_release.commands.rollback:rollback",
         extra="server",
         summary="End a canary or shadow, or undo the last promotion.",
     ),

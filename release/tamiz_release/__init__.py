@@ -2,7 +2,8 @@
 
 `publish_run` and `publish_graph` add a version, `publish_registered` one from MLflow's registry, and
 `publish_candidate` one of any origin; `synchronise` makes that registry agree with the repository. `open_source` opens
-a model wherever it is, and `compare` says which of two models is better on the same images. What needs PyTorch is
+a model wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back
+that is worse than the live version. `replay_results` computes the results of a bulk job again. What needs PyTorch is
 imported when it is first used.
 """
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .registry import synchronise
     from .replay import Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
+    from .rollout.judge import WatchFinding, WatchLimits
+    from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
 
 __all__ = [
@@ -35,6 +38,9 @@ __all__ = [
     "PublishedVersion",
     "Replay",
     "ReplayDifference",
+    "WatchFinding",
+    "WatchLimits",
+    "WatchReport",
     "compare",
     "folder_images",
     "graph_candidate",
@@ -50,6 +56,7 @@ __all__ = [
     "run_gate",
     "run_images",
     "synchronise",
+    "watch",
 ]
 
 _MODULES = {
@@ -65,6 +72,9 @@ _MODULES = {
     "PublishedVersion": "publication",
     "Replay": "replay",
     "ReplayDifference": "replay",
+    "WatchFinding": "rollout.judge",
+    "WatchLimits": "rollout.judge",
+    "WatchReport": "rollout.watch",
     "compare": "comparison",
     "folder_images": "gate",
     "graph_candidate": "candidate",
@@ -80,6 +90,7 @@ _MODULES = {
     "run_gate": "gate",
     "run_images": "gate",
     "synchronise": "registry",
+    "watch": "rollout.watch",
 }
 """Module of each public name. A module must not have the name of a function: importing it would hide the function."""
 

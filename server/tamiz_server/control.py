@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tamiz.arguments import check_text, check_type
 from tamiz.errors import UsageError
-from tamiz.transports import Headers, Tls, open_transport, parse_url
+from tamiz.transports import Headers, Tls, Transport, open_transport, parse_url
 from tamiz.transports.requests import ModelConfig, ModelState, RepositoryIndex, RepositoryModelLoad, ServerMetadata
 
 LOAD_TIMEOUT_S = 300.0
@@ -42,6 +42,11 @@ class Control:
         if address.several:
             raise UsageError(f"url: {url!r}: a change goes to one server at a time; give one host:port")
         self._transport = open_transport(address.urls[0], tls=tls, headers=headers, key=key)
+
+    @property
+    def transport(self) -> Transport:
+        """The connection to the server, for requests that have no method here."""
+        return self._transport
 
     def load(self, model: str, config: model_config_pb2.ModelConfig | None = None) -> None:
         """Load a model, or load it again after its configuration changed; return once the change is in effect.

@@ -17,14 +17,19 @@ pytestmark = pytest.mark.integration
         "tamiz_release.commands.compare",
         "tamiz_release.commands.evaluate",
         "tamiz_release.commands.export",
-        "tamiz_release.commands.promotion",
+        "tamiz_release.commands.promote",
         "tamiz_release.commands.publish",
         "tamiz_release.commands.replay",
+        "tamiz_release.commands.rollback",
         "tamiz_release.replayed_version",
     ],
 )
 def test_the_module_is_imported_without_pytorch(module: str) -> None:
     run_python(f"{BLOCK_TORCH}\nimport {module}")
+
+
+def test_a_canary_is_watched_where_only_the_server_is_installed() -> None:
+    run_python(f"{BLOCK_TRAINING}\nimport tamiz_release.commands.promote, tamiz_release.rollout.watch")
 
 
 @pytest.mark.parametrize("module", ["tamiz_release.comparison", "tamiz_release.sources", "tamiz_train.report"])

@@ -20,6 +20,7 @@ from tamiz_release.registry import synchronise
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
+from tamiz_server.verification import verify
 from tamiz_train.run import Run
 
 Tamiz = Callable[..., subprocess.CompletedProcess[str]]
@@ -252,7 +253,12 @@ def test_a_tracked_run_is_registered_with_its_run_when_it_is_published(
     lines: list[str] = []
     publish_run(Run(run.path), repository, on_progress=lines.append)
     assert "registered digits version 1 in MLflow as version 1" in lines
-    assert client.get_model_version_by_alias("digits", "champion").run_id == run_id
+    registered = client.get_model_version_by_alias("digits", "champion")
+    assert registered.run_id == run_id
+    # The report of the gate and what else belongs to the version, too.
+    published = {path.name for path in (repository.path / "digits" / "1").iterdir()}
+    assert {path.name for path in Path(registered.source).iterdir()} == published
+    assert verify(repository).findings == ()
 
 
 def test_the_variable_of_mlflow_names_the_registry_of_a_repository_that_was_never_tracked(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from tamiz.errors import RunError, list_names
 from tamiz.files import staged, write_whole
@@ -30,6 +29,9 @@ def record_data(run: Run, data: Data, root: Path) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
+    # Imported here, because it comes with training, and runs are compared without it.
+    from safetensors.numpy import save_file
+
     arrays = {
         split.name: np.frombuffer(b"".join(split.hashes), np.uint8).reshape(-1, HASH_BYTES) for split in data.splits
     }

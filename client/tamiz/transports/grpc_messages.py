@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 from ..preprocessing import Pixels
 from ..spec import INPUT_NAME, OUTPUT_NAME
 from . import requests
-from .requests import InferReply, Metadata, ModelState, OutputTensor, Request
+from .requests import InferReply, Metadata, ModelState, OutputTensor, Request, VersionCounts
 
 
 def encode(request: Request[Any]) -> Any:
@@ -25,6 +25,8 @@ def encode(request: Request[Any]) -> Any:
             return encode_infer(request)
         case requests.ModelConfig(model):
             return service_pb2.ModelConfigRequest(name=model)
+        case requests.VersionStatistics(model):
+            return service_pb2.ModelStatisticsRequest(name=model)
         case requests.ModelReady(model, version):
             return service_pb2.ModelReadyRequest(name=model, version="" if version is None else str(version))
         case requests.SystemSharedMemoryRegister(name, byte_size):
@@ -49,6 +51,16 @@ def decode(request: Request[Any], message: Any) -> Any:
             return message.config
         case requests.ModelStatistics():
             return sorted({entry.name for entry in message.model_stats})
+        case requests.VersionStatistics():
+            return [
+                VersionCounts(
+                    int(entry.version or 0),
+                    entry.inference_stats.success.count,
+                    entry.inference_stats.fail.count,
+                    entry.inference_stats.success.ns / 1e9,
+                )
+                for entry in message.model_stats
+            ]
         case requests.ModelReady() | requests.ServerReady():
             return bool(message.ready)
         case requests.ServerMetadata():

@@ -30,7 +30,7 @@ from . import requests
 from .connection import Connection
 from .headers import Headers, read_headers
 from .reply import Reply
-from .requests import InferReply, Metadata, ModelState, OutputTensor, Request
+from .requests import InferReply, Metadata, ModelState, OutputTensor, Request, VersionCounts
 from .status import how_to_start, make_error
 
 try:
@@ -141,6 +141,9 @@ async def _send(client: Any, request: Request[Any], headers: dict[str, str]) -> 
         case requests.ModelStatistics():
             document = await client.get_inference_statistics(headers=headers)
             return sorted({entry["name"] for entry in document["model_stats"]})
+        case requests.VersionStatistics(model):
+            document = await client.get_inference_statistics(model, headers=headers)
+            return [_version_counts(entry) for entry in document["model_stats"]]
         case requests.ModelReady(model, version):
             named = "" if version is None else str(version)
             return await client.is_model_ready(model, named, headers=headers)
@@ -191,6 +194,11 @@ async def _infer(client: Any, request: requests.ModelInfer, headers: dict[str, s
             for entry in reply["outputs"]
         ),
     )
+
+
+def _version_counts(entry: dict[str, Any]) -> VersionCounts:
+    answered, failed = entry["inference_stats"]["success"], entry["inference_stats"]["fail"]
+    return VersionCounts(int(entry["version"]), answered["count"], failed["count"], answered["ns"] / 1e9)
 
 
 _KINDS: dict[str, type[ServerError]] = {

@@ -95,6 +95,23 @@ class ModelState:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class VersionCounts:
+    """What a server has counted of one version of a model since it loaded the version.
+
+    Attributes:
+        version: number of the version.
+        answered: number of requests that were answered.
+        failed: number of requests that failed.
+        seconds: sum of the durations of the answered requests in the server, waiting included.
+    """
+
+    version: int
+    answered: int
+    failed: int
+    seconds: float
+
+
 DEADLINE_PARAMETER = "tamiz_deadline_us"
 """The parameter of an inference request that holds `ModelInfer.deadline_us`.
 
@@ -146,6 +163,22 @@ class ModelStatistics(Request[list[str]]):
 
     `RepositoryIndex` has more of them, but most servers allow it only with a key.
     """
+
+
+@dataclass(frozen=True)
+class VersionStatistics(Request[list[VersionCounts]]):
+    """Asks what a server has counted of each version of a model.
+
+    Attributes:
+        model: name of the model.
+    """
+
+    model: str
+
+    @property
+    def method(self) -> str:
+        """The name of the method in Triton's gRPC service."""
+        return "ModelStatistics"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from tamiz.errors import UsageError
+from tamiz.arguments import MAX_SHOWN
+from tamiz.errors import UsageError, cut
 from tamiz.options import make_tls, parse_headers
 from tamiz.transports import Tls
 
@@ -42,6 +44,10 @@ ForceOption: TypeAlias = Annotated[
 ]
 
 
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_WEEK_S = 7 * 24 * 3600.0
+
+
 def read_connection(
     names: Iterable[str],
     header: list[str] | None,
@@ -65,3 +71,16 @@ def read_connection(
     if (headers or tls) and not any("://" in name for name in names):
         raise UsageError("certificates and headers are for the connection to a server, but no served model is named")
     return headers, tls
+
+
+def parse_duration(name: str, text: str) -> float:
+    """The seconds that an option names, such as ``90s``, ``10m`` or ``1h``.
+
+    Raises:
+        UsageError: it is something else, or not above 0 and at most a week.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", text.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds <= _WEEK_S:
+        raise UsageError(f"--{name} {cut(text, MAX_SHOWN)}: give a time above 0 and of at most a week: 90s, 10m or 1h")
+    return seconds
