@@ -199,6 +199,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
                 summary="Measure the time to prepare an image.",
             ),
             LazyCommand(
+                "precisions",
+                "tamiz_bench.commands.precisions:precisions",
+                extra="bench,train,cpu",
+                summary="Compare FP32, INT8 and FP16 graphs of a network.",
+            ),
+            LazyCommand(
                 "training",
                 "tamiz_bench.commands.training:training",
                 extra="bench,train,cpu",

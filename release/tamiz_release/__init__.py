@@ -1,10 +1,10 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
-`publish_run` and `publish_graph` add a version, `publish_registered` one from MLflow's registry, and
-`publish_candidate` one of any origin; `synchronise` makes that registry agree with the repository. `open_source` opens
-a model wherever it is, and `compare` says which of two models is better on the same images. `watch` rolls a canary back
-that is worse than the live version. `replay_results` computes the results of a bulk job again. What needs PyTorch is
-imported when it is first used.
+`export_precision` exports a run in FP32, FP16 or INT8. `publish_run` and `publish_graph` add a version,
+`publish_registered` one from MLflow's registry, and `publish_candidate` one of any origin; `synchronise` makes that
+registry agree with the repository. `open_source` opens a model wherever it is, and `compare` says which of two models
+is better on the same images. `watch` rolls a canary back that is worse than the live version. `replay_results` computes
+the results of a bulk job again. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
+    from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_registered, publish_run
     from .registry import synchronise
     from .replay import Replay, ReplayDifference, replay_results
@@ -42,6 +43,7 @@ __all__ = [
     "WatchLimits",
     "WatchReport",
     "compare",
+    "export_precision",
     "folder_images",
     "graph_candidate",
     "open_on_disk",
@@ -76,6 +78,7 @@ _MODULES = {
     "WatchLimits": "rollout.judge",
     "WatchReport": "rollout.watch",
     "compare": "comparison",
+    "export_precision": "precision.export",
     "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_on_disk": "replayed_version",

@@ -8,18 +8,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from google.protobuf.json_format import MessageToDict
-
-from tamiz.json_text import to_json
-from tamiz_server.config import ModelConfig, ServingSettings, new_config, read_settings, write_settings
+from tamiz.arguments import check_instance, check_progress, check_text
+from tamiz_server.config import (
+    ServingSettings,
+)
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
-from tamiz_train.run import HASHES_FILE, Run
+from tamiz_train.run import Run
 
 from .candidate import Candidate, graph_candidate, run_candidate
 from .gate import (
@@ -33,11 +32,12 @@ from .gate import (
     run_images,
 )
 from .gate.limits import DEFAULT_LIMITS
-from .gate.page import GATE_FILE, GATE_PAGE, render_gate_page, write_gate_report
+from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
 from .registered_version import pull, read_name
 from .registry import ORIGIN_KEY, synchronise
+from .serving_plan import changed_settings, plan_config
 from .sources import ModelSource, open_source
 
 
@@ -67,6 +67,7 @@ def publish_run(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
@@ -84,6 +85,7 @@ def publish_run(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -115,6 +117,7 @@ def publish_run(
             promote=promote,
             apply_serving=apply_serving,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -129,6 +132,7 @@ def publish_graph(
     force: str | None = None,
     promote: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a graph that `tamiz export` wrote to a model repository as the next version, if it passes the gate.
@@ -145,6 +149,7 @@ def publish_graph(
         force: why the graph is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one.
         control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -171,6 +176,7 @@ def publish_graph(
             force=force,
             promote=promote,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -186,6 +192,7 @@ def publish_registered(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a version that Tamiz registered in MLflow to a model repository as the next version, if it passes the gate.
@@ -202,6 +209,7 @@ def publish_registered(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the registered version replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -215,6 +223,8 @@ def publish_registered(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_text("uri", uri, "the name of a registered version, such as models:/digits@champion")
+    check_instance("repository", repository, Repository)
     name = model or read_name(uri)
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         candidate = pull(uri, Path(folder), repository)
@@ -230,6 +240,7 @@ def publish_registered(
             promote=promote,
             apply_serving=apply_serving,
             control=control,
+            reason=reason,
             on_progress=on_progress,
         )
 
@@ -246,6 +257,7 @@ def publish_candidate(
     promote: bool = False,
     apply_serving: bool = False,
     control: Control | None = None,
+    reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
@@ -265,6 +277,7 @@ def publish_candidate(
         promote: whether to make the new version the live one.
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -276,6 +289,12 @@ def publish_candidate(
         ServerError: the server does not answer, or rejects the key.
         OutputError: the report of the gate cannot be written.
     """
+    check_instance("candidate", candidate, Candidate)
+    check_instance("repository", repository, Repository)
+    check_text("model", model, "the name of a model")
+    if force is not None:
+        check_text("force", force, "the reason, or None")
+    check_progress(on_progress)
     spec, settings = candidate.spec, candidate.settings
     manifest = {
         **candidate.manifest,
@@ -306,10 +325,11 @@ def publish_candidate(
         spec,
         manifest={**manifest, "gate": report.to_dict()},
         settings=settings or ServingSettings(),
-        files=_version_files(report, run),
+        files=version_files(report, run),
+        reason="; ".join(filter(None, (reason, report.forced and f"published despite the gate: {report.forced}"))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
-    if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
+    if settings is not None and (changes := changed_settings(repository.config(model), settings)):
         if apply_serving:
             apply_settings(repository, model, settings, control=control)
             on_progress(f"applied the serving settings of the recipe: {changes}")
@@ -319,7 +339,7 @@ def publish_candidate(
                 "--apply-serving applies those of the recipe"
             )
     if promote:
-        promote_version(repository, model, version, control=control)
+        promote_version(repository, model, version, control=control, reason=reason)
     live = repository.live_version(model).version
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.
@@ -327,30 +347,6 @@ def publish_candidate(
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
     synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
-
-
-def plan_config(
-    candidate: Candidate, repository: Repository, model: str, *, apply_serving: bool = False
-) -> dict[str, Any]:
-    """The configuration with which a candidate would be served if it were published, ``config.pbtxt`` as JSON.
-
-    Args:
-        candidate: the candidate.
-        repository: the model repository; it may not exist yet.
-        model: name of the model.
-        apply_serving: whether the serving settings of the candidate replace those of the published model.
-
-    Raises:
-        RepositoryError: the configuration of the model cannot be read.
-    """
-    known = repository.path.is_dir() and model in repository.models()
-    config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
-    if apply_serving and candidate.settings is not None:
-        write_settings(config, candidate.settings)
-    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
-    if candidate.accelerators:
-        document.setdefault("optimization", {})["execution_accelerators"] = dict(candidate.accelerators)
-    return document
 
 
 def _run_of(candidate: Candidate) -> Run | None:
@@ -377,26 +373,9 @@ def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[
         on_progress("gate: --force was not needed")
 
 
-def _version_files(report: GateReport, run: Run | None) -> dict[str, bytes]:
-    """The files of a version: the report of the gate, and which images it must not be compared on."""
-    files = {GATE_FILE: to_json(report.to_dict(), indent=2).encode(), GATE_PAGE: render_gate_page(report).encode()}
-    if run is not None and (hashes := run.path / HASHES_FILE).is_file():
-        files[HASHES_FILE] = hashes.read_bytes()
-    return files
-
-
 def _describe(run: Run) -> str:
     measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
     return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
-
-
-def _changed_settings(config: ModelConfig, settings: ServingSettings) -> str:
-    current = read_settings(config)
-    return ", ".join(
-        f"{name} {current[name]:g} (recipe: {value})"
-        for name, value in settings.model_dump().items()
-        if current[name] != value
-    )
 
 
 def _warn(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamiz.arguments import check_instance, check_text
 from tamiz.errors import RepositoryError, TrackingError
 from tamiz.files import sha256
 from tamiz.locks import open_locked
@@ -60,6 +61,8 @@ def synchronise(repository: Repository, model: str, *, on_progress: Callable[[st
     Raises:
         RepositoryError: there is no such model, or its configuration cannot be read.
     """
+    check_instance("repository", repository, Repository)
+    check_text("model", model, "the name of a model")
     config = repository.config(model)
     numbers = repository.version_numbers(model)
     versions = _readable_versions(repository, model, numbers, on_progress)

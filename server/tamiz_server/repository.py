@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from .config import (
     ModelConfig,
     ServingSettings,
     add_version,
+    change_accelerators,
     describe_version_policy,
     drop_versions,
     last_version,
@@ -268,6 +270,7 @@ class Repository:
             add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
+                change_accelerators(config, {}, (manifest or {}).get("accelerators") or {})
                 write_config(staged / CONFIG_FILE, before, config)
                 staged.rename(folder)
             else:
@@ -347,9 +350,12 @@ class Repository:
         return self.path / model
 
     def _require_folder(self) -> None:
+        # Not Path.is_dir(), for which a link to itself is no folder, and no error.
         try:
-            if self.path.is_dir():
+            if stat.S_ISDIR(self.path.stat().st_mode):
                 return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except OSError as exc:
             raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
         raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")

@@ -145,7 +145,7 @@ def test_the_commands_export_and_publish_to_a_running_server(
     server = ["--url", served.triton.url, "--key", served.triton.key]
     rejected = tamiz("publish", run.path / "model.onnx", *where, *server[:-1], "wrong")
     assert rejected.returncode == 1
-    assert rejected.stderr.count("denied access, the key is missing or wrong") == 1
+    assert rejected.stderr.count("denied access: the key is missing or wrong") == 1
     assert name not in served.repository.models(), "nothing is published when the server rejects the key"
     first = tamiz("publish", run.path / "model.onnx", *where, *server)
     assert first.returncode == 0, first.stderr

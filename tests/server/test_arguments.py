@@ -102,6 +102,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Repository.publish.spec": (publish, NO_OBJECT),
     "Repository.publish.manifest": (publish, (5, "a", [])),
     "Repository.publish.settings": (publish, NO_OBJECT),
+    "Repository.publish.files": (publish, (5, "a", [])),
     "Repository.publish.reason": (publish, NO_TEXT),
     "Repository.remove_versions.model": (remove, NO_NAME),
     "Repository.remove_versions.keep": (remove, (None, "1", True, 2.5, -1)),

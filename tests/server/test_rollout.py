@@ -13,7 +13,7 @@ import pytest
 from conftest import Served
 from graphs import even, make_spec, write_grey_graph
 
-from tamiz import ModelSpec, RepositoryError, Rollout, ShadowCompared, UsageError
+from tamiz import AsyncClient, ModelSpec, RepositoryError, Rollout, ShadowCompared, UsageError
 from tamiz_server.promotion import describe_live, promote, rollback
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
@@ -157,14 +157,16 @@ def test_a_canary_answers_its_share_on_a_server_with_its_own_labels(served: Serv
     assert abs(by_candidate - 120) < 4 * (400 * 0.3 * 0.7) ** 0.5
 
 
-def test_a_sticky_choice_is_the_same_in_every_client_and_way_of_calling(served: Served) -> None:
+async def test_a_sticky_choice_is_the_same_in_every_client_and_way_of_calling(served: Served) -> None:
     name = publish_two(served)
     start_rollout(served.repository, name, 2, canary=0.5, sticky=True, control=served.control)
     images = [np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8) for number in range(40)]
     with served.client(name) as first, served.client(name) as second:
         single = [first.classify(image).version for image in images]
         many = [prediction.version for prediction in second.classify_many(images, batch_size=8)]
-    assert single == many
+    async with AsyncClient(served.triton.url, model=name) as third:
+        awaited = [(await third.classify(image)).version for image in images]
+    assert single == many == awaited
     assert set(single) == {1, 2}
 
 

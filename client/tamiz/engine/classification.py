@@ -162,13 +162,13 @@ class Classification:
                 with Reservation() as attempt:
                     try:
                         served = endpoint.served or (yield from self._read_version(endpoint, call))
-                        if self._clock() >= endpoint.refresh_at:
-                            self._read_version_again(endpoint, served)
                         if prepared_for != served.spec.preprocessing:
                             # From the sources again: an image prepared for one version does not fit another.
                             prepared_for = served.spec.preprocessing
                             prepared = yield Compute(self._prepare, (images, positions, prepared_for, call))
                         waiting_since = self._clock()
+                        if waiting_since >= endpoint.refresh_at:
+                            self._read_version_again(endpoint, served)
                         yield from limits.in_flight.wait()
                         attempt.add(limits.in_flight.release)
                         if call.bulk:
@@ -179,10 +179,10 @@ class Classification:
                         if preparing:
                             limits.preparing.release()
                             preparing = False
-                        sending = top_k, call, limits, attempt
+                        ready = prepared, positions, top_k, call, limits, attempt
                         if served.candidate is None:
-                            return (yield from self._infer(endpoint, served, prepared, positions, *sending))
-                        return (yield from self._infer_routed(endpoint, served, images, prepared, positions, *sending))
+                            return (yield from self._infer(endpoint, served, *ready))
+                        return (yield from self._infer_routed(endpoint, served, images, *ready))
                     except ServerError as exc:
                         if isinstance(exc, OverloadedError):
                             limits.in_flight.record_overload()

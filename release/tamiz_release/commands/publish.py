@@ -20,6 +20,7 @@ from tamiz.options import (
     HeaderOption,
     JsonOption,
     KeyOption,
+    ReasonOption,
     RepositoryOption,
     RunningServerOption,
     make_tls,
@@ -59,6 +60,7 @@ def publish(
         bool,
         typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
     ] = False,
+    reason: ReasonOption = "",
     url: RunningServerOption = None,
     key: KeyOption = None,
     header: HeaderOption = None,
@@ -113,7 +115,7 @@ def publish(
     add = partial(add, limits=limits, force=force)
     with server as control:
         before = _loaded_numbers(store, model)
-        published = add(store, model=model, promote=promote, control=control, on_progress=progress_line)
+        published = add(store, model=model, promote=promote, control=control, reason=reason, on_progress=progress_line)
         progress_line(describe_live(store, model, before, control=control))
     if as_json:
         print_json(asdict(published))

@@ -79,8 +79,11 @@ def _print_next(models: Sequence[str], triton: Triton) -> None:
 
 
 def _describe(repository: Repository, model: str) -> str:
-    versions = live_versions(repository.config(model))
-    return f"{model} version {', '.join(map(str, versions)) or 'latest'}"
+    live, rollout = live_versions(repository.config(model)), repository.rollout(model)
+    described = f"{model} version {', '.join(map(str, live)) or 'latest'}"
+    if rollout is None:
+        return described
+    return f"{described} and {rollout.version} as a {'canary' if rollout.canary else 'shadow'}"
 
 
 def _left_out(triton: Triton) -> dict[str, str]:

@@ -123,6 +123,15 @@ TABLE = [
     (REGION, {}, retry(Cause.UNAVAILABLE, BACKOFF_S, forget_regions=True)),
     (REGION, {"registered_again": True}, RAISE),
     *((error, {}, RAISE) for error in NEVER_RETRIED),
+    # The candidate of a rollout: the live version of the same server answers instead, at once.
+    (NOT_FOUND, {"candidate": True}, retry(Cause.VERSION_CHANGED, avoid_server=False, forget_version=True)),
+    *(
+        (error, {"candidate": True}, retry(Cause.CANDIDATE_FAILED, avoid_server=False))
+        for error in (UNAVAILABLE, DEADLINE, REGION, *NEVER_RETRIED)
+    ),
+    # Except for a full queue, which retries must not make worse.
+    (OVERLOADED, {"candidate": True}, retry(Cause.OVERLOADED, BACKOFF_S, spend_budget=True)),
+    (OVERLOADED, {"candidate": True, "budget_allows": False}, RAISE),
 ]
 
 
