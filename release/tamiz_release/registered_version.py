@@ -18,7 +18,8 @@ from tamiz_server.config import ServingSettings
 from tamiz_server.repository import MODEL_NAME, Repository
 from tamiz_server.version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE
 
-from .candidate import Candidate, graph_candidate
+from .adaptation import examine
+from .candidate import Candidate, find_precision
 from .mlflow_store import Store, find_store, open_store
 from .registry import FILES, ORIGIN_KEY, TRACKING_KEY
 
@@ -89,9 +90,9 @@ def pull(uri: str, folder: Path, repository: Repository | None = None) -> Candid
                 f"{uri}: {file} is not the one that was published: its SHA-256 is {found}, not that in "
                 f"{' and in '.join(differing)}"
             )
-    graph = graph_candidate(folder / GRAPH_FILE)
+    graph = examine(folder / GRAPH_FILE)
     spec = ModelSpec.from_json((folder / SPEC_FILE).read_bytes(), source=f"{uri}: {SPEC_FILE}")
-    if spec != graph.spec:
+    if not graph.complete or spec != graph.spec:
         raise TrackingError(f"{uri}: {SPEC_FILE} is not the spec in the metadata of {GRAPH_FILE}")
     kept = {key: value for key, value in manifest.items() if key not in _OF_PUBLICATION}
     origin = {"model": name, "version": version, "uri": store.public_registry}
@@ -99,7 +100,7 @@ def pull(uri: str, folder: Path, repository: Repository | None = None) -> Candid
     return Candidate(
         folder / GRAPH_FILE,
         spec,
-        graph.precision,
+        find_precision(folder / GRAPH_FILE),
         accelerators if isinstance(accelerators, dict) else {},
         _read_settings(uri, manifest.get("serving")),
         {**kept, ORIGIN_KEY: origin, TRACKING_KEY: store.public_tracking},

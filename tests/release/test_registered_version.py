@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from tamiz import ExportError, TrackingError, UsageError
 from tamiz.files import sha256
-from tamiz_release.publication import publish_registered
+from tamiz_release.registered_publication import publish_registered
 from tamiz_release.registered_version import pull
 from tamiz_release.registry import synchronise
 from tamiz_server.promotion import promote
