@@ -183,14 +183,15 @@ def test_a_slow_shadow_does_not_delay_answers(served: Served) -> None:
 
 
 def memory(pid: int) -> int:
-    """Memory in bytes of a server and its instances, shared pages divided among those that share them.
+    """Resident memory in bytes of a server and its instances.
 
-    Waits until the instances of versions that were unloaded have ended.
+    Waits until the instances of versions that were unloaded have ended. Pages that several processes share are counted
+    for each, since shares would change with the other programs of the machine.
     """
     server, until = psutil.Process(pid), time.monotonic() + 30
     while len(stubs(server)) > ServingSettings().instances and time.monotonic() < until:
         time.sleep(0.2)
-    return sum(process.memory_full_info().pss for process in (server, *server.children(recursive=True)))
+    return sum(process.memory_info().rss for process in (server, *server.children(recursive=True)))
 
 
 def stubs(server: psutil.Process) -> list[psutil.Process]:
