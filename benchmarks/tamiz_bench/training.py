@@ -170,7 +170,7 @@ def measure_tamiz(workload: Workload, images: Path) -> float:
             "preprocessing": {"height": size, "width": size},
             "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
             "augmentation": [
-                {"RandomResizedCrop": {"size": [size, size], "scale": [0.5, 1.0]}},
+                {"RandomResizedCrop": {"scale": [0.5, 1.0]}},
                 {"HorizontalFlip": {"p": 0.5}},
             ],
             "model": {"name": workload.model},

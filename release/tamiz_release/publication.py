@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import MessageToDict
-
-from tamiz.json_text import to_json
-from tamiz_server.config import ModelConfig, ServingSettings, new_config, read_settings, write_settings
+from tamiz.arguments import check_instance, check_progress, check_text
+from tamiz_server.config import (
+    ServingSettings,
+)
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
-from tamiz_train.run import HASHES_FILE, Run
+from tamiz_train.run import Run
 
-from .candidate import Candidate, graph_candidate, run_candidate
+from .adaptation import Adaptation, examine
+from .candidate import Candidate, graph_candidate
 from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate, run_images
 from .gate.limits import DEFAULT_LIMITS
-from .gate.page import GATE_FILE, GATE_PAGE, render_gate_page, write_gate_report
+from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
+from .serving_plan import changed_settings, plan_config
 from .sources import ModelSource, open_source
+from .sources.onnx_file import OnnxSource
+
+if TYPE_CHECKING:
+    from .precision.export import Precision
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
+    precision: Precision = "fp32",
+    budget_s: float = 300.0,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -66,6 +75,9 @@ def publish_run(
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
+        precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
+            export did.
+        budget_s: time budget of that search in seconds.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -77,7 +89,8 @@ def publish_run(
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        ExportError: the network cannot be exported, or the graph computes something else.
+        ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
+            keeps the accuracy.
         GateError: the graph failed the gate, and ``force`` is None.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
@@ -85,17 +98,16 @@ def publish_run(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    # Imported here, because it needs PyTorch, which publishing a graph does not.
-    from tamiz_train.onnx_export import export
+    # Imported here, because the quantizer takes a second, which publishing a graph does not need.
+    from .precision.export import export_precision
 
     name = model or run.recipe.name
     on_progress(_describe(run))
     _warn(run_warnings(run), on_progress)
-    exported = export(run)
-    on_progress(f"exported: {exported.parity}")
+    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
     with open_source(str(run.path), repository.path) as reference:
         return publish_candidate(
-            run_candidate(run, exported.path, parity=exported.parity.to_dict()),
+            candidate,
             repository,
             name,
             reference=reference,
@@ -115,6 +127,7 @@ def publish_graph(
     repository: Repository,
     model: str,
     *,
+    adaptation: Adaptation | None = None,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -123,14 +136,16 @@ def publish_graph(
     reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a graph that `tamiz export` wrote to a model repository as the next version, if it passes the gate.
+    """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
 
-    The first version goes live at once; a later one goes live when it is promoted.
+    A graph that is not in the standard form is put into it, and must agree with the graph as it was. The first version
+    goes live at once; a later one goes live when it is promoted.
 
     Args:
         path: path of the ONNX file.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
+        adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
         images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
             images of the run; otherwise none.
         limits: the limits of the gate.
@@ -142,31 +157,35 @@ def publish_graph(
 
     Raises:
         UsageError: there is no such file.
-        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
-        SpecError: the spec cannot be read.
+        ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
+            adapted.
+        SpecError: its spec cannot be read.
         GateError: the graph failed the gate, and ``force`` is None.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    candidate = graph_candidate(path)
-    run = _run_of(candidate)
-    if run is not None and images is None:
-        images = run_images(run)
-    with nullcontext() if run is None else open_source(str(run.path), repository.path) as reference:
-        return publish_candidate(
-            candidate,
-            repository,
-            model,
-            reference=reference,
-            images=images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            control=control,
-            reason=reason,
-            on_progress=on_progress,
-        )
+    adaptation = adaptation or examine(path)
+    on_progress(f"{path}: {adaptation}")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = graph_candidate(path, adaptation, Path(folder))
+        run = _run_of(candidate)
+        if run is not None and images is None:
+            images = run_images(run)
+        with _open_reference(path, adaptation, run, repository) as reference:
+            return publish_candidate(
+                candidate,
+                repository,
+                model,
+                reference=reference,
+                images=images,
+                limits=limits,
+                force=force,
+                promote=promote,
+                control=control,
+                reason=reason,
+                on_progress=on_progress,
+            )
 
 
 def publish_candidate(
@@ -212,6 +231,12 @@ def publish_candidate(
         ServerError: the server does not answer, or rejects the key.
         OutputError: the report of the gate cannot be written.
     """
+    check_instance("candidate", candidate, Candidate)
+    check_instance("repository", repository, Repository)
+    check_text("model", model, "the name of a model")
+    if force is not None:
+        check_text("force", force, "the reason, or None")
+    check_progress(on_progress)
     spec, settings = candidate.spec, candidate.settings
     manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
@@ -237,11 +262,11 @@ def publish_candidate(
         spec,
         manifest={**manifest, "gate": report.to_dict()},
         settings=settings or ServingSettings(),
-        files=_version_files(report, run),
+        files=version_files(report, run),
         reason="; ".join(filter(None, (reason, report.forced and f"published despite the gate: {report.forced}"))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
-    if settings is not None and (changes := _changed_settings(repository.config(model), settings)):
+    if settings is not None and (changes := changed_settings(repository.config(model), settings)):
         if apply_serving:
             apply_settings(repository, model, settings, control=control)
             on_progress(f"applied the serving settings of the recipe: {changes}")
@@ -260,28 +285,16 @@ def publish_candidate(
     return PublishedVersion(model, version, live)
 
 
-def plan_config(
-    candidate: Candidate, repository: Repository, model: str, *, apply_serving: bool = False
-) -> dict[str, Any]:
-    """The configuration with which a candidate would be served if it were published, ``config.pbtxt`` as JSON.
-
-    Args:
-        candidate: the candidate.
-        repository: the model repository; it may not exist yet.
-        model: name of the model.
-        apply_serving: whether the serving settings of the candidate replace those of the published model.
-
-    Raises:
-        RepositoryError: the configuration of the model cannot be read.
-    """
-    known = repository.path.is_dir() and model in repository.models()
-    config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
-    if apply_serving and candidate.settings is not None:
-        write_settings(config, candidate.settings)
-    document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
-    if candidate.accelerators:
-        document.setdefault("optimization", {})["execution_accelerators"] = dict(candidate.accelerators)
-    return document
+@contextmanager
+def _open_reference(
+    path: Path, adaptation: Adaptation, run: Run | None, repository: Repository
+) -> Iterator[ModelSource | None]:
+    """What a graph must agree with: the run in whose folder it is, or itself as it was before it was adapted."""
+    if run is not None:
+        with open_source(str(run.path), repository.path) as reference:
+            yield reference
+    else:
+        yield None if adaptation.complete else OnnxSource(path, adaptation=adaptation)
 
 
 def _run_of(candidate: Candidate) -> Run | None:
@@ -308,26 +321,9 @@ def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[
         on_progress("gate: --force was not needed")
 
 
-def _version_files(report: GateReport, run: Run | None) -> dict[str, bytes]:
-    """The files of a version: the report of the gate, and which images it must not be compared on."""
-    files = {GATE_FILE: to_json(report.to_dict(), indent=2).encode(), GATE_PAGE: render_gate_page(report).encode()}
-    if run is not None and (hashes := run.path / HASHES_FILE).is_file():
-        files[HASHES_FILE] = hashes.read_bytes()
-    return files
-
-
 def _describe(run: Run) -> str:
     measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
     return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
-
-
-def _changed_settings(config: ModelConfig, settings: ServingSettings) -> str:
-    current = read_settings(config)
-    return ", ".join(
-        f"{name} {current[name]:g} (recipe: {value})"
-        for name, value in settings.model_dump().items()
-        if current[name] != value
-    )
 
 
 def _warn(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:

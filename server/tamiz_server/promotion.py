@@ -17,6 +17,7 @@ from .change import change_model, ready_versions
 from .config import (
     ModelConfig,
     ServingSettings,
+    change_accelerators,
     describe_version_policy,
     drop_versions,
     read_promotions,
@@ -27,7 +28,7 @@ from .control import Control
 from .history import append_entry, check_reason
 from .repository import Repository
 from .states import clear_rollout, live_without_candidate, rollout_on_disk
-from .version import read_spec
+from .version import read_accelerators, read_spec
 
 
 def promote(
@@ -238,4 +239,6 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
         raise RepositoryError(f"model {model}: version {promotions[-1]} cannot go live: it is no longer on disk")
     drop_versions(config, keep=numbers)
     on_disk = [version for version in promotions if version in numbers]
-    set_live(config, on_disk, read_spec(repository.path / model, promotions[-1]))
+    folder, before, after = repository.path / model, read_promotions(config)[-1], promotions[-1]
+    change_accelerators(config, read_accelerators(folder, before), read_accelerators(folder, after))
+    set_live(config, on_disk, read_spec(folder, after))

@@ -27,6 +27,7 @@ from .config import (
     ModelConfig,
     ServingSettings,
     add_version,
+    change_accelerators,
     describe_version_policy,
     drop_versions,
     last_version,
@@ -269,6 +270,7 @@ class Repository:
             add_version(config, version, spec, summary)
             if is_new:
                 set_live(config, [version], spec)
+                change_accelerators(config, {}, (manifest or {}).get("accelerators") or {})
                 write_config(staged / CONFIG_FILE, before, config)
                 staged.rename(folder)
             else:

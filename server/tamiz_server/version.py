@@ -142,6 +142,20 @@ def read_version(model_folder: Path, version: int, state: State) -> Version:
     return Version(model, version, state, read_spec(model_folder, version), manifest)
 
 
+def read_accelerators(model_folder: Path, version: int) -> Mapping[str, Any]:
+    """What computes a version instead of ONNX Runtime's own kernels; empty for none, or if its manifest is damaged.
+
+    Returns:
+        the message ``optimization.execution_accelerators`` of config.pbtxt as JSON.
+    """
+    try:
+        manifest = json.loads((model_folder / str(version) / MANIFEST_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    accelerators = manifest.get("accelerators") if isinstance(manifest, dict) else None
+    return accelerators if isinstance(accelerators, dict) else {}
+
+
 def read_spec(model_folder: Path, version: int) -> ModelSpec:
     """Read the spec of a version.
 

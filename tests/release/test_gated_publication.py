@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 
 from tamiz import GateError
 from tamiz.files import sha256
-from tamiz_release import GateLimits, publish_graph, publish_run
+from tamiz_release import GateLimits, PublishedVersion, publish_graph, publish_run
 from tamiz_release.candidate import Candidate
-from tamiz_release.publication import plan_config
+from tamiz_release.serving_plan import plan_config
 from tamiz_server.config import ServingSettings, read_summary
 from tamiz_server.repository import Repository
+from tamiz_train.onnx_export import export
 from tamiz_train.run import Run
 from tamiz_train.tracking import Tracker
 
 IMPOSSIBLE = GateLimits(growth=0.5)
 """Limits that a candidate as large as the live version does not keep."""
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose graph is in its folder, from where it is published without another export."""
+    run = Run(Path(shutil.copytree(trained.path, tmp_path_factory.mktemp("exported") / "run")))
+    export(run)
+    return run
+
+
+def publish(run: Run, repository: Repository, **options: Any) -> PublishedVersion:
+    return publish_graph(run.path / "model.onnx", repository, "digits", **options)
 
 
 @pytest.fixture
@@ -49,27 +64,27 @@ def test_the_verdict_is_stored_with_the_version(run: Run, repository: Repository
 
 
 def test_the_second_version_is_compared_with_the_live_one_on_images_that_neither_has_seen(
-    run: Run, repository: Repository
+    exported: Run, repository: Repository
 ) -> None:
-    publish_run(run, repository)
-    # As a version of another data set, whose training images are known by their content alone.
-    path = repository.path / "digits" / "1" / "manifest.json"
-    path.write_text(path.read_text().replace(run.contents["test"], "0" * 32))
-    publish_run(run, repository)
+    publish(exported, repository)
+    assert "contents" not in repository.live_version("digits").manifest, "they are known by images.safetensors alone"
+    publish(exported, repository)
     gate = repository.versions("digits")[1].manifest["gate"]
     assert gate["live"]["version"] == 1
-    assert gate["live"]["comparison"]["images"] == run.metrics["images"]["test"]
+    assert gate["live"]["comparison"]["images"] == exported.metrics["images"]["test"]
     assert gate["live"]["comparison"]["right"]["only_live"] == 0
     assert not [note for note in gate["notes"] if "unknown" in note]
 
 
-def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(run: Run, repository: Repository) -> None:
-    publish_run(run, repository)
+def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(
+    exported: Run, repository: Repository
+) -> None:
+    publish(exported, repository)
     before = repository.path / "digits" / "config.pbtxt"
     text = before.read_text()
     with pytest.raises(GateError) as raised:
-        publish_run(run, repository, limits=IMPOSSIBLE)
-    page = run.path / "gate" / "gate.html"
+        publish(exported, repository, limits=IMPOSSIBLE)
+    page = exported.path / "gate" / "gate.html"
     assert str(raised.value) == (
         "digits: nothing was published: the gate failed: the file is 1.00 × as large as that of the live version; the "
         f"limit is 0.5 ×; see {page}; --force REASON publishes it anyway"
@@ -78,10 +93,10 @@ def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(run:
     assert (repository.version_numbers("digits"), before.read_text()) == ([1], text)
 
 
-def test_a_forced_publication_records_its_reason_everywhere(run: Run, repository: Repository) -> None:
-    publish_run(run, repository)
+def test_a_forced_publication_records_its_reason_everywhere(exported: Run, repository: Repository) -> None:
+    publish(exported, repository)
     lines: list[str] = []
-    publish_run(run, repository, limits=IMPOSSIBLE, force="the disk is large", on_progress=lines.append)
+    publish(exported, repository, limits=IMPOSSIBLE, force="the disk is large", on_progress=lines.append)
     version = repository.versions("digits")[1]
     assert version.manifest["gate"]["forced"] == "the disk is large"
     assert json.loads((repository.path / "digits/2/gate.json").read_text())["forced"] == "the disk is large"
@@ -91,84 +106,84 @@ def test_a_forced_publication_records_its_reason_everywhere(run: Run, repository
     assert [line for line in lines if line.startswith("gate: failed: the file is 1.00 ×")]
 
 
-def test_a_reason_that_was_not_needed_is_not_recorded(run: Run, repository: Repository) -> None:
+def test_a_reason_that_was_not_needed_is_not_recorded(exported: Run, repository: Repository) -> None:
     lines: list[str] = []
-    publish_run(run, repository, force="just in case", on_progress=lines.append)
+    publish(exported, repository, force="just in case", on_progress=lines.append)
     assert repository.live_version("digits").manifest["gate"]["forced"] is None
     assert "gate: --force was not needed" in lines
 
 
-def test_the_reason_of_a_publication_is_in_the_history(run: Run, repository: Repository) -> None:
-    publish_run(run, repository)
-    publish_run(run, repository, promote=True, reason="more zeros")
+def test_the_reason_of_a_publication_is_in_the_history(exported: Run, repository: Repository) -> None:
+    publish(exported, repository)
+    publish(exported, repository, promote=True, reason="more zeros")
     assert [(entry.what, entry.after, entry.why) for entry in repository.history("digits")[1:]] == [
         ("publish", 2, "more zeros"),
         ("promote", 2, "more zeros"),
     ]
 
 
-def test_a_graph_in_the_folder_of_its_run_is_compared_with_the_run(run: Run, repository: Repository) -> None:
-    publish_run(run, repository)
-    publish_graph(run.path / "model.onnx", repository, "digits")
+def test_a_graph_in_the_folder_of_its_run_is_compared_with_the_run(exported: Run, repository: Repository) -> None:
+    publish(exported, repository)
+    publish(exported, repository)
     gate = repository.versions("digits")[1].manifest["gate"]
-    assert gate["reference"] == f"digits, {run.path.name}"
+    assert gate["reference"] == f"digits, {exported.path.name}"
     elsewhere = repository.path.with_name("model.onnx")
-    elsewhere.write_bytes((run.path / "model.onnx").read_bytes())
+    elsewhere.write_bytes((exported.path / "model.onnx").read_bytes())
     publish_graph(elsewhere, repository, "digits")
     gate = repository.versions("digits")[2].manifest["gate"]
     assert (gate["reference"], gate["images"], gate["verdict"]) == (None, 0, "passed")
 
 
-def test_the_planned_configuration_is_the_one_that_publication_writes(run: Run, repository: Repository) -> None:
+def test_the_planned_configuration_is_the_one_that_publication_writes(exported: Run, repository: Repository) -> None:
     settings = ServingSettings(threads=3, micro_batch_size=2)
-    candidate = Candidate(run.path / "model.onnx", run.spec, settings=settings)
+    candidate = Candidate(exported.path / "model.onnx", exported.spec, settings=settings)
     parameters = plan_config(candidate, repository, "digits")["parameters"]
     assert parameters["intra_op_thread_count"]["string_value"] == "3"
-    publish_run(run, repository)
+    publish(exported, repository)
     assert "micro_batch_size" not in plan_config(candidate, repository, "digits")["parameters"]
     assert "micro_batch_size" in plan_config(candidate, repository, "digits", apply_serving=True)["parameters"]
 
 
 def test_the_verdict_is_logged_to_mlflow_and_its_failure_is_a_warning(
-    run: Run, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Run, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tracking = run.recipe.tracking.model_copy(update={"uri": uri})
-    (run.path / "recipe.yaml").write_text(run.recipe.model_copy(update={"tracking": tracking}).to_yaml())
-    tracked = Run(run.path)
+    tracking = exported.recipe.tracking.model_copy(update={"uri": uri})
+    tracked = Run(Path(shutil.copytree(exported.path, tmp_path / "run")))
+    (tracked.path / "recipe.yaml").write_text(exported.recipe.model_copy(update={"tracking": tracking}).to_yaml())
     with Tracker.start(tracked) as tracker:
         identity = tracker.run_id
-    publish_run(tracked, repository)
+    publish(tracked, repository)
     client = mlflow.MlflowClient(uri)
     metrics = client.get_run(identity).data.metrics
     assert (metrics["gate/passed"], metrics["gate/label_agreement"]) == (1, 1)
     assert {file.path for file in client.list_artifacts(identity, "gate")} == {"gate/gate.html", "gate/gate.json"}
     (tmp_path / "mlflow.db").write_bytes(b"damaged" * 1000)
     lines: list[str] = []
-    publish_run(tracked, repository, on_progress=lines.append)
+    publish(tracked, repository, on_progress=lines.append)
     assert [line for line in lines if line.startswith("warning: the verdict of the gate was not logged: tracking.uri")]
     assert repository.version_numbers("digits") == [1, 2]
 
 
 def test_the_command_prints_the_failing_limit_in_one_line_and_forces_with_a_reason(
-    run: Run, repository: Repository, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+    exported: Run, repository: Repository, tamiz: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    where = ["--repository", repository.path]
-    assert tamiz("publish", run.path, *where).returncode == 0
-    failed = tamiz("publish", run.path, *where, "--limit", "growth=0.5")
+    publish(exported, repository)
+    command = ["publish", exported.path / "model.onnx", "--model", "digits", "--repository", repository.path]
+    failed = tamiz(*command, "--limit", "growth=0.5")
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert "nothing was published: the gate failed: the file is 1.00 ×" in failed.stderr
     assert repository.version_numbers("digits") == [1]
-    forced = tamiz("publish", run.path, *where, "--limit", "growth=0.5", "--force", "known")
+    forced = tamiz(*command, "--limit", "growth=0.5", "--force", "known")
     assert forced.returncode == 0, forced.stderr
     assert "gate: forced: known: " in forced.stdout
     assert repository.version_numbers("digits") == [1, 2]
     for arguments, message in (
         (["--limit", "size=1"], "there is no limit 'size'"),
         (["--force", " "], "--force: say why"),
-        (["--images", run.path / "none"], "no such folder"),
+        (["--images", exported.path / "none"], "no such folder"),
     ):
-        wrong = tamiz("publish", run.path, *where, *arguments)
+        wrong = tamiz(*command, *arguments)
         assert (wrong.returncode, message in wrong.stderr) == (2, True), wrong.stderr

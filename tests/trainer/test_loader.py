@@ -77,7 +77,7 @@ def test_a_training_batch_without_readable_images_has_another_image(root: Path) 
 def test_an_image_on_which_the_augmentation_fails_is_named_in_its_batch(root: Path) -> None:
     cv2.imwrite(str(root / "validation" / "cat" / "2.png"), np.zeros((4, 4), np.uint8))
     split = load_data(FolderData(kind="folder", root=root), seed=0).validation
-    augmentation = create_augmentation([{"RandomCrop": {"height": 6, "width": 6}}], 0)
+    augmentation = create_augmentation([{"RandomCrop": {"height": 6, "width": 6}}], 0, SIZE)
     (batch,) = create_loader(split, SIZE, batch_size=64, augmentation=augmentation)
     assert len(batch.targets) == len(batch.images) == 7
     assert re.match(r".*/cat/2\.png: the augmentation fails on this image: .*\(6, 6\)", *batch.unreadable)
@@ -87,7 +87,7 @@ def test_the_seed_determines_the_augmentation(root: Path) -> None:
     split = load_data(FolderData(kind="folder", root=root), seed=0).train
 
     def images(seed: int) -> np.ndarray:
-        augmentation = create_augmentation([{"RandomBrightnessContrast": {"p": 1.0}}], seed)
+        augmentation = create_augmentation([{"RandomBrightnessContrast": {"p": 1.0}}], seed, SIZE)
         return np.concatenate(
             [
                 batch.images.numpy()

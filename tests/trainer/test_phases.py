@@ -193,7 +193,7 @@ def test_a_failure_of_training_is_a_run_error_of_one_line(
     root = Path(shutil.copytree(digits, tmp_path / "digits"))
     for value, path in enumerate(sorted((root / "train" / "5").iterdir())):
         cv2.imwrite(str(path), np.full((4, 4), value, np.uint8))
-    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 8, width: 8}}]"]
+    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 8, width: 8}}, {Resize: {}}]"]
     with pytest.raises(
         RunError, match=r"/5/.*\.png: the augmentation fails on this image: .*[Cc]rop.*; set data"
     ) as caught:

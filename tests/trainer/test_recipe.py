@@ -31,7 +31,7 @@ def test_every_shipped_recipe_is_accepted_by_the_libraries_it_uses(name: str) ->
             create_schedule(
                 recipe.train.schedule, optimizer, epochs=phase.epochs, total_steps=100, monitor="validation_loss"
             )
-    create_augmentation(recipe.augmentation, 0)
+    create_augmentation(recipe.augmentation, 0, size)
     assert network(torch.zeros((2, *size.shape), dtype=torch.uint8)).shape == (2, 10)
 
 

@@ -31,7 +31,7 @@ def test_a_sample_on_which_the_augmentation_fails_is_named_or_shown_as_such(
     root: Path, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     cv2.imwrite(str(root / "train" / "cat" / "2.png"), np.zeros((4, 4), np.uint8))
-    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 6, width: 6}}]"]
+    options = [f"data.root={root}", "augmentation=[{RandomCrop: {height: 6, width: 6}}, {Resize: {}}]"]
     recipe = tiny_recipe(*options)
     data = load_data(recipe.data, 0)
     with pytest.raises(RecipeError, match=r"train/cat/2\.png: augmentation: fails on an image of \[4, 4\]"):

@@ -174,7 +174,7 @@ def _lines(found: Survey, plan: _Plan, weights: Weights | None) -> Iterator[str]
         yield "  - Affine: {translate_percent: [-0.1, 0.1], scale: [0.9, 1.1], rotate: [-10, 10], p: 0.8}"
         yield "  # - HorizontalFlip: {p: 0.5} # helps unless left and right matter, as in text and digits"
     else:
-        yield f"  - RandomResizedCrop: {{size: [{height}, {width}], scale: [0.5, 1.0]}}"
+        yield "  - RandomResizedCrop: {scale: [0.5, 1.0]} # to the size of preprocessing"
         yield "  - HorizontalFlip: {p: 0.5} # remove it if left and right matter, as in text"
     yield "model:"
     yield from _model(plan, weights)

@@ -167,8 +167,8 @@ def _create_loaders(
         "seed": settings.seed + 1000 * phase_index,
         "shard": Shard(processes.rank, processes.count),
     }
-    augmentation = create_augmentation(recipe.augmentation, settings.seed)
     preprocessing, _ = model_input(recipe)
+    augmentation = create_augmentation(recipe.augmentation, settings.seed, preprocessing)
     training = create_loader(
         data.train, preprocessing, training=True, shuffle=settings.shuffle, augmentation=augmentation, **shared
     )

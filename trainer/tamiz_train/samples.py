@@ -29,8 +29,8 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
         RecipeError: the augmentation is wrong; or it fails on all images, or on one if the recipe does not leave such
             images out.
     """
-    augmentation = create_augmentation(recipe.augmentation, recipe.train.seed)
     preprocessing, _ = model_input(recipe)
+    augmentation = create_augmentation(recipe.augmentation, recipe.train.seed, preprocessing)
     images: list[Pixels | None] = []
     titles: list[tuple[str, str]] = []
     failures: list[RecipeError] = []
@@ -41,7 +41,7 @@ def plot_samples(split: Split, labels: Sequence[str], recipe: Recipe, count: int
             plain = augmented = prepare(split.images[index], preprocessing)
             if augmentation is not None:
                 pixels = decode(split.images[index], preprocessing.colour, revision=preprocessing.revision)
-                check_augmentation(augmentation, pixels)
+                check_augmentation(augmentation, pixels, preprocessing)
                 augmented = resize(augmentation(image=pixels)["image"], preprocessing)
         except InvalidImageError:
             images += [None, None]

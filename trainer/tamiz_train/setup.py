@@ -88,7 +88,7 @@ def check(recipe: Recipe) -> Setup:
     )
     classifier = build_classifier(recipe.model, spec)
     _check_optimization(recipe, data, classifier)
-    augmentation = create_augmentation(recipe.augmentation, settings.seed)
+    augmentation = create_augmentation(recipe.augmentation, settings.seed, preprocessing)
     if augmentation is not None:
         _check_augmentation(augmentation, data.train, spec, skip=recipe.data.on_unreadable == "skip")
     _check_input_size(recipe.model, classifier, spec)
@@ -126,7 +126,7 @@ def _check_augmentation(augmentation: A.Compose, split: Split, spec: ModelSpec, 
         except InvalidImageError:
             continue
         try:
-            check_augmentation(augmentation, pixels)
+            check_augmentation(augmentation, pixels, spec.preprocessing)
             return
         except RecipeError as exc:
             failure = failure or RecipeError(f"{split.image_name(index)}: {exc}")

@@ -60,7 +60,8 @@ def parse_url(url: str, tls: Tls | None = None) -> Address:
         return Address("grpcs" if tls else "grpc", (f"dns:///{target}",))
     scheme, separator, hosts = url.partition("://")
     if not separator or scheme not in _DEFAULT_PORTS:
-        raise UsageError(f"url: {shown}; write {'dns:///name:port' if scheme == 'dns' else 'grpc://host:port'}")
+        form = "dns:///name:port" if scheme == "dns" else "grpc://host:port, or http://host:port for Triton's HTTP port"
+        raise UsageError(f"url: {shown}; write {form}")
     if tls and not scheme.endswith("s"):
         raise UsageError(f"url: {shown} is not encrypted, but certificates are given; write {scheme}s://")
     return Address(scheme, _parse_hosts(url, hosts.removesuffix("/"), _DEFAULT_PORTS[scheme]))

@@ -192,8 +192,8 @@ def _error(exc: grpc.RpcError, request: Request[Any], url: str, target: str) -> 
     text = exc.details() or ""
     if_missing = ""
     if kind is UnavailableError:
-        # What gRPC reports when an HTTP server answers.
-        if "Failed parsing HTTP/2" in text or "http1.x server" in text:
+        # What gRPC reports when an HTTP server answers, or hangs up as Triton's does.
+        if any(sign in text for sign in ("Failed parsing HTTP/2", "http1.x server", "Socket closed")):
             text += "; is this the gRPC port?"
         text += (proxy := describe_proxy(target))
         if not proxy and "is this the" not in text:

@@ -68,8 +68,12 @@ def make_error(
         kind, message = ModelNotFoundError, f"{what} is not on {url}: {text}"
     elif "handshake failed" in text or "verification check failed" in text:
         kind, message = AccessError, f"{what}: no encrypted connection to {url}: {text}"
-    elif kind is AccessError or "protocol is restricted" in text:
-        kind, message = AccessError, f"{what}: {url} denied access, the key is missing or wrong: {text}"
+    elif "is restricted, expecting header" in text:
+        # Triton's text names a header, which is not how a key is given here.
+        kind, message = AccessError, f"{what}: {url} denied access: the key is missing or wrong"
+        remedy = "; give the key that `tamiz serve` prints, by --key, TAMIZ_KEY or the argument key"
+    elif kind is AccessError:
+        message = f"{what}: {url} denied access{text and f': {text}'}"
     elif "larger than max" in text:
         kind, message = InvalidRequestError, f"{what}: a message to or from {url} is too large: {text}"
     elif kind is OverloadedError or "Exceeds maximum queue size" in text:

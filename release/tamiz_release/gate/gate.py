@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime as ort
 
 from tamiz import __version__
+from tamiz.arguments import check_function, check_instance, check_progress, check_text, check_type
 from tamiz.errors import ExportError, GateError
 from tamiz.files import sha256
 from tamiz_server.serving_session import open_serving_session
@@ -67,9 +68,17 @@ def run_gate(
         the verdict with its figures; `require_passed` raises the error of a candidate that failed.
 
     Raises:
-        UsageError: an image has several labels, or none, and the model is multiclass.
+        UsageError: an argument is wrong; or an image has several labels, or none, and the model is multiclass.
         RunError: the reference cannot be computed.
     """
+    check_instance("candidate", candidate, Candidate)
+    check_instance("images", images, GateImages, optional=True)
+    check_text("model", model, "the name of a model")
+    check_type("config", config, Mapping, "config.pbtxt as a dict")
+    check_instance("live", live, LiveModel, optional=True)
+    check_instance("limits", limits, GateLimits)
+    check_function("open_session", open_session, "a function that opens a session")
+    check_progress(on_progress)
     began = time.monotonic()
     limits = limits.of_precision(candidate.precision)
     checks: list[GateCheck] = []

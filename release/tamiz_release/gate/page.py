@@ -12,6 +12,7 @@ from tamiz.errors import OutputError, os_reason
 from tamiz.files import write_whole
 from tamiz.json_text import to_json
 from tamiz_train.metrics import MEANINGS
+from tamiz_train.run import HASHES_FILE, Run
 
 from .report import GateReport
 
@@ -53,6 +54,21 @@ def render_gate_page(report: GateReport) -> str:
         compared=None if report.live is None else report.live.comparison,
         meanings=MEANINGS,
     )
+
+
+def version_files(report: GateReport, run: Run | None) -> dict[str, bytes]:
+    """The files that are stored with a version: the report, and content hashes of the images of its run.
+
+    Later versions are compared with it on other images than those that it was fitted to.
+
+    Args:
+        report: the report.
+        run: the run that the version was made from; None if there is none.
+    """
+    files = {GATE_FILE: to_json(report.to_dict(), indent=2).encode(), GATE_PAGE: render_gate_page(report).encode()}
+    if run is not None and (hashes := run.path / HASHES_FILE).is_file():
+        files[HASHES_FILE] = hashes.read_bytes()
+    return files
 
 
 def _legible(value: object) -> object:

@@ -26,7 +26,7 @@ def history(
     if as_json:
         print_json([entry.to_dict() for entry in entries])
     elif entries:
-        print_table(("time", "who", "what", "from", "to", "why"), map(_cells, entries))
+        print_table(("time", "who", "what", "version", "live before", "why"), map(_cells, entries))
     else:
         progress_line(f"{model} in {repository} has no history")
 
@@ -34,5 +34,5 @@ def history(
 def _cells(entry: HistoryEntry) -> tuple[object, ...]:
     details = ", ".join(f"{name} {value}" for name, value in (entry.details or {}).items())
     what = f"{entry.what} ({details})" if details else entry.what
-    versions = ("" if version is None else version for version in (entry.before, entry.after))
+    versions = ("" if version is None else version for version in (entry.after, entry.before))
     return entry.time[:19].replace("T", " "), entry.who, what, *versions, entry.why

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,17 @@ def test_a_host_that_bypasses_the_proxy_gets_no_hint(
 
 def test_grpc_on_an_http_port_asks_whether_it_is_the_grpc_port(http_server: RefusingProxy) -> None:
     assert "is this the gRPC port?" in failure(f"grpc://127.0.0.1:{http_server.server_port}")
+
+
+def test_grpc_on_a_port_that_hangs_up_asks_whether_it_is_the_grpc_port() -> None:
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1024)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert "is this the gRPC port?" in failure(f"grpc://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
 
 
 def test_http_on_a_grpc_port_asks_whether_it_is_the_http_port() -> None:

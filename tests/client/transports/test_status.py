@@ -18,7 +18,6 @@ from tamiz.transports.status import RegionNotRegisteredError, RegionRegisteredEr
         ),
         (errors.UnavailableError, "[request id: <id_unknown>] Exceeds maximum queue size", errors.OverloadedError),
         (errors.UnavailableError, "Request timeout expired", errors.OverloadedError),
-        (errors.UnavailableError, "This protocol is restricted, expecting header 'x'", errors.AccessError),
         (errors.UnavailableError, "failed to connect to all addresses", errors.UnavailableError),
         (
             errors.UnavailableError,
@@ -43,6 +42,22 @@ def test_a_failure_becomes_the_error_that_its_message_implies(
     assert type(error) is kind
     assert (error.model, error.version, error.url) == ("x", 1, "grpc://here")
     assert details in str(error) or kind is errors.DeadlineError
+
+
+@pytest.mark.parametrize(
+    ("by_code", "text"),
+    [
+        (errors.UnavailableError, "This protocol is restricted, expecting header 'triton-grpc-protocol-triton-key'"),
+        (errors.AccessError, "This API is restricted, expecting header 'triton-key'"),
+    ],
+)
+def test_an_error_about_the_key_says_how_to_give_it_and_names_no_header(
+    by_code: type[errors.ServerError], text: str
+) -> None:
+    error = make_error(by_code, text, status="CODE", request=ModelReady("x", 1), url="grpc://here")
+    assert isinstance(error, errors.AccessError)
+    assert "the key is missing or wrong; give the key that `tamiz serve` prints, by --key" in str(error)
+    assert "header" not in str(error)
 
 
 @pytest.mark.parametrize(
