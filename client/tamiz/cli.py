@@ -139,7 +139,7 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     ),
     LazyCommand(
         "rollback",
-        "tamiz_server.commands.promotion:rollback",
+        "tamiz_release.commands.rollback:rollback",
         extra="server",
         summary="End a canary or shadow, or undo the last promotion.",
     ),
@@ -169,6 +169,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         summary="Serve the model repository with the embedded Triton.",
     ),
     LazyCommand("classify", "tamiz.bulk.command:classify", summary="Classify files and folders with a served model."),
+    LazyCommand(
+        "replay",
+        "tamiz_release.commands.replay:replay",
+        extra="server,cpu",
+        summary="Classify images of a bulk job again, and compare to the bit.",
+    ),
     LazyGroup(
         name="bench",
         help="Measure throughput and latency beside the limit of the machine.",

@@ -1,9 +1,11 @@
 """From a trained run, or an ONNX graph of any tool, to a live version of a model in the repository.
 
 `export_precision` exports a run in FP32, FP16 or INT8. `publish_run`, `publish_graph` and `publish_timm` add a version,
-and `publish_candidate` one of any origin; `examine` finds out what a graph of another tool needs to become a version.
+`publish_registered` one from MLflow's registry, and `publish_candidate` one of any origin; `examine` finds out what a
+graph of another tool needs to become a version, and `synchronise` makes MLflow's registry agree with the repository.
 `open_source` opens a model wherever it is, and `compare` says which of two models is better on the same images. `watch`
-rolls a canary back that is worse than the live version. What needs PyTorch is imported when it is first used.
+rolls a canary back that is worse than the live version. `replay_results` computes the results of a bulk job again. What
+needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .registered_publication import publish_registered
+    from .registry import synchronise
+    from .replay import Replay, ReplayDifference, replay_results
+    from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
@@ -39,6 +45,8 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "Replay",
+    "ReplayDifference",
     "TimmSource",
     "WatchFinding",
     "WatchLimits",
@@ -48,15 +56,20 @@ __all__ = [
     "export_precision",
     "folder_images",
     "graph_candidate",
+    "open_on_disk",
+    "open_on_server",
     "open_source",
     "publish_candidate",
     "publish_graph",
+    "publish_registered",
     "publish_run",
     "publish_timm",
     "read_description",
+    "replay_results",
     "run_candidate",
     "run_gate",
     "run_images",
+    "synchronise",
     "timm_candidate",
     "watch",
     "write_adapted",
@@ -76,6 +89,8 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "Replay": "replay",
+    "ReplayDifference": "replay",
     "TimmSource": "sources.timm_model",
     "WatchFinding": "rollout.judge",
     "WatchLimits": "rollout.judge",
@@ -85,15 +100,20 @@ _MODULES = {
     "export_precision": "precision.export",
     "folder_images": "gate",
     "graph_candidate": "candidate",
+    "open_on_disk": "replayed_version",
+    "open_on_server": "replayed_version",
     "open_source": "sources",
     "publish_candidate": "publication",
     "publish_graph": "publication",
+    "publish_registered": "registered_publication",
     "publish_run": "publication",
     "publish_timm": "timm_publication",
     "read_description": "adaptation",
+    "replay_results": "replay",
     "run_candidate": "candidate",
     "run_gate": "gate",
     "run_images": "gate",
+    "synchronise": "registry",
     "timm_candidate": "candidate",
     "watch": "rollout.watch",
     "write_adapted": "adaptation",

@@ -20,6 +20,7 @@ from tamiz_server.config import ServingSettings
 from tamiz_train.run import PARITY_FILE, Run
 
 from .adaptation import Adaptation, write_adapted
+from .mlflow_store import recordable
 
 if TYPE_CHECKING:
     from .sources.timm_model import TimmSource
@@ -88,9 +89,16 @@ def run_candidate(
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
         "contents": run.contents,
         "mlflow_run_id": run.metrics["mlflow_run_id"],
+        "mlflow_tracking_uri": _tracking_uri(run),
         "libraries": _versions(LIBRARIES),
     }
     return Candidate(graph, run.spec, precision, accelerators or {}, run.recipe.serving, manifest)
+
+
+def _tracking_uri(run: Run) -> str | None:
+    """Where the run is tracked in MLflow, as a manifest may say it; None if it is not."""
+    uri = run.recipe.tracking.uri if run.metrics["mlflow_run_id"] else None
+    return None if uri is None else recordable(uri)
 
 
 def graph_candidate(path: Path, adaptation: Adaptation, folder: Path) -> Candidate:

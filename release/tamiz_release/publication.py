@@ -28,6 +28,7 @@ from .gate.limits import DEFAULT_LIMITS
 from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
+from .registry import synchronise
 from .serving_plan import changed_settings, plan_config
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
@@ -203,9 +204,10 @@ def publish_candidate(
     reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a candidate to a model repository as the model's next version, if it passes the gate.
+    """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
 
-    The first version goes live at once; a later one goes live when it is promoted.
+    The first version goes live at once; a later one goes live when it is promoted. If MLflow is configured, the version
+    is registered there (`tamiz_release.registry.synchronise`); one that cannot be used is a warning.
 
     Args:
         candidate: the graph, with its spec and how it was made.
@@ -238,7 +240,12 @@ def publish_candidate(
         check_text("force", force, "the reason, or None")
     check_progress(on_progress)
     spec, settings = candidate.spec, candidate.settings
-    manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
+    manifest = {
+        **candidate.manifest,
+        "precision": candidate.precision,
+        "accelerators": dict(candidate.accelerators),
+        "serving": settings.model_dump() if settings is not None else None,
+    }
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
     report = run_gate(
         candidate,
@@ -282,6 +289,7 @@ def publish_candidate(
         # The first version of a model goes live without a promotion.
         control.load(model)
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
+    synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
 
 

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.integration
         "tamiz_release.commands.export",
         "tamiz_release.commands.promote",
         "tamiz_release.commands.publish",
+        "tamiz_release.commands.replay",
+        "tamiz_release.commands.rollback",
+        "tamiz_release.replayed_version",
     ],
 )
 def test_the_module_is_imported_without_pytorch(module: str) -> None:

@@ -36,6 +36,7 @@ from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
+from ..registry import is_registry_uri
 from ..sources.base import TIMM
 from .arguments import ForceOption, GateImagesOption, GateLimitOption
 
@@ -47,8 +48,9 @@ def publish(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|model.onnx|timm:NAME",
-            help="A run, an ONNX classifier of any tool, or a pretrained model of timm (timm:resnet50).",
+            metavar="RUN|model.onnx|timm:NAME|models:/NAME@ALIAS",
+            help="A run, an ONNX classifier of any tool, a pretrained model of timm (timm:resnet50), or a version in "
+            "MLflow's registry (models:/digits@champion, models:/digits/3).",
         ),
     ],
     model: Annotated[
@@ -121,8 +123,9 @@ def publish(
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
     name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run)
-    measured = None if images is None else folder_images(images, spec)
-    add = partial(add, images=measured, limits=limits, force=force)
+    if images is not None and spec is not None:
+        add = partial(add, images=folder_images(images, spec))
+    add = partial(add, limits=limits, force=force)
     with server as control, extra_required(extra):
         before = _loaded_numbers(store, name)
         published = add(store, model=name, promote=promote, control=control, reason=reason, on_progress=progress_line)
@@ -134,10 +137,13 @@ def publish(
 
 
 class _Opened(NamedTuple):
-    """The name of the model, its spec, the extras that its source needs, and the function that publishes it."""
+    """The name of the model, its spec, the extras that its source needs, and the function that publishes it.
+
+    The spec is None for a registered version, which is downloaded first; its function takes the folder of images.
+    """
 
     model: str
-    spec: ModelSpec
+    spec: ModelSpec | None
     extra: str
     add: Callable[..., PublishedVersion]
 
@@ -152,17 +158,25 @@ def _open(
     of_run: dict[str, Any],
 ) -> _Opened:
     is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
-    is_run = not is_graph and not is_timm
-    _refuse("--labels", labels, is_graph or is_timm, "a run has its own labels")
+    is_registered = is_registry_uri(source)
+    is_run = not is_graph and not is_timm and not is_registered
+    _refuse("--labels", labels, is_graph or is_timm, "a run and a registered version have their own labels")
     _refuse("--preprocessing", preprocessing, is_graph, "only an ONNX file needs it")
     _refuse("--weights", weights, is_timm, "only a model of timm needs it, as in timm:resnet50")
-    _refuse("--apply-serving", of_run["apply_serving"] or None, is_run, "only a run has serving settings")
+    has_settings = is_run or is_registered
+    _refuse("--apply-serving", of_run["apply_serving"] or None, has_settings, "only a run has serving settings")
     quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
     _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
     if is_graph:
         return _open_graph(Path(source), model, labels, preprocessing, images)
     if is_timm:
         return _open_timm(source.removeprefix(TIMM), model, labels, weights)
+    if is_registered:
+        from ..registered_publication import publish_registered
+        from ..registered_version import read_name
+
+        add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
+        return _Opened(model or read_name(source), None, "train,cpu", add)
     run = Run.find(source)
     from ..publication import publish_run
 
