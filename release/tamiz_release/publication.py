@@ -78,7 +78,7 @@ def publish_run(
         model: name of the model. Default: the name of the recipe.
         precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
             export did.
-        budget_s: time budget of that search in seconds.
+        budget_s: time budget of each search in seconds.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
