@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tamiz.errors import RecipeError, os_reason
 
+from .data.location import located
 from .heads import is_head_weight
 
 
@@ -51,7 +52,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as exc:
-        raise RecipeError(f"model.weights: {path}: {os_reason(exc)}") from exc
+        raise RecipeError(f"model.weights: {located(path)}: {os_reason(exc)}") from exc
     except Exception as exc:
         raise RecipeError(f"model.weights: {path}: not a state dict that can be loaded safely: {exc}") from exc
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
