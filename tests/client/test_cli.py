@@ -278,7 +278,7 @@ def test_the_top_level_has_all_commands_of_the_table() -> None:
 def test_bash_completes_commands_subcommands_and_options() -> None:
     assert complete("").split()[:3] == ["demo", "train", "recipe"]
     assert complete("pro").split() == ["promote"]
-    assert complete("bench", "").split() == ["served", "client", "preprocessing", "training"]
+    assert complete("bench", "").split() == ["served", "client", "preprocessing", "precisions", "training"]
     assert complete("classify", "--top").split() == ["--top-k"]
     assert complete("bench", "preprocessing", "--colour", "").split() == ["RGB", "L"]
     assert complete("models", "").split() == ["list", "verify"]

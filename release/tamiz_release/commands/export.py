@@ -1,6 +1,10 @@
-"""``tamiz export``: export a run to ONNX."""
+"""``tamiz export``: export a run to ONNX, in FP32 or a lower precision."""
 
 from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
 
 from tamiz.console import print_json, print_next, progress_line
 from tamiz.options import JsonOption
@@ -8,14 +12,42 @@ from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
 
-def export(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Export a run to model.onnx in its folder, and compare the two on validation images."""
-    found = Run.find(run)
-    from tamiz_train.onnx_export import export as export_run
+def export(
+    run: RunArgument,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="fp32; int8, the fastest graph on this machine that keeps the accuracy; or fp16, for GPUs."),
+    ] = "fp32",
+    target: Annotated[
+        Literal["cpu", "tensorrt"], typer.Option(help="What will compute an INT8 graph: a CPU, or TensorRT on a GPU.")
+    ] = "cpu",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
+    max_loss: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Largest accuracy (multilabel: mAP) that an INT8 graph may lose, in points."),
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a run to an ONNX graph in its folder, and compare the two on validation images.
 
-    exported = export_run(found)
-    progress_line(f"{exported.path}: {exported.parity}")
+    model.onnx is the graph in FP32. For model.int8.onnx and model.fp16.onnx, which nodes stay in FP32 is found by a
+    search that measures speed and accuracy on this machine; precision.json has its result, so that the same export is
+    not searched twice.
+    """
+    found = Run.find(run)
+    # Imported here, because the quantizer takes a second, which a wrong argument should not.
+    from ..precision.export import export_precision
+
+    candidate = export_precision(
+        found, precision, target=target, budget_s=budget, max_loss_points=max_loss, on_progress=progress_line
+    )
     if as_json:
-        print_json({"path": str(exported.path), "parity": exported.parity.to_dict()})
-    else:
+        report = {"report": candidate.manifest["precision_report"]} if precision != "fp32" else {}
+        document = {"path": str(candidate.graph), "precision": precision, "parity": candidate.manifest["parity"]}
+        print_json(document | report)
+    elif precision == "fp32":
         print_next("publish", found.path)
+    else:
+        print_next("publish", candidate.graph, "--model", found.recipe.name)
