@@ -65,8 +65,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _refuse_pickle(path: Path) -> None:
     with path.open("rb") as file:
-        beginning = file.read(4)
-    if beginning == b"PK\x03\x04" or beginning[:1] == b"\x80":
+        beginning = file.read(9)
+    # A safetensors file begins with the length of its header in 8 bytes, of which any can be that of a pickle, and "{".
+    if beginning[8:] != b"{" and beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise RecipeError(
             f"model.weights: {path}: it is a file of torch.save, not of safetensors; it is loaded only under a name "
             "that ends in .pt, and without running the programs that a pickle can contain"
