@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
     from .registered_publication import publish_registered
     from .registry import synchronise
-    from .replay import Replay, ReplayDifference, replay_results
+    from .replay import RecordedVersion, Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
@@ -45,6 +45,7 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "RecordedVersion",
     "Replay",
     "ReplayDifference",
     "TimmSource",
@@ -89,6 +90,7 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "RecordedVersion": "replay",
     "Replay": "replay",
     "ReplayDifference": "replay",
     "TimmSource": "sources.timm_model",

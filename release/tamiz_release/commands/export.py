@@ -52,10 +52,10 @@ def export(
     )
     if as_json:
         print_json(_describe(candidate))
-    elif precision in {"fp32", "auto"}:
-        print_next("publish", found.path, *(["--precision", "auto"] if precision == "auto" else []))
-    else:
+    elif target != "cpu":
         print_next("publish", candidate.graph, "--model", found.recipe.name)
+    else:
+        print_next("publish", found.path, *([] if precision == "fp32" else ["--precision", precision]))
 
 
 def _describe(candidate: Candidate) -> dict[str, Any]:
