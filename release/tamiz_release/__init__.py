@@ -2,8 +2,8 @@
 
 `export_precision` exports a run in FP32, FP16 or INT8. `publish_run` and `publish_graph` add a version, and
 `publish_candidate` one of any origin. `open_source` opens a model wherever it is, and `compare` says which of two
-models is better on the same images. `watch` rolls a canary back that is worse than the live version. What needs PyTorch
-is imported when it is first used.
+models is better on the same images. `watch` rolls a canary back that is worse than the live version. `plan_release` and
+`carry_out` do all of it in one go. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
     from .sources import ModelSource, open_source
 
 __all__ = [
+    "CanarySettings",
     "Candidate",
     "Comparison",
     "Difference",
@@ -33,14 +35,19 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "ReleasePlan",
+    "ReleaseReport",
+    "ReleaseStep",
     "WatchFinding",
     "WatchLimits",
     "WatchReport",
+    "carry_out",
     "compare",
     "export_precision",
     "folder_images",
     "graph_candidate",
     "open_source",
+    "plan_release",
     "publish_candidate",
     "publish_graph",
     "publish_run",
@@ -51,6 +58,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CanarySettings": "releasing",
     "Candidate": "candidate",
     "Comparison": "comparison",
     "Difference": "comparison",
@@ -61,14 +69,19 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "ReleasePlan": "releasing",
+    "ReleaseReport": "releasing",
+    "ReleaseStep": "releasing",
     "WatchFinding": "rollout.judge",
     "WatchLimits": "rollout.judge",
     "WatchReport": "rollout.watch",
+    "carry_out": "releasing",
     "compare": "comparison",
     "export_precision": "precision.export",
     "folder_images": "gate",
     "graph_candidate": "candidate",
     "open_source": "sources",
+    "plan_release": "releasing",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_run": "publication",

@@ -89,7 +89,7 @@ def publish_run(
     from tamiz_train.onnx_export import export
 
     name = model or run.recipe.name
-    on_progress(_describe(run))
+    on_progress(describe_run(run))
     _warn(run_warnings(run), on_progress)
     exported = export(run)
     on_progress(f"exported: {exported.parity}")
@@ -182,6 +182,7 @@ def publish_candidate(
     apply_serving: bool = False,
     control: Control | None = None,
     reason: str = "",
+    on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a candidate to a model repository as the model's next version, if it passes the gate.
@@ -201,6 +202,7 @@ def publish_candidate(
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
         reason: why, for the history of the model.
+        on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -237,6 +239,7 @@ def publish_candidate(
     track_gate(report, run, on_progress)
     _require_passed(report, run)
     _describe_gate(report, force, on_progress)
+    on_passed(report)
     version = repository.publish(
         model,
         candidate.graph,
@@ -290,7 +293,8 @@ def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[
         on_progress("gate: --force was not needed")
 
 
-def _describe(run: Run) -> str:
+def describe_run(run: Run) -> str:
+    """A run in one line: where it is, its test metric and its date."""
     measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
     return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
 
