@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tamiz import ModelSpec, Normalisation, Preprocessing
-from tamiz.spec import INPUT_NAME, OUTPUT_NAME
+from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA
 
 
 def make_spec(labels: list[str], height: int = 28, width: int = 28, colour: str = "L", **options: object) -> ModelSpec:
@@ -85,6 +85,14 @@ def write_grey_graph(path: Path, spec: ModelSpec, *, busy_loops: int = 0) -> Pat
     inputs = [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", *spec.preprocessing.shape])]
     outputs = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", classes])]
     return save_graph(path, nodes, inputs, outputs, constants)
+
+
+def write_published_graph(path: Path, spec: ModelSpec) -> Path:
+    """A grey graph with its spec in its metadata, as `tamiz export` writes it."""
+    model = onnx.load(write_grey_graph(path, spec))
+    model.metadata_props.add(key=SPEC_METADATA, value=spec.to_json())
+    onnx.save(model, path)
+    return path
 
 
 def write_colour_graph(

@@ -80,13 +80,13 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     LazyCommand(
         "evaluate",
         "tamiz_release.commands.evaluate:evaluate",
-        extra="train,cpu",
-        summary="Evaluate a run or a served model.",
+        extra="release,cpu",
+        summary="Evaluate a run, an ONNX file or a served model.",
     ),
     LazyCommand(
         "compare",
         "tamiz_release.commands.compare:compare",
-        extra="train,cpu",
+        extra="release,cpu",
         summary="Say which of two models is better on the same images.",
     ),
     LazyCommand(
@@ -110,8 +110,8 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     LazyCommand(
         "publish",
         "tamiz_release.commands.publish:publish",
-        extra="train,cpu",
-        summary="Publish a run to the model repository as a new version.",
+        extra="release,cpu",
+        summary="Publish a run or any ONNX classifier as a new version.",
     ),
     LazyCommand(
         "release",
@@ -145,7 +145,7 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
     ),
     LazyCommand(
         "rollback",
-        "tamiz_server.commands.promotion:rollback",
+        "tamiz_release.commands.rollback:rollback",
         extra="server",
         summary="End a canary or shadow, or undo the last promotion.",
     ),
@@ -175,6 +175,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         summary="Serve the model repository with the embedded Triton.",
     ),
     LazyCommand("classify", "tamiz.bulk.command:classify", summary="Classify files and folders with a served model."),
+    LazyCommand(
+        "replay",
+        "tamiz_release.commands.replay:replay",
+        extra="server,cpu",
+        summary="Classify images of a bulk job again, and compare to the bit.",
+    ),
     LazyGroup(
         name="bench",
         help="Measure throughput and latency beside the limit of the machine.",

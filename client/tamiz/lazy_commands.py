@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .errors import MissingExtraError
+from .extras import extra_required
 
 
 class LazyCommand(TyperCommand):
@@ -44,26 +42,17 @@ class LazyCommand(TyperCommand):
             MissingExtraError: a package of the extra is not installed.
         """
         module, _, name = self.target.partition(":")
-        with self._extra_required():
+        with extra_required(self.extra):
             function = getattr(importlib.import_module(module), name)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self._extra_required():
+            with extra_required(self.extra):
                 return function(*args, **kwargs)
 
         application = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         application.command(self.name)(call)
         return typer.main.get_command(application)
-
-    @contextlib.contextmanager
-    def _extra_required(self) -> Iterator[None]:
-        try:
-            yield
-        except ModuleNotFoundError as exc:
-            if not self.extra or exc.name is None or exc.name.partition(".")[0].startswith("tamiz"):
-                raise
-            raise MissingExtraError(self.extra, exc.name) from exc
 
 
 class LazyGroup(TyperGroup):

@@ -7,24 +7,28 @@ repository.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from tamiz.errors import UsageError
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
-from tamiz_train.graph import read_spec
 from tamiz_train.run import PARITY_FILE, Run
+
+from .adaptation import Adaptation, write_adapted
+from .mlflow_store import recordable
+
+if TYPE_CHECKING:
+    from .sources.timm_model import TimmSource
 
 FP32 = "fp32"
 """The precision of a graph whose numbers are all float32."""
 
-_LIBRARIES = {
+LIBRARIES = {
     "tamiz": "tamiz",
     "numpy": "numpy",
     "opencv": "cv2",
@@ -35,6 +39,9 @@ _LIBRARIES = {
     "onnxruntime": "onnxruntime",
 }
 """Libraries whose versions a manifest names, and the modules that have them."""
+
+GRAPH_LIBRARIES = ("tamiz", "numpy", "opencv", "onnx", "onnxruntime")
+"""Those of a graph that comes without PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +89,60 @@ def run_candidate(
         "metrics": {split: run.metrics[split] for split in ("validation", "test")},
         "contents": run.contents,
         "mlflow_run_id": run.metrics["mlflow_run_id"],
-        "libraries": {name: importlib.import_module(module).__version__ for name, module in _LIBRARIES.items()},
+        "mlflow_tracking_uri": _tracking_uri(run),
+        "libraries": _versions(LIBRARIES),
     }
     return Candidate(graph, run.spec, precision, accelerators or {}, run.recipe.serving, manifest)
 
 
-def graph_candidate(path: Path) -> Candidate:
-    """The candidate of a graph that `tamiz export` wrote.
+def _tracking_uri(run: Run) -> str | None:
+    """Where the run is tracked in MLflow, as a manifest may say it; None if it is not."""
+    uri = run.recipe.tracking.uri if run.metrics["mlflow_run_id"] else None
+    return None if uri is None else recordable(uri)
+
+
+def graph_candidate(path: Path, adaptation: Adaptation, folder: Path) -> Candidate:
+    """The candidate of an ONNX file of any tool.
+
+    Args:
+        path: path of the ONNX file.
+        adaptation: how it is put into the standard form; see `tamiz_release.adaptation.examine`.
+        folder: the folder in which the adapted graph is written, if the file is not in the standard form already.
 
     Raises:
-        UsageError: there is no such file.
-        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
-        SpecError: the spec cannot be read.
+        ExportError: the graph cannot be adapted.
+        OutputError: the folder cannot be written.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    return Candidate(path, read_spec(path), find_precision(path))
+    if adaptation.complete:
+        return Candidate(path, adaptation.spec, find_precision(path))
+    adapted = folder / "model.onnx"
+    write_adapted(path, adaptation, adapted)
+    source = {"file": path.name, "sha256": sha256(path), "adaptation": adaptation.model_dump(exclude={"spec"})}
+    manifest = {"source": source, "libraries": _versions(GRAPH_LIBRARIES)}
+    return Candidate(adapted, adaptation.spec, find_precision(adapted), manifest=manifest)
+
+
+def timm_candidate(source: TimmSource, folder: Path) -> Candidate:
+    """The candidate of a pretrained model of timm, which is exported.
+
+    Args:
+        source: the model.
+        folder: the folder in which the graph is written.
+
+    Raises:
+        ExportError: PyTorch cannot export the network.
+    """
+    graph = folder / "model.onnx"
+    source.write_graph(graph)
+    made = {"timm": source.name}
+    if source.weights is not None:
+        made |= {"weights": source.weights.name, "weights_sha256": sha256(source.weights)}
+    manifest = {"source": made, "libraries": _versions(LIBRARIES)}
+    return Candidate(graph, source.spec, FP32, manifest=manifest)
+
+
+def _versions(libraries: Collection[str]) -> dict[str, str]:
+    return {name: importlib.import_module(LIBRARIES[name]).__version__ for name in libraries}
 
 
 def find_precision(path: Path) -> str:

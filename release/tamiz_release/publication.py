@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tamiz.arguments import check_instance, check_progress, check_text
 from tamiz_server.config import (
@@ -19,14 +21,20 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
 from tamiz_train.run import Run
 
-from .candidate import Candidate, graph_candidate, run_candidate
+from .adaptation import Adaptation, examine
+from .candidate import Candidate, graph_candidate
 from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate, run_images
 from .gate.limits import DEFAULT_LIMITS
 from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
 from .publication_warnings import run_warnings, version_warnings
+from .registry import synchronise
 from .serving_plan import changed_settings, plan_config
 from .sources import ModelSource, open_source
+from .sources.onnx_file import OnnxSource
+
+if TYPE_CHECKING:
+    from .precision.export import Precision
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
+    precision: Precision = "fp32",
+    budget_s: float = 300.0,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -66,6 +76,9 @@ def publish_run(
         run: a finished run.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the recipe.
+        precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
+            export did.
+        budget_s: time budget of that search in seconds.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -77,7 +90,8 @@ def publish_run(
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        ExportError: the network cannot be exported, or the graph computes something else.
+        ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
+            keeps the accuracy.
         GateError: the graph failed the gate, and ``force`` is None.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
@@ -85,17 +99,16 @@ def publish_run(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    # Imported here, because it needs PyTorch, which publishing a graph does not.
-    from tamiz_train.onnx_export import export
+    # Imported here, because the quantizer takes a second, which publishing a graph does not need.
+    from .precision.export import export_precision
 
     name = model or run.recipe.name
     on_progress(describe_run(run))
     _warn(run_warnings(run), on_progress)
-    exported = export(run)
-    on_progress(f"exported: {exported.parity}")
+    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
     with open_source(str(run.path), repository.path) as reference:
         return publish_candidate(
-            run_candidate(run, exported.path, parity=exported.parity.to_dict()),
+            candidate,
             repository,
             name,
             reference=reference,
@@ -115,6 +128,7 @@ def publish_graph(
     repository: Repository,
     model: str,
     *,
+    adaptation: Adaptation | None = None,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -123,14 +137,16 @@ def publish_graph(
     reason: str = "",
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a graph that `tamiz export` wrote to a model repository as the next version, if it passes the gate.
+    """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
 
-    The first version goes live at once; a later one goes live when it is promoted.
+    A graph that is not in the standard form is put into it, and must agree with the graph as it was. The first version
+    goes live at once; a later one goes live when it is promoted.
 
     Args:
         path: path of the ONNX file.
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
+        adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
         images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
             images of the run; otherwise none.
         limits: the limits of the gate.
@@ -142,31 +158,35 @@ def publish_graph(
 
     Raises:
         UsageError: there is no such file.
-        ExportError: the file is not an ONNX file, has no spec, or does not match its spec.
-        SpecError: the spec cannot be read.
+        ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
+            adapted.
+        SpecError: its spec cannot be read.
         GateError: the graph failed the gate, and ``force`` is None.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
-    candidate = graph_candidate(path)
-    run = _run_of(candidate)
-    if run is not None and images is None:
-        images = run_images(run)
-    with nullcontext() if run is None else open_source(str(run.path), repository.path) as reference:
-        return publish_candidate(
-            candidate,
-            repository,
-            model,
-            reference=reference,
-            images=images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            control=control,
-            reason=reason,
-            on_progress=on_progress,
-        )
+    adaptation = adaptation or examine(path)
+    on_progress(f"{path}: {adaptation}")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = graph_candidate(path, adaptation, Path(folder))
+        run = _run_of(candidate)
+        if run is not None and images is None:
+            images = run_images(run)
+        with _open_reference(path, adaptation, run, repository) as reference:
+            return publish_candidate(
+                candidate,
+                repository,
+                model,
+                reference=reference,
+                images=images,
+                limits=limits,
+                force=force,
+                promote=promote,
+                control=control,
+                reason=reason,
+                on_progress=on_progress,
+            )
 
 
 def publish_candidate(
@@ -185,9 +205,10 @@ def publish_candidate(
     on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
-    """Add a candidate to a model repository as the model's next version, if it passes the gate.
+    """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
 
-    The first version goes live at once; a later one goes live when it is promoted.
+    The first version goes live at once; a later one goes live when it is promoted. If MLflow is configured, the version
+    is registered there (`tamiz_release.registry.synchronise`); one that cannot be used is a warning.
 
     Args:
         candidate: the graph, with its spec and how it was made.
@@ -221,7 +242,12 @@ def publish_candidate(
         check_text("force", force, "the reason, or None")
     check_progress(on_progress)
     spec, settings = candidate.spec, candidate.settings
-    manifest = {**candidate.manifest, "precision": candidate.precision, "accelerators": dict(candidate.accelerators)}
+    manifest = {
+        **candidate.manifest,
+        "precision": candidate.precision,
+        "accelerators": dict(candidate.accelerators),
+        "serving": settings.model_dump() if settings is not None else None,
+    }
     _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
     report = run_gate(
         candidate,
@@ -266,7 +292,20 @@ def publish_candidate(
         # The first version of a model goes live without a promotion.
         control.load(model)
     _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
+    synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
+
+
+@contextmanager
+def _open_reference(
+    path: Path, adaptation: Adaptation, run: Run | None, repository: Repository
+) -> Iterator[ModelSource | None]:
+    """What a graph must agree with: the run in whose folder it is, or itself as it was before it was adapted."""
+    if run is not None:
+        with open_source(str(run.path), repository.path) as reference:
+            yield reference
+    else:
+        yield None if adaptation.complete else OnnxSource(path, adaptation=adaptation)
 
 
 def _run_of(candidate: Candidate) -> Run | None:

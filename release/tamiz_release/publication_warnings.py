@@ -13,6 +13,8 @@ from tamiz_server.repository import Repository
 from tamiz_server.version import Version, summarize
 from tamiz_train.run import Run
 
+from .candidate import FP32
+
 
 def version_warnings(
     repository: Repository, model: str, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
@@ -34,7 +36,9 @@ def version_warnings(
     identical = [
         str(version.version)
         for version in versions
-        if version.spec == spec and any(value and version.manifest.get(name) == value for name, value in hashes)
+        if version.spec == spec
+        and version.manifest.get("precision", FP32) == manifest.get("precision", FP32)
+        and any(value and version.manifest.get(name) == value for name, value in hashes)
     ]
     warnings = [f"identical to version {', '.join(identical)} of {model}"] if identical else []
     for live in [version for version in versions if version.live][-1:]:

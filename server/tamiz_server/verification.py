@@ -19,11 +19,12 @@ from tamiz.errors import RepositoryError, cut, os_reason, suggest
 from tamiz.files import sha256
 
 from .config import ModelConfig, read_published_versions, read_spec_text, read_summary
+from .history import HISTORY_FILE
 from .repository import CONFIG_FILE, Repository
 from .staging import STAGED
 from .version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE, summarize
 
-MODEL_FILES = frozenset({CONFIG_FILE, "history.jsonl"})
+MODEL_FILES = frozenset({CONFIG_FILE, HISTORY_FILE})
 """The files of Tamiz in the folder of a model, beside the folders of its versions."""
 
 _RECORDED = {GRAPH_FILE: "onnx_sha256", SPEC_FILE: "spec_sha256", MANIFEST_FILE: "manifest_sha256"}

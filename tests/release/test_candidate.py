@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from foreign_graphs import SPEC as FOREIGN_SPEC
+from foreign_graphs import write_foreign
 from graphs import make_spec, write_grey_graph
 from onnx import TensorProto, helper, numpy_helper
 
-from tamiz import UsageError
 from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
+from tamiz_release.adaptation import Description, examine
 from tamiz_release.candidate import Candidate, find_precision, graph_candidate, run_candidate
 from tamiz_release.publication import publish_candidate
 from tamiz_server.repository import Repository
+from tamiz_train.graph import read_spec
 from tamiz_train.run import Run
 
 SPEC = make_spec(["dark", "bright"])
@@ -30,10 +34,25 @@ def graph(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_graph_is_a_candidate_with_the_spec_in_it_and_no_serving_settings(graph: Path) -> None:
-    assert graph_candidate(graph) == Candidate(graph, SPEC, "fp32", {}, None, {})
-    with pytest.raises(UsageError, match=r"none.onnx: no such file"):
-        graph_candidate(graph.with_name("none.onnx"))
+def test_a_graph_is_a_candidate_with_the_spec_in_it_and_no_serving_settings(graph: Path, tmp_path: Path) -> None:
+    found = examine(graph, confined=False)
+    assert graph_candidate(graph, found, tmp_path / "unused") == Candidate(graph, SPEC, "fp32", {}, None, {})
+
+
+def test_a_graph_of_another_tool_is_a_candidate_after_it_is_adapted_and_says_what_it_was_made_of(
+    tmp_path: Path,
+) -> None:
+    path = write_foreign(tmp_path / "foreign.onnx")
+    found = examine(path, Description.from_spec(FOREIGN_SPEC), confined=False)
+    (tmp_path / "adapted").mkdir()
+    candidate = graph_candidate(path, found, tmp_path / "adapted")
+    assert candidate.graph.parent == tmp_path / "adapted"
+    assert (read_spec(candidate.graph), candidate.precision, candidate.settings) == (FOREIGN_SPEC, "fp32", None)
+    source = candidate.manifest["source"]
+    assert (source["file"], source["sha256"]) == ("foreign.onnx", sha256(path))
+    assert (source["adaptation"]["layout"], source["adaptation"]["activation"]) == ("NCHW", "softmax")
+    assert json.loads(json.dumps(candidate.manifest)) == candidate.manifest
+    assert "torch" not in candidate.manifest["libraries"]
 
 
 def test_the_precision_of_a_graph_is_that_of_its_numbers(graph: Path) -> None:

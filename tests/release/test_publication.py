@@ -8,9 +8,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from conftest import Served
+from foreign_graphs import IMAGES, logits, softmax, write_foreign
+from foreign_graphs import SPEC as FOREIGN_SPEC
 from graphs import even, make_spec, write_grey_graph
 from labels import HOSTILE_LABELS
 
@@ -19,6 +22,7 @@ from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
 from tamiz_release.publication import PublishedVersion, publish_graph, publish_run
 from tamiz_server.repository import Repository
+from tamiz_train.graph import Graph
 from tamiz_train.inference import predict
 from tamiz_train.onnx_export import export
 from tamiz_train.run import Run
@@ -29,7 +33,7 @@ def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Ru
     lines: list[str] = []
     assert publish_run(run, repository, on_progress=lines.append) == PublishedVersion("digits", 1, 1)
     assert re.fullmatch(rf"run {run.path}, test accuracy 0\.\d{{4}}, trained 20\d\d-\d\d-\d\d \d\d:\d\d", lines[0])
-    assert lines[1].startswith("exported: the predicted labels agree on 207 of 207 validation images")
+    assert lines[1].startswith(f"{run.path / 'model.onnx'}: the predicted labels agree on 207 of 207 validation images")
     assert lines[-1] == f"published digits version 1 in {repository.path}"
     graph = run.path / "model.onnx"
     assert publish_graph(graph, repository, "digits") == PublishedVersion("digits", 2, 1)
@@ -88,7 +92,7 @@ def test_a_missing_graph_is_a_usage_error(tmp_path: Path) -> None:
         publish_graph(tmp_path / "none.onnx", Repository(tmp_path / "repository"), "digits")
 
 
-def test_a_graph_with_logits_is_not_published(run: Run, tmp_path: Path) -> None:
+def test_a_graph_with_logits_gets_a_softmax(run: Run, tmp_path: Path) -> None:
     """The softmax of an exported graph, taken out as another tool might leave it out."""
     model = onnx.load(export(run).path)
     (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
@@ -96,8 +100,35 @@ def test_a_graph_with_logits_is_not_published(run: Run, tmp_path: Path) -> None:
     del softmax.attribute[:]
     onnx.save(model, tmp_path / "logits.onnx")
     repository = Repository(tmp_path / "repository")
-    with pytest.raises(ExportError, match=r"logits.onnx: its outputs are not probabilities: .* with a softmax"):
-        publish_graph(tmp_path / "logits.onnx", repository, "digits")
+    lines: list[str] = []
+    publish_graph(tmp_path / "logits.onnx", repository, "digits", on_progress=lines.append)
+    assert lines[0].endswith("; softmax applied")
+    graph = Graph(repository.path / "digits" / "1" / "model.onnx")
+    pixels = run.parity_images[:5]
+    expected = Graph(run.path / "model.onnx").probabilities(pixels)
+    np.testing.assert_allclose(graph.probabilities(pixels), expected, atol=1e-5)
+
+
+def test_a_classifier_of_another_tool_is_published_and_served(served: Served, tmp_path: Path) -> None:
+    name = served.new_name()
+    path = write_foreign(tmp_path / "foreign.onnx", shape=(1, 3, 4, 6), external=True)
+    path.with_suffix(".spec.json").write_text(FOREIGN_SPEC.to_json())
+    published = publish_graph(path, served.repository, name, control=served.control)
+    assert published == PublishedVersion(name, 1, 1)
+    expected = softmax(logits())
+    with served.client(name) as client:
+        answers = list(client.classify_many(list(IMAGES), top_k=3))
+    assert [answer.label for answer in answers] == [FOREIGN_SPEC.labels[index] for index in expected.argmax(1)]
+    scores = [[{each.label: each.score for each in answer.top}[label] for label in "abc"] for answer in answers]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_a_graph_that_is_refused_leaves_the_repository_as_it_is(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "repository")
+    path = write_foreign(tmp_path / "foreign.onnx", flat=(0, 36), output=("N", 3))
+    path.with_suffix(".spec.json").write_text(FOREIGN_SPEC.to_json())
+    with pytest.raises(ExportError, match=r"foreign.onnx: cannot be loaded: "):
+        publish_graph(path, repository, "foreign")
     assert not repository.path.exists()
 
 

@@ -51,6 +51,8 @@ def test_the_same_weights_are_identical_however_they_were_exported(repository: R
     same = version_warnings(repository, "pets", other_graph, SPEC, manifest(0.9, weights_sha256="w1"))
     assert same == ["identical to version 1 of pets"]
     assert version_warnings(repository, "pets", other_graph, SPEC, manifest(0.9, weights_sha256="w2")) == []
+    quantized = manifest(0.9, weights_sha256="w1") | {"precision": "int8"}
+    assert version_warnings(repository, "pets", other_graph, SPEC, quantized) == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from tamiz_server.promotion import rollback
 from tamiz_server.rollout import start_rollout
 
 RUNS = 20
-WATCH_S = 30.0
+WATCH_S = {"good": 10.0}
+"""Seconds of the watches; 30 for those that should end sooner."""
+
 PROBES_PER_S = 10.0
 CALLS_PER_S = 30
 LABELS = [f"grey {index}" for index in range(10)]
@@ -96,7 +98,7 @@ def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
                     served.repository,
                     model,
                     control=served.control,
-                    watch_s=WATCH_S,
+                    watch_s=WATCH_S.get(kind, 30.0),
                     images=[even(index) for index in range(10)],
                     probes_per_s=PROBES_PER_S,
                 )
@@ -115,6 +117,7 @@ def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("kind", ["errors", "median", "agreement"])
 def test_a_bad_candidate_is_rolled_back_within_the_watch(
     kind: str, run: Callable[[str, int], list[WatchReport]]
@@ -125,5 +128,6 @@ def test_a_bad_candidate_is_rolled_back_within_the_watch(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_200)
 def test_a_good_candidate_is_never_rolled_back(run: Callable[[str, int], list[WatchReport]]) -> None:
     assert [report.outcome for report in run("good", RUNS)] == ["kept"] * RUNS

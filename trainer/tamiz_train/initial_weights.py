@@ -47,13 +47,26 @@ def load_initial_weights(network: nn.Module, path: Path, name: str) -> bool:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
+            _refuse_pickle(path)
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as exc:
         raise RecipeError(f"model.weights: {path}: {os_reason(exc)}") from exc
+    except RecipeError:
+        raise
     except Exception as exc:
         raise RecipeError(f"model.weights: {path}: not a state dict that can be loaded safely: {exc}") from exc
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise RecipeError(f"model.weights: {path}: not a state dict")
     return weights
+
+
+def _refuse_pickle(path: Path) -> None:
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    if beginning == b"PK\x03\x04" or beginning[:1] == b"\x80":
+        raise RecipeError(
+            f"model.weights: {path}: it is a file of torch.save, not of safetensors; it is loaded only under a name "
+            "that ends in .pt, and without running the programs that a pickle can contain"
+        )

@@ -71,7 +71,7 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]], left_out: Counter[str] 
 def count_inputs(paths: Iterable[str | os.PathLike[str]]) -> int | None:
     """Count the inputs that `find_inputs` yields; None with a tar file, which would have to be read to count them."""
     names = [os.fspath(path) for path in paths]
-    return None if any(map(_is_tar, names)) else sum(1 for _ in find_inputs(names))
+    return None if any(map(is_tar, names)) else sum(1 for _ in find_inputs(names))
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]], left_out: Counter[str] | None = None) -> list[Path]:
@@ -81,7 +81,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]], left_out: Counter[str] 
         UsageError: a path does not exist or is a tar file, a list or a folder is unreadable, or there are no images.
     """
     names = [os.fspath(path) for path in paths]
-    for name in filter(_is_tar, names):
+    for name in filter(is_tar, names):
         raise UsageError(f"{name}: tar files are not supported here; unpack it first, or use `tamiz classify`")
     images = []
     for name, source in find_inputs(names, left_out):
@@ -107,7 +107,7 @@ def _reader(path: str, left_out: Counter[str]) -> Callable[[], Iterator[Input]]:
         raise UsageError(f"{path}: {os_reason(exc)}") from exc
     if stat.S_ISDIR(mode):
         return lambda: _folder_images(path, left_out)
-    if _is_tar(path):
+    if is_tar(path):
         return lambda: _tar_images(path, left_out)
     if path.lower().endswith((".csv", ".txt")):
         return lambda: _listed_images(path)
@@ -204,5 +204,6 @@ def _unreadable(path: str, reason: str) -> Input:
     return Input(path, InvalidImageError(f"{path}: {reason}"))
 
 
-def _is_tar(path: str) -> bool:
+def is_tar(path: str) -> bool:
+    """Whether a path is that of a tar file, by its name."""
     return path.lower().endswith(_TAR_SUFFIXES)

@@ -13,6 +13,7 @@ import typer
 from tamiz import Client
 from tamiz.console import note_line, print_json, print_next, print_table, progress_line
 from tamiz.errors import TrackingError, UsageError
+from tamiz.extras import extra_required
 from tamiz.image_files import summarise
 from tamiz.options import (
     DEFAULT_REPOSITORY,
@@ -115,8 +116,10 @@ def evaluate(
 def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
     from tamiz_train import evaluation
     from tamiz_train.data.split import SPLITS
-    from tamiz_train.inference import evaluate as evaluate_network
-    from tamiz_train.weights import load_classifier
+
+    with extra_required("train,cpu"):
+        from tamiz_train.inference import evaluate as evaluate_network
+        from tamiz_train.weights import load_classifier
 
     names = SPLITS if split == "all" else (split,)
     data = evaluation.load_run_data(run, names)

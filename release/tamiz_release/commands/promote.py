@@ -32,6 +32,7 @@ from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 
+from ..registry import synchronise
 from .arguments import make_watch_limits, parse_duration
 
 
@@ -129,8 +130,12 @@ def promote(
         else:
             promote_version(store, model, version, control=control, reason=reason)
         print_state(store, model, before, control)
-        if watching is not None:
-            _watch(store, model, control, watching)
+        try:
+            if watching is not None:
+                _watch(store, model, control, watching)
+        finally:
+            # After the watch, which must begin at once, and whatever its end is.
+            synchronise(store, model, on_progress=progress_line)
 
 
 def _check_watch(watch: str | None, given: Mapping[str, object], shares: Mapping[str, float], url: str | None) -> None:

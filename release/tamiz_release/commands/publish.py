@@ -1,17 +1,20 @@
-"""``tamiz publish``: add a run to the model repository."""
+"""``tamiz publish``: add a run, or a classifier of another tool, to the model repository."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from tamiz.console import print_json, print_next, progress_line
 from tamiz.errors import UsageError
+from tamiz.extras import extra_required
+from tamiz.image_files import walk
 from tamiz.options import (
     DEFAULT_REPOSITORY,
     CaOption,
@@ -27,11 +30,14 @@ from tamiz.options import (
     name_repository,
     parse_headers,
 )
+from tamiz.spec import ModelSpec
 from tamiz_server.control import open_control
 from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
+from ..registry import is_registry_uri
+from ..sources.base import TIMM
 from .arguments import ForceOption, GateImagesOption, GateLimitOption
 
 if TYPE_CHECKING:
@@ -40,11 +46,45 @@ if TYPE_CHECKING:
 
 def publish(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN|model.onnx", help="A run, or a graph that `tamiz export` wrote.")
+        str,
+        typer.Argument(
+            metavar="RUN|model.onnx|timm:NAME|models:/NAME@ALIAS",
+            help="A run, an ONNX classifier of any tool, a pretrained model of timm (timm:resnet50), or a version in "
+            "MLflow's registry (models:/digits@champion, models:/digits/3).",
+        ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="Name of the model. Default for a run: the name of its recipe.")
+        str | None,
+        typer.Option(help="Name of the model. Default for a run: the name of its recipe; for timm: that of the model."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The labels of an ONNX file, in the order of its outputs: one per line (.txt), or JSON. Default: what "
+            "is in the file, or model.labels.txt beside it.",
+        ),
+    ] = None,
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How images are prepared for an ONNX file (.yaml or .json): preprocessing and normalisation as in a "
+            "recipe, and what the graph does not say. Default: what is in the file, or model.preprocessing.yaml beside "
+            "it.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Local weights of a model of timm (.safetensors). Default: timm downloads."),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the graph of a run, as `tamiz export` makes it, or made it before."),
+    ] = "fp32",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     images: GateImagesOption = None,
@@ -63,10 +103,13 @@ def publish(
     certificate_key: CertificateKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a run to the model repository as the model's next version, if it passes the gate.
+    """Add a run, or a classifier of another tool, to the model repository as the next version, if it passes the gate.
 
-    The gate compares the exported graph with the run on held-out images, and with the live version on images that
-    neither was trained on. A graph that fails is not published; the page that the message names says why.
+    An ONNX file of any tool is put into the standard form: uint8 images in, probabilities out. This needs no PyTorch.
+
+    The gate compares the graph with the run or the file that it was made from, on held-out images or those of --images,
+    and with the live version on images that neither was trained on. A graph that fails is not published; the page that
+    the message names says why.
 
     The first version goes live at once; a later one goes live when it is promoted. With --url, the running server
     loads the version when it goes live.
@@ -77,35 +120,101 @@ def publish(
     if force is not None and not force.strip():
         raise UsageError("--force: say why; the reason is recorded with the version")
     store = Repository(repository)
-    add: Callable[..., PublishedVersion]
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
-    if source.suffix == ".onnx":
-        if not source.is_file():
-            raise UsageError(f"{source}: no such file")
-        if model is None:
-            raise UsageError("--model: give the name of the model to publish this graph to")
-        if apply_serving:
-            raise UsageError("--apply-serving: a graph has no serving settings; publish a run")
-        from tamiz_train.graph import read_spec
-
-        from ..publication import publish_graph
-
-        spec, add = read_spec(source), partial(publish_graph, source)
-    else:
-        run = Run.find(source)
-        from ..publication import publish_run
-
-        model = model or run.recipe.name
-        spec, add = run.spec, partial(publish_run, run, apply_serving=apply_serving)
-    add = partial(add, images=None if images is None else folder_images(images, spec), limits=limits, force=force)
-    with server as control:
-        before = _loaded_numbers(store, model)
-        published = add(store, model=model, promote=promote, control=control, reason=reason, on_progress=progress_line)
-        progress_line(describe_live(store, model, before, control=control))
+    of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
+    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run)
+    if images is not None and spec is not None:
+        add = partial(add, images=folder_images(images, spec))
+    add = partial(add, limits=limits, force=force)
+    with server as control, extra_required(extra):
+        before = _loaded_numbers(store, name)
+        published = add(store, model=name, promote=promote, control=control, reason=reason, on_progress=progress_line)
+        progress_line(describe_live(store, name, before, control=control))
     if as_json:
         print_json(asdict(published))
     else:
         print_next(*_next(published, repository, url))
+
+
+class _Opened(NamedTuple):
+    """The name of the model, its spec, the extras that its source needs, and the function that publishes it.
+
+    The spec is None for a registered version, which is downloaded first; its function takes the folder of images.
+    """
+
+    model: str
+    spec: ModelSpec | None
+    extra: str
+    add: Callable[..., PublishedVersion]
+
+
+def _open(
+    source: str,
+    model: str | None,
+    labels: Path | None,
+    preprocessing: Path | None,
+    weights: Path | None,
+    images: Path | None,
+    of_run: dict[str, Any],
+) -> _Opened:
+    is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
+    is_registered = is_registry_uri(source)
+    is_run = not is_graph and not is_timm and not is_registered
+    _refuse("--labels", labels, is_graph or is_timm, "a run and a registered version have their own labels")
+    _refuse("--preprocessing", preprocessing, is_graph, "only an ONNX file needs it")
+    _refuse("--weights", weights, is_timm, "only a model of timm needs it, as in timm:resnet50")
+    has_settings = is_run or is_registered
+    _refuse("--apply-serving", of_run["apply_serving"] or None, has_settings, "only a run has serving settings")
+    quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
+    _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
+    if is_graph:
+        return _open_graph(Path(source), model, labels, preprocessing, images)
+    if is_timm:
+        return _open_timm(source.removeprefix(TIMM), model, labels, weights)
+    if is_registered:
+        from ..registered_publication import publish_registered
+        from ..registered_version import read_name
+
+        add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
+        return _Opened(model or read_name(source), None, "train,cpu", add)
+    run = Run.find(source)
+    from ..publication import publish_run
+
+    add = partial(publish_run, run, **of_run)
+    return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
+
+
+def _refuse(option: str, value: object, has_meaning: bool, reason: str) -> None:
+    if value is not None and not has_meaning:
+        raise UsageError(f"{option}: {reason}; leave it out")
+
+
+def _open_graph(
+    path: Path, model: str | None, labels: Path | None, preprocessing: Path | None, images: Path | None
+) -> _Opened:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    if model is None:
+        raise UsageError("--model: give the name of the model to publish this graph to")
+    from ..adaptation import examine, read_description
+    from ..publication import publish_graph
+
+    given = labels is not None or preprocessing is not None
+    description = read_description(path, labels, preprocessing) if given else None
+    found = [] if images is None or not images.is_dir() else walk(images)
+    some = [Path(each.path) for each in islice((each for each in found if not each.left_out and not each.error), 8)]
+    adaptation = examine(path, description, some)
+    return _Opened(model, adaptation.spec, "release,cpu", partial(publish_graph, path, adaptation=adaptation))
+
+
+def _open_timm(name: str, model: str | None, labels: Path | None, weights: Path | None) -> _Opened:
+    with extra_required("train,cpu"):
+        from ..sources.timm_model import TimmSource
+        from ..timm_publication import publish_timm
+    from ..adaptation.description import read_labels
+
+    source = TimmSource(name, weights, None if labels is None else read_labels(labels))
+    return _Opened(model or name.partition(".")[0], source.spec, "train,cpu", partial(publish_timm, source))
 
 
 def _loaded_numbers(repository: Repository, model: str) -> list[int]:

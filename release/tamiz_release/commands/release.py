@@ -40,6 +40,9 @@ def release(
     precision: Annotated[
         Literal["fp32", "fp16", "int8"], typer.Option(help="Precision of the graph; see `tamiz export`.")
     ] = "fp32",
+    budget: Annotated[
+        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+    ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     images: GateImagesOption = None,
     limit: GateLimitOption = None,
@@ -104,6 +107,7 @@ def release(
             Repository(repository),
             model=model,
             precision=precision,
+            budget_s=budget,
             images=None if images is None else folder_images(images, found.spec),
             limits=parse_limits(limit),
             force=force,

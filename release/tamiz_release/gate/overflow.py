@@ -38,7 +38,13 @@ def find_overflows(graph: Path, spec: ModelSpec, images: GateImages | None) -> l
         ExportError: the graph cannot be computed.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load(graph))
-    halves = [value for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16]
+    # Other tools leave the types of activations behind that they removed from the graph.
+    computed = {name for node in model.graph.node for name in node.output}
+    halves = [
+        value
+        for value in model.graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 and value.name in computed
+    ]
     model.graph.output.extend(halves)
     names = [value.name for value in halves]
     if not names:

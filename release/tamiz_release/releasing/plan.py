@@ -20,7 +20,7 @@ from tamiz_train.run import Run
 from ..candidate import Candidate
 from ..gate import GateImages, GateLimits
 from ..gate.limits import DEFAULT_LIMITS
-from ..precision.export import Precision, graph_path
+from ..precision.export import BUDGET_S, Precision, graph_path
 from ..rollout.judge import WatchLimits
 from ..rollout.watch import PROBES_PER_S
 from .steps import StepName
@@ -67,6 +67,7 @@ class ReleasePlan:
         limits: the limits of the gate, with the defaults of the precision.
         canary: how the version is tried before it is promoted; None goes live without that.
         why_no_canary: why there is no canary; empty if there is one.
+        budget_s: time budget of the search for an INT8 or FP16 graph in seconds.
         images: the images of the gate and of the probes; None for held-out images of the run.
         force: why the version is published even if it fails the gate; None publishes nothing then.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
@@ -84,6 +85,7 @@ class ReleasePlan:
     limits: GateLimits
     canary: CanarySettings | None
     why_no_canary: str
+    budget_s: float = BUDGET_S
     images: GateImages | None = None
     force: str | None = None
     apply_serving: bool = False
@@ -180,6 +182,7 @@ def plan_release(
     *,
     model: str | None = None,
     precision: Precision = "fp32",
+    budget_s: float = BUDGET_S,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -195,6 +198,7 @@ def plan_release(
         repository: the model repository; it may not exist yet.
         model: name of the model. Default: the name of the recipe.
         precision: precision of the exported graph.
+        budget_s: time budget of the search for an INT8 or FP16 graph, in seconds.
         images: the images on which the gate measures, and with which the canary is probed. Default: held-out images of
             the run; see `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -219,6 +223,7 @@ def plan_release(
     check_instance("canary", canary, CanarySettings, optional=True)
     check_instance("control", control, Control, optional=True)
     check_choice("precision", precision, get_args(Precision))
+    check_seconds("budget_s", budget_s)
     check_flag("apply_serving", apply_serving)
     check_reason(reason)
     if force is not None:
@@ -246,6 +251,7 @@ def plan_release(
         limits=limits.of_precision(precision),
         canary=None if why_no_canary else canary,
         why_no_canary=why_no_canary,
+        budget_s=budget_s,
         images=images,
         force=force,
         apply_serving=apply_serving,

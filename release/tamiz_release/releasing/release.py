@@ -24,6 +24,7 @@ from ..gate import GateImages, GateReport, find_live, run_images
 from ..precision.export import export_precision
 from ..publication import PublishedVersion, describe_run, publish_candidate
 from ..publication_warnings import run_warnings
+from ..registry import synchronise
 from ..rollout.watch import WatchReport, watch
 from ..sources import open_source
 from .plan import ReleasePlan, require_canary_fits
@@ -111,6 +112,9 @@ def carry_out(
             watched = _try_canary(plan, published.version, images, steps, on_progress)
         elif not plan.is_new:
             _promote(plan, published.version, steps)
+        if not plan.is_new:
+            # A first version was registered as the live one when it was published.
+            synchronise(plan.repository, plan.model, on_progress=on_progress)
     except BaseException as exc:
         interrupted = isinstance(exc, KeyboardInterrupt)
         steps.end("interrupted" if interrupted else str(exc), "interrupted" if interrupted else "failed")
@@ -158,7 +162,7 @@ def _publish(
     on_progress(describe_run(plan.run))
     for warning in run_warnings(plan.run):
         on_progress(f"warning: {warning}")
-    candidate = export_precision(plan.run, plan.precision, on_progress=on_progress)
+    candidate = export_precision(plan.run, plan.precision, budget_s=plan.budget_s, on_progress=on_progress)
     require_canary_fits(plan, candidate)
     steps.end(f"{candidate.graph}, {candidate.graph.stat().st_size / 1e6:.1f} MB")
     steps.begin("gate")

@@ -126,7 +126,7 @@ class WatchFinding:
                     f"(limit: {self.limit:g} times that)"
                 )
             case "agreement":
-                return f"agreement with the live version {self.candidate:.2%} {seen} (limit: {self.limit:.4g})"
+                return f"agreement with the live version {self.candidate:.2%} {seen} (limit: {100 * self.limit:g}%)"
 
 
 class Judge:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from tamiz.spec import ModelSpec
-from tamiz_train.data import Split
-from tamiz_train.evaluation import Evaluation
-from tamiz_train.run import Run
+if TYPE_CHECKING:
+    from tamiz.spec import ModelSpec
+    from tamiz_train.data import Split
+    from tamiz_train.evaluation import Evaluation
+    from tamiz_train.run import Run
+
+TIMM = "timm:"
+"""What the name of a pretrained model of timm begins with."""
 
 
 class ModelSource(ABC):

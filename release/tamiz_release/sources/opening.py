@@ -1,8 +1,9 @@
 """Opening a model by its name.
 
 On the command line a model is one word: the folder of a run (``runs/digits``), a file (``model.onnx``), a model of the
-repository with or without a version (``digits/3``; without one, the live version), or a model of a running server
-(``grpc://localhost:8001/digits``). A folder without runs, such as one of images, does not hide the model of its name.
+repository with or without a version (``digits/3``; without one, the live version), a model of a running server
+(``grpc://localhost:8001/digits``), or a pretrained model of timm (``timm:resnet50``). A folder without runs, such as
+one of images, does not hide the model of its name.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from tamiz import Client
 from tamiz.errors import UsageError, suggest
+from tamiz.extras import extra_required
 from tamiz.transports import Headers, Tls
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
 from tamiz_train.run import Run, holds_runs, known_runs
 
-from .base import ModelSource
+from .base import TIMM, ModelSource
 from .onnx_file import OnnxSource
 from .served import ServedSource
 
@@ -54,9 +56,13 @@ def open_source(
     elif holds_runs(Path(name)) or (Path(name).is_dir() and name.partition("/")[0] not in _models(repository)):
         run = Run.find(name)
         # Imported here, because it needs PyTorch.
-        from .run import RunSource
-
+        with extra_required("train,cpu"):
+            from .run import RunSource
         yield RunSource(run)
+    elif name.startswith(TIMM):
+        with extra_required("train,cpu"):
+            from .timm_model import TimmSource
+        yield TimmSource(name.removeprefix(TIMM))
     else:
         yield _open_published(name, Repository(repository))
 
@@ -79,4 +85,5 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
     if version not in repository.version_numbers(model):
         numbers = ", ".join(map(str, repository.version_numbers(model)))
         raise UsageError(f"no version {version} of {model} in {repository.path}; there are: {numbers}")
-    return OnnxSource(repository.path / model / str(version) / GRAPH_FILE, f"{model} version {version}")
+    path = repository.path / model / str(version) / GRAPH_FILE
+    return OnnxSource(path, f"{model} version {version}", trusted=True)

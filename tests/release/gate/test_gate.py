@@ -135,6 +135,16 @@ def test_an_overflowing_layer_in_fp16_is_stopped_although_a_cpu_hides_it(
     assert report.failures[0].text == "activations overflow in FP16: gained; none may"
 
 
+def test_the_type_of_an_activation_that_is_not_in_the_graph_is_ignored(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    path = write_colour_graph(tmp_path / "candidate.onnx", SPEC, half=True)
+    model = onnx.load(path)
+    model.graph.value_info.append(helper.make_tensor_value_info("removed", onnx.TensorProto.FLOAT16, ["batch", 3]))
+    onnx.save(model, path)
+    assert judge(path, precision="fp16").passed
+
+
 def fix_batch(path: Path) -> Path:
     """Write the batch size 1 into the input of a graph, as exporters without dynamic shapes do."""
     model = onnx.load(path)

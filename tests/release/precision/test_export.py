@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tamiz import ExportError, UsageError
+from tamiz import ExportError, GateError, UsageError
 from tamiz.files import sha256
-from tamiz_release import Candidate, export_precision
-from tamiz_release.publication import publish_graph
+from tamiz_release import Candidate, GateLimits, export_precision
+from tamiz_release.publication import publish_graph, publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.graph import Graph, read_spec
 from tamiz_train.run import Run
@@ -69,6 +69,23 @@ def test_fp16_keeps_the_probabilities_in_fp32_and_says_why(exported: Run) -> Non
     assert (first["name"], first["reason"]) == ("the output", "probabilities have few bits in half precision")
     assert report(exported, "fp16")["accuracy"]["agreement"] == 1
     assert report(exported, "fp16")["bytes"] < (exported.path / "model.onnx").stat().st_size * 0.7
+
+
+def test_a_run_is_published_in_a_precision_if_it_passes_the_gate(exported: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(exported.path, tmp_path / "run")))
+    repository = Repository(tmp_path / "repository")
+    # One of the 360 test images is more than half of a limit of half a point.
+    publish_run(run, repository, precision="int8", **SHORT, limits=GateLimits(accuracy_drop=0.02))
+    manifest = repository.live_version("digits").manifest
+    assert (manifest["precision"], manifest["gate"]["precision"], manifest["gate"]["verdict"]) == (
+        "int8",
+        "int8",
+        "passed",
+    )
+    assert manifest["onnx_sha256"] == sha256(run.path / "model.int8.onnx")
+    assert manifest["gate"]["reference"] == f"digits, {run.path.name}", "the network in PyTorch, not the FP32 graph"
+    with pytest.raises(GateError, match="the largest difference of a probability"):
+        publish_run(run, repository, precision="int8", **SHORT, limits=GateLimits(probability_difference=0))
 
 
 def test_a_second_export_searches_nothing_and_needs_neither_images_nor_weights(exported: Run, tmp_path: Path) -> None:

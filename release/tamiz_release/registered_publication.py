@@ -1,0 +1,81 @@
+"""Publication of a version that is registered in MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tamiz.arguments import check_instance, check_text
+from tamiz_server.control import Control
+from tamiz_server.repository import Repository
+
+from .gate import GateLimits, folder_images
+from .gate.limits import DEFAULT_LIMITS
+from .publication import PublishedVersion, publish_candidate
+from .registered_version import pull, read_name
+from .registry import ORIGIN_KEY
+
+
+def publish_registered(
+    uri: str,
+    repository: Repository,
+    *,
+    model: str | None = None,
+    images: Path | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
+    promote: bool = False,
+    apply_serving: bool = False,
+    control: Control | None = None,
+    reason: str = "",
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Add a version that Tamiz registered in MLflow to a model repository as the next version, if it passes the gate.
+
+    The first version goes live at once; a later one goes live when it is promoted, whatever its alias in MLflow is.
+
+    Args:
+        uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model. Default: the name of the registered model.
+        images: a folder with one folder of images for each label, on which the gate measures; None for no images.
+        limits: the limits of the gate.
+        force: why the version is published even if it fails the gate; None publishes nothing then.
+        promote: whether to make the new version the live one.
+        apply_serving: whether the serving settings of the registered version replace those of the published model.
+        control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        UsageError: the URI is malformed, or no MLflow is configured.
+        TrackingError: MLflow cannot be used, it has no such version, Tamiz did not register the version, or its files
+            are not those that were published.
+        ExportError: the graph does not match its spec.
+        SpecError: the spec cannot be read.
+        GateError: the version failed the gate, and ``force`` is None.
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    check_text("uri", uri, "the name of a registered version, such as models:/digits@champion")
+    check_instance("repository", repository, Repository)
+    name = model or read_name(uri)
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = pull(uri, Path(folder), repository)
+        origin = candidate.manifest[ORIGIN_KEY]
+        on_progress(f"pulled version {origin['version']} of {origin['model']} from {origin['uri']}")
+        return publish_candidate(
+            candidate,
+            repository,
+            name,
+            images=None if images is None else folder_images(images, candidate.spec),
+            limits=limits,
+            force=force,
+            promote=promote,
+            apply_serving=apply_serving,
+            control=control,
+            reason=reason,
+            on_progress=on_progress,
+        )
