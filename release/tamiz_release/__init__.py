@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
     from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
-    from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
     from .registered_publication import publish_registered
     from .registry import synchronise
+    from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
     from .replay import Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits

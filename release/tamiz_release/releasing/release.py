@@ -20,13 +20,11 @@ from tamiz.preprocessing import ImageSource
 from tamiz_server.promotion import promote
 from tamiz_server.rollout import start_rollout
 
+from ..candidate import Candidate
 from ..gate import GateImages, GateReport, find_live, run_images
-from ..precision.export import export_precision
-from ..publication import PublishedVersion, describe_run, publish_candidate
-from ..publication_warnings import run_warnings
+from ..publication import PublishedVersion, publish_run
 from ..registry import synchronise
 from ..rollout.watch import WatchReport, watch
-from ..sources import open_source
 from .plan import ReleasePlan, require_canary_fits
 from .steps import ReleaseStep, ReleaseSteps
 
@@ -158,37 +156,36 @@ def _publish(
     plan: ReleasePlan, steps: ReleaseSteps, on_progress: Callable[[str], None]
 ) -> tuple[PublishedVersion, GateReport, GateImages]:
     """Export, gate and publish."""
-    steps.begin("export")
-    on_progress(describe_run(plan.run))
-    for warning in run_warnings(plan.run):
-        on_progress(f"warning: {warning}")
-    candidate = export_precision(plan.run, plan.precision, budget_s=plan.budget_s, on_progress=on_progress)
-    require_canary_fits(plan, candidate)
-    steps.end(f"{candidate.graph}, {candidate.graph.stat().st_size / 1e6:.1f} MB")
-    steps.begin("gate")
     verdicts: list[GateReport] = []
+
+    def on_exported(candidate: Candidate) -> None:
+        require_canary_fits(plan, candidate)
+        steps.end(f"{candidate.graph}, {candidate.graph.stat().st_size / 1e6:.1f} MB")
+        steps.begin("gate")
 
     def on_passed(report: GateReport) -> None:
         verdicts.append(report)
         steps.end(report.summary()[0])
         steps.begin("publish")
 
+    steps.begin("export")
     images = run_images(plan.run) if plan.images is None else plan.images
-    with open_source(str(plan.run.path), plan.repository.path) as reference:
-        published = publish_candidate(
-            candidate,
-            plan.repository,
-            plan.model,
-            reference=reference,
-            images=images,
-            limits=plan.limits,
-            force=plan.force,
-            apply_serving=plan.apply_serving,
-            control=plan.control,
-            reason=plan.reason,
-            on_passed=on_passed,
-            on_progress=on_progress,
-        )
+    published = publish_run(
+        plan.run,
+        plan.repository,
+        model=plan.model,
+        precision=plan.precision,
+        budget_s=plan.budget_s,
+        images=images,
+        limits=plan.limits,
+        force=plan.force,
+        apply_serving=plan.apply_serving,
+        control=plan.control,
+        reason=plan.reason,
+        on_exported=on_exported,
+        on_passed=on_passed,
+        on_progress=on_progress,
+    )
     steps.end(f"{plan.model} version {published.version}" + (", live" if published.live == published.version else ""))
     return published, verdicts[0], images
 
