@@ -51,6 +51,7 @@ class ReleaseView:
 
     def on_step(self, step: ReleaseStep) -> None:
         """Show a step that begins or ends."""
+        self._hide()
         self._steps[step.name] = step
         place = f"[{list(self._steps).index(step.name) + 1}/{len(self._steps)}] {step.name}"
         if step.state == "running":
@@ -58,7 +59,6 @@ class ReleaseView:
             self.line(f"{place}: {self._plan.describe(step.name)}")
         else:
             self.line(f"{place}: {step.state} after {step.seconds:.1f} s: {step.text}")
-        self._hide()
         if step.state == "running" and step.name not in _WITH_OWN_BARS:
             self._show(step.name)
 
