@@ -214,13 +214,21 @@ def shorten(text: str, most: int) -> str:
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the closest known name, or the first of all known names."""
+    """The end of a message about an unknown name: the closest known name, or the first of all known names.
+
+    Case, hyphens and underscores do not count.
+    """
     names = sorted(known)
+    plain = {_plain(name): name for name in reversed(names)}
     # Of a very long name, the comparison would take minutes.
-    close = difflib.get_close_matches(wrong[:1000], names, n=1)
+    close = difflib.get_close_matches(_plain(wrong[:1000]), plain, n=1)
     if close:
-        return f"; did you mean {cut(close[0], _MAX_SUGGESTION)!r}?"
+        return f"; did you mean {cut(plain[close[0]], _MAX_SUGGESTION)!r}?"
     return f"; known: {list_names(names)}" if names else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def list_names(names: Sequence[str]) -> str:

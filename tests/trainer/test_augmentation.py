@@ -24,6 +24,7 @@ SIZE = Preprocessing(height=16, width=24)
             [{"HorizontalFlop": {}}],
             "augmentation.0: no transform 'HorizontalFlop'; did you mean 'HorizontalFlip'",
         ),
+        ([{"random_resized_crop": {}}], "no transform 'random_resized_crop'; did you mean 'RandomResizedCrop'"),
         ([{"HorizontalFlip": {"q": 1}}], "augmentation.0: HorizontalFlip: .*q"),
         ([{"GaussNoise": {"var_limit": [10, 50]}}], "GaussNoise: .*var_limit"),
         ([{"HorizontalFlip": {"p": 2}}], "HorizontalFlip: .*less than or equal to 1"),

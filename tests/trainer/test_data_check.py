@@ -50,9 +50,32 @@ def test_images_of_almost_one_value_are_a_warning(root: Path) -> None:
     cv2.imwrite(str(dark), random.integers(0, 240, (8, 8), np.uint16))
     cv2.imwrite(str(page), np.pad(np.zeros((1, 1), np.uint8), 9, constant_values=255))
     (finding,) = check_data(load_data(FolderData(kind="folder", root=root), 0), GREY)
-    assert finding.warning
+    assert finding.severity == "warning"
     assert finding.names == (str(dark),)
-    assert str(finding).startswith("warning: 1 images have almost the same value everywhere (16 bits per value are")
+    assert str(finding).startswith("warning: 1 image with almost the same value everywhere (16 bits per value are")
+
+
+def test_copies_with_the_same_label_are_listed_as_information(digits: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(digits, tmp_path / "digits"))
+    first = sorted((root / "train" / "0").iterdir())[0]
+    for name in ("z1.png", "z2.png"):
+        shutil.copy(first, first.with_name(name))
+    # The same pixels in another file.
+    cv2.imwrite(str(first.with_name("z3.bmp")), cv2.imread(str(first)))
+    shutil.copytree(root / "test", root / "validation")
+    shutil.rmtree(root / "test")
+    data = load_data(FolderData(kind="folder", root=root), 0)
+    (finding,) = check_data(data, GREY)
+    copies = [f"{first.with_name(name)} = {first}" for name in ("z1.png", "z2.png", "z3.bmp")]
+    assert (finding.severity, finding.names) == ("note", tuple(copies))
+    assert str(finding).startswith(f"note: 3 images equal to another one with the same label: {copies[0]}, ")
+
+
+def test_one_image_is_counted_in_the_singular(digits: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(digits, tmp_path / "digits"))
+    sorted((root / "train" / "0").iterdir())[0].write_bytes(b"damaged")
+    (finding,) = check_data(load_data(FolderData(kind="folder", root=root), 0), GREY)
+    assert str(finding).startswith("1 image that cannot be read: ")
 
 
 def test_data_without_test_images_is_no_problem(digits: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tamiz import Preprocessing, RecipeError
 from tamiz.bulk.inputs import find_images
 from tamiz_train.data import Data, load_data
 from tamiz_train.data.loader import create_loader
-from tamiz_train.recipe import FolderData, TorchvisionData
+from tamiz_train.recipe import CsvData, FolderData, TorchvisionData, VocData
 
 
 def load(root: Path, **settings: object) -> Data:
@@ -129,7 +129,7 @@ def test_missing_and_inconsistent_folders_are_recipe_errors(root: Path, tmp_path
     with pytest.raises(RecipeError, match="there is no folder"):
         load_data(FolderData(kind="folder", root=tmp_path / "none"), seed=0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecipeError, match="has 0 class folders"):
+    with pytest.raises(RecipeError, match="has 0 class folders; two or more are needed"):
         load_data(FolderData(kind="folder", root=tmp_path / "empty"), seed=0)
     (root / "train" / "cow").mkdir()
     (root / "test" / "horse").mkdir()
@@ -137,8 +137,44 @@ def test_missing_and_inconsistent_folders_are_recipe_errors(root: Path, tmp_path
         load_data(FolderData(kind="folder", root=root), seed=0)
     assert "test has class folders that train does not have: horse" in str(caught.value)
     (root / "test" / "horse").rmdir()
-    with pytest.raises(RecipeError, match="train without images: cow"):
+    with pytest.raises(RecipeError, match="train without images: cow; remove them, or add images"):
         load_data(FolderData(kind="folder", root=root), seed=0)
+
+
+def test_a_missing_folder_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = rf"photos \({tmp_path}/photos\)"
+    with pytest.raises(RecipeError, match=rf"data.root: there is no folder {found}; set data.root to"):
+        load_data(FolderData(kind="folder", root=Path("photos")), seed=0)
+    with pytest.raises(RecipeError, match=rf"there is no folder {tmp_path}/photos; set data.root to"):
+        load_data(FolderData(kind="folder", root=tmp_path / "photos"), seed=0)
+    with pytest.raises(RecipeError, match=rf"photos/labels.csv \({tmp_path}/photos/labels.csv\): No such file"):
+        load_data(CsvData(kind="csv", root=Path("photos")), seed=0)
+    with pytest.raises(RecipeError, match=rf"there is no folder {found}; set data.root to"):
+        load_data(VocData(kind="voc", root=Path("photos")), seed=0)
+
+
+def test_the_missing_digits_are_named_with_the_command_that_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=r"; to write the digits there: python -m tamiz_train.digits data/digits$"):
+        load_data(FolderData(kind="folder", root=Path("data/digits")), seed=0)
+
+
+def test_the_folder_of_one_label_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "photos" / "dress", 3)
+    message = "dress has images, but no class folders: put the images of each label into a folder of its own"
+    with pytest.raises(RecipeError, match=message + "$"):
+        load_data(FolderData(kind="folder", root=tmp_path / "photos" / "dress"), seed=0)
+    write_images(tmp_path / "photos" / "hat", 3)
+    with pytest.raises(RecipeError, match=rf"{message}; or did you mean {tmp_path}/photos\?"):
+        load_data(FolderData(kind="folder", root=tmp_path / "photos" / "dress"), seed=0)
+    monkeypatch.chdir(tmp_path / "photos" / "dress")
+    with pytest.raises(RecipeError, match=rf"or did you mean {tmp_path}/photos\?"):
+        load_data(FolderData(kind="folder", root=Path()), seed=0)
 
 
 def test_a_torchvision_data_set_on_disk_is_not_downloaded(tmp_path: Path) -> None:

@@ -206,6 +206,22 @@ def test_unreadable_images_are_skipped_and_copies_are_counted(root: Path, tmp_pa
     assert drafted(root, tmp_path).data.on_unreadable == "skip"
 
 
+def test_labels_whose_images_are_all_in_folders_below_theirs_are_known(root: Path) -> None:
+    assert survey(root).nested == ()
+    for split in ("train", "validation", "test"):
+        (root / split / "cat").rename(root / split / "inner")
+        (root / split / "cat").mkdir()
+        (root / split / "inner").rename(root / split / "cat" / "inner")
+    assert survey(root).nested == ("cat",)
+    # Labels of which some images are in their own folder are meant as they are.
+    shutil.move(root / "train" / "cat" / "inner" / "3.png", root / "train" / "cat")
+    assert survey(root).nested == ()
+    # Without folders of splits.
+    assert survey(root / "train").nested == ()
+    shutil.move(root / "train" / "cat" / "3.png", root / "train" / "cat" / "inner")
+    assert survey(root / "train").nested == ("cat",)
+
+
 def test_labels_and_paths_of_any_text_give_a_valid_recipe(tmp_path: Path) -> None:
     folder = tmp_path / 'a: "b" # c\\d é'
     for label in ("#1: {x}", "new\nline"):

@@ -48,7 +48,10 @@ def test_pixels_are_normalised_as_the_spec_defines() -> None:
     ("settings", "message"),
     [
         ({"name": "lenet"}, "no model 'lenet'; did you mean 'lenet5'"),
-        ({"name": "mobilenetv2_10"}, "did you mean 'mobilenetv2_1"),
+        ({"name": "mobilenetv2_10"}, "did you mean 'mobilenetv2_100'"),
+        ({"name": "mobilenet_v2"}, "did you mean 'mobilenetv2_100'"),
+        ({"name": "EfficientNet-B0"}, "did you mean 'efficientnet_b0'"),
+        ({"name": "ResNet_50"}, "did you mean 'resnet50'"),
         ({"name": "lenet5", "options": {"x": 1}}, "takes neither options"),
         (
             {"name": "mobilenetv2_100", "options": {"nonsense": 1}},

@@ -141,10 +141,45 @@ def test_an_unknown_or_unreadable_recipe_is_an_error(tmp_path: Path) -> None:
         load_recipe("digit")
     with pytest.raises(RecipeError, match="none.yaml: No such file"):
         load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match=r"digits.yaml: No such file or directory; did you mean 'digits'\?"):
+        load_recipe("digits.yaml")
     for text in ("a: [", "- a\n- b", "3"):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(RecipeError, match=r"bad.yaml: not (valid YAML|a mapping)"):
             load_recipe(tmp_path / "bad.yaml")
+
+
+def test_a_recipe_or_folder_of_the_working_directory_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(
+        RecipeError, match="no recipe 'photos'; to write a recipe for the images in it, type: tamiz recipe new photos$"
+    ):
+        load_recipe("photos")
+    (tmp_path / "photos.yaml").write_text("x")
+    for wrong in ("photos", "photo", "fotos.yaml", "photos.yml", "Photos.yaml"):
+        with pytest.raises(RecipeError, match=r"; did you mean 'photos.yaml'\?"):
+            load_recipe(wrong)
+    with pytest.raises(RecipeError, match=rf"; did you mean '{tmp_path}/photos.yaml'\?"):
+        load_recipe(tmp_path / "fotos.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("epochs=2", "'train.epochs'"),
+        ("train.root=x", "'data.root'"),
+        ("lr=0.1", "'train.optimizer.lr'"),
+        ("model.options_=1", "'options'"),
+        ("options=1", "'model.options' or 'train.optimizer.options' or 'train.schedule.options'"),
+        ("height=8", "'preprocessing.height'"),
+    ],
+)
+def test_a_key_that_belongs_to_another_section_is_suggested_with_it(setting: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"unknown key [^;]*; did you mean {key}\?"):
+        load_recipe("digits", [setting])
 
 
 def test_a_recipe_is_frozen() -> None:

@@ -62,6 +62,22 @@ def test_an_unknown_run_is_an_error_that_suggests_the_closest_one(
             find(f"{path}0")
 
 
+def test_the_folder_of_the_runs_of_all_recipes_is_an_error_that_names_them(
+    tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Run.create(tiny_recipe("runs_dir=runs", "name=other"))
+    with pytest.raises(
+        RunError, match="no finished run in runs: metrics.json, which training writes last, is missing$"
+    ):
+        Run.find("runs")
+    with pytest.raises(RunError, match="no run runs: .*; it holds the runs of several recipes; name one: runs/other$"):
+        Run.find_unfinished("runs")
+    finish(Run.create(tiny_recipe("runs_dir=runs")), trained)
+    with pytest.raises(RunError, match="no finished run in runs: .*; it holds .* recipes; name one: runs/digits$"):
+        Run.find("runs")
+
+
 def test_a_finished_run_has_its_recipe_spec_metrics_and_weights(
     tiny_recipe: MakeRecipe, trained: Run, tmp_path: Path
 ) -> None:

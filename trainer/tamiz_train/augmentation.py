@@ -134,7 +134,8 @@ def _create(name: str, arguments: dict[str, Any], preprocessing: Preprocessing) 
         raise ValueError(f"no transform {name!r}{suggest(name, known)}")
     if "transforms" in arguments:
         # OneOf, SomeOf, Sequential and others contain transforms.
-        inner = [_create(*pair, preprocessing) for entry in arguments["transforms"] for pair in entry.items()]
+        pairs = [pair for entry in arguments["transforms"] for pair in entry.items()]
+        inner = [_create(inner_name, given, preprocessing) for inner_name, given in pairs]
         arguments = {**arguments, "transforms": inner}
     arguments = {**_missing_size(getattr(A, name), preprocessing), **arguments}
     with warnings.catch_warnings():

@@ -136,8 +136,8 @@ def _lines(found: Survey, plan: _Plan, weights: Weights | None) -> Iterator[str]
     images = f"{sum(map(len, data.splits)):,} images of about {found.width}×{found.height} pixels"
     yield f"# {data.task}, {len(data.labels)} labels, {images}, {'all grey' if found.grey else 'in colour'}."
     yield f"# Training images by label: {_counts(found)}."
-    if found.repeated:
-        yield f"# {found.repeated:,} of {found.compared:,} images are copies of another one: see tamiz data check."
+    if found.copies:
+        yield f"# {found.copies.capitalize()}: see tamiz data check."
     yield "#"
     yield "# Only data and model are required. The documentation's recipe reference describes every key."
     yield "data:"
@@ -154,7 +154,7 @@ def _lines(found: Survey, plan: _Plan, weights: Weights | None) -> Iterator[str]
         elif hasattr(found.settings, f"{name}_fraction"):
             yield f"  {name}_fraction: {fraction} # {count}, drawn by their content"
     if found.unreadable:
-        yield f"  on_unreadable: skip # of {found.decoded} images, {len(found.unreadable)} cannot be read"
+        yield f"  on_unreadable: skip # of {found.decoded:,} images, {len(found.unreadable):,} cannot be read"
     grey_input = found.grey and weights is None
     yield "preprocessing:"
     yield f"  height: {height}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tamiz.errors import RecipeError, os_reason
 
+from .data.location import located
 from .heads import is_head_weight
 
 
@@ -52,7 +53,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError) as exc:
-        raise RecipeError(f"model.weights: {path}: {os_reason(exc)}") from exc
+        raise RecipeError(f"model.weights: {located(path)}: {os_reason(exc)}") from exc
     except RecipeError:
         raise
     except Exception as exc:
@@ -64,8 +65,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _refuse_pickle(path: Path) -> None:
     with path.open("rb") as file:
-        beginning = file.read(4)
-    if beginning == b"PK\x03\x04" or beginning[:1] == b"\x80":
+        beginning = file.read(9)
+    # A safetensors file begins with the length of its header in 8 bytes, of which any can be that of a pickle, and "{".
+    if beginning[8:] != b"{" and beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise RecipeError(
             f"model.weights: {path}: it is a file of torch.save, not of safetensors; it is loaded only under a name "
             "that ends in .pt, and without running the programs that a pickle can contain"

@@ -53,8 +53,20 @@ def check_name(settings: ModelSettings) -> None:
         RecipeError: there is no such network; the message suggests the closest name.
     """
     if settings.name not in _SMALL and not timm.is_model(settings.name):
-        hint = suggest(settings.name, [*_SMALL, *timm.list_models()])
+        hint = suggest(settings.name, _similar_names(settings.name) or [*_SMALL, *timm.list_models()])
         raise RecipeError(f"model.name: no model {settings.name!r}{hint}")
+
+
+def _similar_names(name: str) -> list[str]:
+    """The name that begins like a wrong one: of several widths of a network timm's 100, and then the shortest."""
+
+    def plain(text: str) -> str:
+        return text.lower().replace("_", "").replace("-", "")
+
+    # Something like vit is the beginning of too many names.
+    begin = plain(name) if len(plain(name)) > 4 else None
+    names = [known for known in (*_SMALL, *timm.list_models()) if begin and plain(known).startswith(begin)]
+    return sorted(names, key=lambda known: (not known.endswith("_100"), len(known)))[:1]
 
 
 class LeNet5(nn.Sequential):

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tamiz.arguments import check_path, check_type, show_path
-from tamiz.errors import OutputError, RunError, one_line, os_reason, suggest
+from tamiz.errors import OutputError, RunError, list_names, one_line, os_reason, suggest
 from tamiz.files import staged, write_whole
 from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
@@ -79,7 +79,8 @@ class Run:
             return cls(folder)
         finished = [cls(entry) for entry in sorted(folder.iterdir()) if cls(entry).finished]
         if not finished:
-            raise RunError(f"no finished run in {folder}: metrics.json, which training writes last, is missing")
+            hint = _name_a_recipe(folder, "metrics.json")
+            raise RunError(f"no finished run in {folder}: metrics.json, which training writes last, is missing{hint}")
         return finished[-1]
 
     @classmethod
@@ -97,7 +98,9 @@ class Run:
         newest_first = (folder, *sorted(folder.glob("*"), reverse=True))
         started = [entry for entry in newest_first if (entry / "recipe.yaml").is_file()]
         if not started:
-            hint = "" if folder.is_dir() else suggest(str(folder), known_runs(folder))
+            hint = (
+                _name_a_recipe(folder, "recipe.yaml") if folder.is_dir() else suggest(str(folder), known_runs(folder))
+            )
             raise RunError(f"no run {show_path(folder)}: recipe.yaml, which training writes first, is missing{hint}")
         return cls(started[0])
 
@@ -285,6 +288,12 @@ def read_hashes(path: Path, splits: Collection[str]) -> frozenset[bytes] | None:
 def holds_runs(folder: Path) -> bool:
     """Whether a folder is a run, or the folder of a recipe's runs; the runs need not be finished."""
     return (folder / "recipe.yaml").is_file() or any(folder.glob("*/recipe.yaml"))
+
+
+def _name_a_recipe(folder: Path, file: str) -> str:
+    """The end of a message about a folder that holds folders of runs, of which one must be named."""
+    recipes = sorted({str(path.parent.parent) for path in folder.glob(f"*/*/{file}")})
+    return f"; it holds the runs of several recipes; name one: {list_names(recipes)}" if recipes else ""
 
 
 def known_runs(path: Path) -> list[str]:

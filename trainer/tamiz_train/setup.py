@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import lightning as L
+import numpy as np
 import torch
 
-from tamiz.errors import InvalidImageError, RecipeError, one_line
+from tamiz.errors import InvalidImageError, RecipeError, RunError, one_line
 from tamiz.image_files import summarise
 from tamiz.preprocessing import decode
 from tamiz.spec import ModelSpec
@@ -17,6 +19,8 @@ from tamiz.spec import ModelSpec
 from .augmentation import check_augmentation, create_augmentation
 from .classifier import Classifier
 from .data import Data, Split, load_data
+from .data.check import find_unreadable
+from .data.labels import list_some
 from .data.loader import count_training_batches
 from .loss import create_loss
 from .model_input import model_input
@@ -93,6 +97,33 @@ def check(recipe: Recipe) -> Setup:
         _check_augmentation(augmentation, data.train, spec, skip=recipe.data.on_unreadable == "skip")
     _check_input_size(recipe.model, classifier, spec)
     return Setup(recipe, data, spec, classifier)
+
+
+def find_unreadable_images(setup: Setup, splits: Sequence[Split], most: int | None = None) -> str:
+    """Read the images of some splits, to find those that cannot be read before training does.
+
+    Args:
+        setup: the setup of the run.
+        splits: the splits.
+        most: the number of images to read at most; of more images, evenly spaced ones are read. None reads all.
+
+    Returns:
+        one line about the images that cannot be read; empty if there are none.
+
+    Raises:
+        RunError: there are some, and the recipe does not leave them out.
+    """
+    total = sum(map(len, splits))
+    share = 1.0 if most is None else min(1.0, most / max(1, total))
+    parts = [split.take(np.linspace(0, len(split) - 1, math.ceil(share * len(split))).astype(int)) for split in splits]
+    unreadable = [message for part in parts for message in find_unreadable(part, setup.spec.preprocessing)]
+    if not unreadable:
+        return ""
+    counted = f"{len(unreadable):,} of {sum(map(len, parts)):,} images cannot be read"
+    reasons = list_some(unreadable, "; ")
+    if setup.recipe.data.on_unreadable == "stop":
+        raise RunError(f"{counted}: {reasons}; set data.on_unreadable to skip to leave such images out")
+    return f"{counted} and are left out: {reasons}"
 
 
 def _initial_thresholds(recipe: Recipe, data: Data) -> tuple[float, ...]:

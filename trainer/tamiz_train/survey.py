@@ -14,6 +14,7 @@ from tamiz.preprocessing import decode
 
 from .data import Data, load_data
 from .data.content import content_hashes
+from .data.folders import nested_labels
 from .data.labels import list_some
 from .data.manifest import is_manifest
 from .recipe.data import CsvData, DataSettings, FolderData, VocData
@@ -39,6 +40,7 @@ class Survey:
         unreadable: the decoded images that cannot be read.
         compared: the number of images that were compared with each other.
         repeated: how many of them are copies of another one, as files.
+        nested: the labels whose images are all in folders below the label's own folder.
     """
 
     settings: DataSettings
@@ -50,12 +52,40 @@ class Survey:
     unreadable: tuple[Path, ...]
     compared: int
     repeated: int
+    nested: tuple[str, ...] = ()
 
     @property
     def imbalance(self) -> float:
         """How many times as many training images the most frequent label has as the rarest one that has any."""
         counts = self.data.train.counts(len(self.data.labels))
         return float(counts.max() / counts[counts > 0].min()) if counts.any() else 1.0
+
+    @property
+    def copies(self) -> str:
+        """How many images are copies, as text; empty if none are."""
+        if not self.repeated:
+            return ""
+        copies = "1 is a copy" if self.repeated == 1 else f"{self.repeated:,} are copies"
+        return f"of {self.compared:,} images, {copies} of another one"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is unusual about the images, one sentence each."""
+        remarks = []
+        if self.unreadable:
+            left_out = "it" if len(self.unreadable) == 1 else "them"
+            remarks.append(
+                f"of {self.decoded:,} images, {len(self.unreadable):,} cannot be read, and training leaves {left_out} "
+                "out (data.on_unreadable: skip)"
+            )
+        if self.copies:
+            remarks.append(self.copies)
+        if self.nested:
+            remarks.append(
+                f"warning: label folders whose images are all in folders below them: {list_some(self.nested)}; if "
+                "those are the labels, name the folder that holds them"
+            )
+        return remarks
 
 
 def survey(path: Path) -> Survey:
@@ -88,7 +118,8 @@ def survey(path: Path) -> Survey:
         raise UsageError(f"{path}: none of the {len(decoded)} images can be read")
     height, width = (round(statistics.median(sides)) for sides in zip(*sizes, strict=True))
     repeated = sum(count - 1 for count in Counter(hashes).values())
-    return Survey(settings, data, height, width, grey, len(decoded), tuple(unreadable), len(hashes), repeated)
+    nested = nested_labels(settings.root, data) if isinstance(settings, FolderData) else ()
+    return Survey(settings, data, height, width, grey, len(decoded), tuple(unreadable), len(hashes), repeated, nested)
 
 
 def _settings(path: Path) -> DataSettings:

@@ -9,8 +9,6 @@ import numpy as np
 from tamiz.arguments import check_instance, check_progress
 from tamiz.errors import RunError
 
-from .data.check import find_unreadable
-from .data.labels import list_some
 from .distributed import Processes, connect_processes
 from .evaluation import tune_thresholds
 from .inference import evaluate
@@ -22,7 +20,7 @@ from .recipe.overrides import check_overrides
 from .resumption import change_recipe
 from .run import Run
 from .run_data import changed_splits, record_data
-from .setup import Setup, check
+from .setup import Setup, check, find_unreadable_images
 from .tracking import Tracker
 from .training_errors import training_errors
 
@@ -97,9 +95,7 @@ def resume(run: Run, on_progress: Callable[[str], None] = lambda line: None, *, 
 def _require_readable_test(setup: Setup, processes: Processes) -> None:
     """Read the test images, because training, which reads the others, would end before the first of them is read."""
     if processes.first and setup.recipe.data.on_unreadable == "stop":
-        unreadable = find_unreadable(setup.data.test, setup.spec.preprocessing)
-        if unreadable:
-            raise RunError(f"{list_some(unreadable, '; ')}; set data.on_unreadable to skip to leave such images out")
+        find_unreadable_images(setup, [setup.data.test])
 
 
 def _create_run(setup: Setup) -> Run:
@@ -174,7 +170,12 @@ def _finish(run: Run, setup: Setup, result: FitResult, tracker: Tracker, on_prog
     for message in sorted(unreadable):
         on_progress(f"left out: {message}")
     if unreadable:
-        on_progress(f"{len(unreadable)} images could not be read and were left out")
+        images = (
+            "1 image could not be read and was"
+            if len(unreadable) == 1
+            else (f"{len(unreadable):,} images could not be read and were")
+        )
+        on_progress(f"{images} left out")
     # The data may have no test images, or none that can be read.
     measured_on = "test" if measured["test"] else "validation"
     name, value = next(iter(measured[measured_on].items()), ("accuracy", float("nan")))

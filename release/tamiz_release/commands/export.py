@@ -47,7 +47,7 @@ def export(
         report = {"report": candidate.manifest["precision_report"]} if precision != "fp32" else {}
         document = {"path": str(candidate.graph), "precision": precision, "parity": candidate.manifest["parity"]}
         print_json(document | report)
-    elif precision == "fp32":
-        print_next("publish", found.path)
-    else:
+    elif target != "cpu":
         print_next("publish", candidate.graph, "--model", found.recipe.name)
+    else:
+        print_next("publish", found.path, *([] if precision == "fp32" else ["--precision", precision]))

@@ -8,6 +8,7 @@ one of images, does not hide the model of its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,10 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
     if model not in known or (slash and not number.isdecimal()):
         names = [*known, *known_runs(Path(name))]
         hint = suggest(model, names) if model not in known else "; a version is a number, as in digits/3"
+        # Other tools write versions so.
+        versioned = re.fullmatch(r"(.+)[@:](\d+)", name)
+        if versioned and versioned[1] in known:
+            hint = f"; a version is written as in {versioned[1]}/{versioned[2]}"
         raise UsageError(
             f"no model {name}: it is neither the folder of a run, nor an .onnx file, nor a model in {repository.path}"
             f"{hint}"

@@ -199,7 +199,7 @@ def test_the_command_exports_each_precision_and_prints_the_next_step(
     done = tamiz("export", run.path, "--precision", "fp16", "--budget", "60")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == f"next: tamiz publish {run.path / 'model.fp16.onnx'} --model digits"
+    assert lines[-1] == f"next: tamiz publish {run.path} --precision fp16"
     assert any(line.startswith("in FP32: the output") for line in lines)
     again = tamiz("export", run.path, "--precision", "fp16", "--json")
     document = json.loads(again.stdout.splitlines()[-1])

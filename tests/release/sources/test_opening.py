@@ -98,6 +98,8 @@ def test_a_model_behind_tls_is_reached_with_the_authority_that_signed_the_certif
         ("lihgt", r"no model lihgt: it is neither the folder of a run, nor .*; did you mean 'light'\?"),
         ("digits", "nor a model in .*repository; known: light"),
         ("light/3", "no version 3 of light in .*; there are: 1, 2"),
+        ("light@1", "no model light@1: .*; a version is written as in light/1$"),
+        ("light:2", "no model light:2: .*; a version is written as in light/2$"),
         ("light/x", "no model light/x: .*; a version is a number, as in digits/3"),
         ("none.onnx", "none.onnx: no such file"),
         ("grpc://localhost:8001", "name the model too, as in grpc://localhost:8001/digits"),

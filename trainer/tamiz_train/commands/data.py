@@ -19,7 +19,10 @@ from .arguments import RecipeArgument, SetOption
 
 
 def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> int:
-    """Read every image of a recipe, and list the problems of its data; the exit code is 1 if one is no mere warning."""
+    """Read every image of a recipe, and list the problems of its data; the exit code is 1 if there are any.
+
+    Warnings and notes do not count: images of almost one value, and images that are there twice with one label.
+    """
     resolved = load_recipe(recipe, overrides or [], os.environ)
     from ..data import load_data
     from ..data.check import check_data
@@ -29,7 +32,7 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
     images = {split.name: len(split) for split in data.splits}
     if as_json:
         problems = [
-            {"what": found.what, "count": len(found.names), "names": found.names, "warning": found.warning}
+            {"what": found.what, "count": len(found.names), "names": found.names, "severity": found.severity}
             for found in findings
         ]
         document = {"task": data.task, "labels": data.labels, "images": images, "left_out": data.left_out}
@@ -41,9 +44,9 @@ def check(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOpti
             progress_line(note)
         for found in findings:
             progress_line(str(found))
-        if not findings:
+        if all(found.severity == "note" for found in findings):
             progress_line("no problems found in the data")
-    return ExitCode.SUCCESS if all(found.warning for found in findings) else ExitCode.FAILED
+    return ExitCode.SUCCESS if all(found.severity != "problem" for found in findings) else ExitCode.FAILED
 
 
 def show(

@@ -50,6 +50,7 @@ def new(
     for given in filter(None, (images, weights)):
         if not str(given).isprintable():
             raise UsageError(f"{str(given)!r}: a recipe cannot hold this path; rename it")
+    from ..data.labels import list_some
     from ..draft import Weights, draft_recipe, pretrained_weights_at_hand
     from ..survey import survey
 
@@ -63,10 +64,12 @@ def new(
     recipe = load_recipe(path)
     images_by_split = ", ".join(f"{len(split):,} {split.name}" for split in found.data.splits)
     progress_line(
-        f"{path}: {found.data.task}, {len(found.data.labels)} labels, {images_by_split} images; "
-        f"model {recipe.model.name}, {recipe.train.epochs} epochs"
+        f"{path}: {found.data.task}, {len(found.data.labels)} labels ({list_some(found.data.labels)}), "
+        f"{images_by_split} images; model {recipe.model.name}, {recipe.train.epochs} epochs"
     )
-    print_next("train", path, "--check")
+    for remark in found.remarks:
+        progress_line(remark)
+    print_next(*(("data", "check", path) if found.remarks else ("train", path, "--check")))
 
 
 def list_recipes(as_json: JsonOption = False) -> None:

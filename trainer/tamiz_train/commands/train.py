@@ -18,6 +18,9 @@ from ..recipe import load_recipe
 from ..run import Run
 from .arguments import SetOption
 
+MAX_READ = 5000
+"""The number of images that `--check` reads; of larger data sets, evenly spaced ones."""
+
 
 def train(
     recipe: Annotated[
@@ -60,6 +63,8 @@ def train(
 
             checked = setup.check(resolved)
             print(checked, flush=True)
+            if unreadable := setup.find_unreadable_images(checked, checked.data.splits, MAX_READ):
+                progress_line(unreadable)
             images = choose_images(checked.data.validation, checked.spec.preprocessing, CHECK_IMAGES)
             parity = check_export(checked.classifier, checked.spec, images)
             print(f"the network can be exported, although it is not trained yet: {parity}")

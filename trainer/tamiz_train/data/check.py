@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -31,21 +31,23 @@ CHUNK_SIZE = 256
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem in a data set.
+    """What a check of a data set found, of one kind.
 
     Attributes:
-        what: a description of the problem, such as ``images that cannot be read``.
-        names: the images or labels that have the problem.
-        warning: whether the data can be right all the same.
+        what: a description that begins with a noun in the plural, such as ``images that cannot be read``.
+        names: the images or labels that it is about.
+        severity: ``problem``; ``warning`` if the data can be right all the same; ``note`` if it only informs.
     """
 
     what: str
     names: tuple[str, ...]
-    warning: bool = False
+    severity: Literal["problem", "warning", "note"] = "problem"
 
     def __str__(self) -> str:
-        prefix = "warning: " if self.warning else ""
-        return f"{prefix}{len(self.names)} {self.what}: {list_some(self.names)}"
+        prefix = "" if self.severity == "problem" else f"{self.severity}: "
+        noun, rest = self.what.split(" ", 1)
+        counted = f"{len(self.names):,} {noun if len(self.names) != 1 else noun.removesuffix('s')}"
+        return f"{prefix}{counted} {rest}: {list_some(self.names)}"
 
 
 def check_data(data: Data, preprocessing: Preprocessing | PreprocessingSettings) -> Iterator[Finding]:
@@ -57,7 +59,7 @@ def check_data(data: Data, preprocessing: Preprocessing | PreprocessingSettings)
 
     Yields:
         images that cannot be read; images of almost one value; images whose content is in more than one split; images
-        that are in one split twice with different labels; labels without an image in a split.
+        that are in one split twice with different labels, or with the same ones; labels without an image in a split.
     """
     unreadable: list[str] = []
     blank: list[str] = []
@@ -76,22 +78,27 @@ def check_data(data: Data, preprocessing: Preprocessing | PreprocessingSettings)
         yield Finding("images that cannot be read", tuple(unreadable))
     if blank:
         yield Finding(
-            "images have almost the same value everywhere (16 bits per value are reduced to the upper 8: stretch the "
+            "images with almost the same value everywhere (16 bits per value are reduced to the upper 8: stretch the "
             "values of dark images first)",
             tuple(blank),
-            warning=True,
+            severity="warning",
         )
-    across, contradicting = [], []
+    across, contradicting, copies = [], [], []
     for same in places.values():
         names = " = ".join(name for _, name, _ in same)
         if len({split for split, _, _ in same}) > 1:
             across.append(names)
         elif len({target for _, _, target in same}) > 1:
             contradicting.append(names)
+        else:
+            (_, first, _), *others = same
+            copies += [f"{name} = {first}" for _, name, _ in others]
     if across:
         yield Finding("images that are in more than one split", tuple(across))
     if contradicting:
         yield Finding("images that have two different labels", tuple(contradicting))
+    if copies:
+        yield Finding("images equal to another one with the same label", tuple(copies), severity="note")
     # Data without test images is trained on as well.
     for split in filter(len, data.splits):
         counts = split.counts(len(data.labels))

@@ -13,7 +13,8 @@ from tamiz.image_files import summarise, walk, why_folder_left_out
 
 from ..recipe.data import FolderData
 from .labels import in_label_order, list_some, to_label
-from .split import SPLIT_NAMES, SPLITS, Source, Split, split_name
+from .location import located
+from .split import SPLIT_NAMES, SPLITS, Data, Source, Split, split_name
 
 OUTSIDE = "images outside the class folders"
 """Why an image is left out that is in no class folder."""
@@ -32,13 +33,16 @@ def read_folders(settings: FolderData) -> Source:
     """
     root = settings.root
     if not root.is_dir():
-        raise RecipeError(f"data.root: there is no folder {root}; set data.root to the folder of the images")
+        hint = f"; to write the digits there: python -m tamiz_train.digits {root}" if root.name == "digits" else ""
+        raise RecipeError(
+            f"data.root: there is no folder {located(root)}; set data.root to the folder of the images{hint}"
+        )
     problems: list[str] = []
     splits = _split_folders(root, problems)
     classes = {split: _class_folders(folder, problems) for split, folder in splits.items()}
     labels = in_label_order(classes["train"].values())
     if not problems and len(labels) < 2:
-        raise RecipeError(f"data.root: {splits['train']} has {len(labels)} class folders; two or more are needed")
+        raise RecipeError(f"data.root: {_too_few(splits['train'], len(labels))}")
     for split, folder in splits.items():
         if unknown := [label for label in in_label_order(classes[split].values()) if label not in labels]:
             problems.append(f"{folder} has class folders that train does not have: {list_some(unknown)}")
@@ -48,7 +52,7 @@ def read_folders(settings: FolderData) -> Source:
     for split, folder in splits.items():
         empty = [label for label in labels if not images[split, label]]
         if split == "train" and empty:
-            problems.append(f"class folders of {folder} without images: {list_some(empty)}")
+            problems.append(f"class folders of {folder} without images: {list_some(empty)}; remove them, or add images")
         elif len(empty) == len(labels):
             problems.append(f"{folder} contains no images in class folders")
     if problems:
@@ -60,6 +64,23 @@ def read_folders(settings: FolderData) -> Source:
         {split: _to_split(split, [images[split, label] for label in labels]) for split in splits},
         left_out,
     )
+
+
+def nested_labels(root: Path, data: Data) -> tuple[str, ...]:
+    """The labels whose images are all in folders below the label's own folder, which may be no folder of a label.
+
+    Args:
+        root: the folder that the images were found in.
+        data: what was found, by `read_folders`, with its splits.
+    """
+    depth = 2 if any(split_name(name) == "train" for name in _folders(root)) else 1
+    direct = {
+        data.labels[target]
+        for split in data.splits
+        for image, target in zip(split.images, split.targets.tolist(), strict=True)
+        if len(Path(image).relative_to(root).parts) == depth + 1
+    }
+    return tuple(label for label in data.labels if label not in direct)
 
 
 def _split_folders(root: Path, problems: list[str]) -> Mapping[str, Path]:
@@ -78,6 +99,14 @@ def _split_folders(root: Path, problems: list[str]) -> Mapping[str, Path]:
             f"train, validation (or valid, val) and test: rename the folders, or move them away; {USE_A_MANIFEST}"
         )
     return {split: root / same[0] for split, same in folders.items() if same}
+
+
+def _too_few(folder: Path, labels: int) -> str:
+    if labels or not any(not found.left_out and not found.error for found in walk(folder)):
+        return f"{folder} has {labels} class {'folder' if labels == 1 else 'folders'}; two or more are needed"
+    problem = f"{folder} has images, but no class folders: put the images of each label into a folder of its own"
+    above = folder.parent if folder.name else folder.absolute().parent
+    return f"{problem}; or did you mean {above}?" if len(_folders(above)) > 1 else problem
 
 
 def _class_folders(folder: Path, problems: list[str]) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from tamiz.errors import RecipeError, os_reason, suggest
 
 from ..recipe.data import CsvData
 from .labels import in_label_order, list_some, to_label
+from .location import located
 from .split import SPLITS, Data, Source, Split, split_name
 
 COLUMNS = ("path", "label", "labels", "split")
@@ -119,7 +120,7 @@ def _read(path: Path, problems: list[str]) -> tuple[bool, list[_Row]]:
             f"data.manifest: {path}: not UTF-8 (byte {exc.start} is {exc.object[exc.start]:#x}); save it as UTF-8"
         ) from exc
     except OSError as exc:
-        raise RecipeError(f"data.manifest: {path}: {os_reason(exc)}") from exc
+        raise RecipeError(f"data.manifest: {located(path)}: {os_reason(exc)}") from exc
     # A text file without translation of line ends, as csv expects it. A blank before a quoted field is no part of it.
     lines = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows = []

@@ -12,6 +12,7 @@ from tamiz.errors import RecipeError
 
 from ..recipe.data import VocData
 from .labels import in_label_order, list_some, to_label
+from .location import located
 from .split import Source, Split
 
 SET_FILES = {"train": ("train.txt", "trainval.txt"), "validation": ("val.txt",), "test": ("test.txt",)}
@@ -24,6 +25,11 @@ def read_voc(settings: VocData) -> Source:
     Raises:
         RecipeError: a part of the layout is missing or cannot be read.
     """
+    if not settings.root.is_dir():
+        raise RecipeError(
+            f"data.root: there is no folder {located(settings.root)}; set data.root to the folder that contains "
+            "JPEGImages, Annotations and ImageSets"
+        )
     sets = settings.root / "ImageSets" / "Main"
     names = {split: _read_set(sets, files) for split, files in SET_FILES.items()}
     if not names["train"]:

@@ -19,7 +19,8 @@ class ImageData(Section):
     and each class of a multiclass task has at least one image in each split.
 
     Attributes:
-        root: The folder that contains the images.
+        root: The folder that contains the images. A relative path begins at the working directory, not at the folder of
+            the recipe.
         validation_fraction: The fraction of images, above 0 and below 1, that is split off for validation. It is used
             only if the data itself has no validation split. Default: 0.1.
         validation_from: The split that the validation images are taken from: ``train`` (the default) or ``test``.

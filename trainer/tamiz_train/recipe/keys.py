@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -29,6 +29,28 @@ def section_of(path: Sequence[str], document: Mapping[str, Any]) -> type[BaseMod
             field = section.model_fields.get(part) if section else None
             section = inner_section(field.annotation) if field else None
     return section
+
+
+def paths_of(key: str, document: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of a key in all sections, such as ``train.epochs`` for ``epochs``.
+
+    Args:
+        key: the last key of the paths.
+        document: the recipe, whose ``data.kind`` selects the section of the data.
+    """
+
+    def search(section: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if name == key:
+                yield prefix + name
+            inner = inner_section(field.annotation)
+            if section is Recipe and name == "data":
+                inner = DATA_KINDS.get(data_kind(document))
+            # A list of sections, such as that of the phases, has no key for each.
+            if inner and get_origin(field.annotation) is not tuple:
+                yield from search(inner, f"{prefix}{name}.")
+
+    return list(search(Recipe, ""))
 
 
 def data_kind(document: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,7 @@ from tamiz.errors import RecipeError, cut, one_line, os_reason, suggest
 
 from .data import DATA_KINDS
 from .document import parse
-from .keys import section_of
+from .keys import paths_of, section_of
 from .overrides import MAX_SHOWN, apply_overrides, check_overrides
 from .recipe import Recipe
 
@@ -78,13 +79,31 @@ def read_source(name: str | os.PathLike[str]) -> tuple[str, str]:
     if path.suffix in {".yaml", ".yml"}:
         try:
             return str(path), path.read_text(encoding="utf-8")
+        except FileNotFoundError as exc:
+            hint = suggest(str(path), _known_recipes(path))
+            raise RecipeError(f"recipe {path}: {os_reason(exc)}{hint}") from exc
         except (OSError, UnicodeDecodeError) as exc:
             raise RecipeError(f"recipe {path}: {os_reason(exc)}") from exc
     if str(name) not in shipped_recipes():
-        hint = suggest(str(name), shipped_recipes())
-        raise RecipeError(f"no recipe {str(name)!r}{hint}; to use your own recipe, give the path of a .yaml file")
+        own = [f"{name}{suffix}" for suffix in (".yaml", ".yml") if path.with_name(path.name + suffix).is_file()]
+        hint = (
+            suggest(str(name), own or _known_recipes(path)) + "; to use your own recipe, give the path of a .yaml file"
+        )
+        if not own and (path.is_dir() or path.suffix.lower() == ".csv"):
+            command = shlex.join(["tamiz", "recipe", "new", str(path)])
+            hint = f"; to write a recipe for the images in it, type: {command}"
+        raise RecipeError(f"no recipe {str(name)!r}{hint}")
     resource = resources.files("tamiz_train") / "recipes" / f"{name}.yaml"
     return str(name), resource.read_text(encoding="utf-8")
+
+
+def _known_recipes(path: Path) -> list[str]:
+    """What a wrong name or path of a recipe may mean: a shipped recipe, or a file in the same folder."""
+    try:
+        files = [str(file) for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"}]
+    except OSError:
+        files = []
+    return [*shipped_recipes(), *files]
 
 
 def describe_recipe(name: str) -> str:
@@ -134,7 +153,10 @@ def _unknown_key(path: list[str], document: dict[str, Any]) -> str:
                 f"or add --set {key}=null"
             )
     section = section_of(path, document)
-    return f"unknown key {cut(key, MAX_SHOWN)}{suggest(path[-1], section.model_fields) if section else ''}"
+    hint = suggest(path[-1], section.model_fields) if section else ""
+    if elsewhere := paths_of(path[-1], document):
+        hint = f"; did you mean {' or '.join(map(repr, elsewhere))}?"
+    return f"unknown key {cut(key, MAX_SHOWN)}{hint}"
 
 
 def _yaml_path(location: tuple[int | str, ...], document: Any, error_type: str) -> list[str]:

@@ -42,7 +42,8 @@ class ModelSettings(Section):
         name: ``lenet5``, ``mlp``, ``cnn``, or the name of any timm model.
         pretrained: Whether to start from timm's pretrained weights, which are downloaded. Default: false.
         weights: The path of a local state dict to start from: ``.safetensors``, or ``.pt`` (loaded with
-            ``weights_only=True``). A head for a different number of classes is not loaded. Default: null.
+            ``weights_only=True``). A head for a different number of classes is not loaded. A relative path begins at
+            the working directory. Default: null.
         head: A deeper head; see `HeadSettings`. Default: null, which keeps the network's own head, one linear layer.
         options: Further arguments of ``timm.create_model``. Default: none.
     """
