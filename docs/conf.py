@@ -43,7 +43,9 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(?!tamiz).*",
-    )
+    ),
+    # The connection behind a `Control`, which applications do not use.
+    (r"py:class", r"tamiz\.transports\.base\.Transport"),
 ]
 
 html_theme = "furo"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .registered_publication import publish_registered
     from .registry import synchronise
     from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
-    from .replay import Replay, ReplayDifference, replay_results
+    from .replay import RecordedVersion, Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
@@ -47,6 +47,7 @@ __all__ = [
     "LabelComparison",
     "ModelSource",
     "PublishedVersion",
+    "RecordedVersion",
     "ReleasePlan",
     "ReleaseReport",
     "ReleaseStep",
@@ -97,6 +98,7 @@ _MODULES = {
     "LabelComparison": "comparison",
     "ModelSource": "sources",
     "PublishedVersion": "publication",
+    "RecordedVersion": "replay",
     "ReleasePlan": "releasing",
     "ReleaseReport": "releasing",
     "ReleaseStep": "releasing",

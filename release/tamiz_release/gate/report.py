@@ -92,7 +92,7 @@ class GateReport:
 
     @property
     def verdict(self) -> str:
-        """``passed``, ``failed``, or ``forced: `` with the reason."""
+        """``passed``, ``failed``, or ``forced:`` with the reason."""
         if self.passed:
             return "passed"
         return "failed" if self.forced is None else f"forced: {self.forced}"
