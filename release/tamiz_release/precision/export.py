@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tamiz
@@ -68,14 +69,14 @@ def export_precision(
         OutputError: the folder of the run cannot be written.
     """
     _check(run, precision, target, budget_s, max_loss_points)
-    graph = run.path / "model.onnx"
+    graph = graph_path(run, "fp32")
     if precision == "fp32" or not _is_exported(run):
         _export_fp32(run, on_progress)
     parity = json.loads((run.path / "parity.json").read_text(encoding="utf-8"))
     if precision == "fp32":
         return run_candidate(run, graph, parity=parity)
     name = precision if target == "cpu" else f"{precision}-{target}"
-    path = run.path / f"model.{name}.onnx"
+    path = graph_path(run, precision, target)
     key = {
         "graph_sha256": sha256(graph),
         "machine": describe_machine(),
@@ -101,6 +102,12 @@ def export_precision(
     for line in describe_report(report):
         on_progress(line)
     return run_candidate(run, path, precision=precision, parity=parity, precision_report=report)
+
+
+def graph_path(run: Run, precision: Precision, target: Target = "cpu") -> Path:
+    """Path of the graph of a run in a precision, whether it is there or not."""
+    name = precision if target == "cpu" else f"{precision}-{target}"
+    return run.path / ("model.onnx" if precision == "fp32" else f"model.{name}.onnx")
 
 
 def _check(run: Run, precision: str, target: str, budget_s: float, max_loss_points: float) -> None:
