@@ -10,7 +10,8 @@ from tamiz import Client, Prediction
 from tamiz.bulk.inputs import find_images
 from tamiz.errors import TamizError
 from tamiz.options import DEFAULT_REPOSITORY, RepositoryOption
-from tamiz_release.publication import publish_run
+from tamiz_release.releasing.plan import plan_release
+from tamiz_release.releasing.release import carry_out
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 from tamiz_train.digits import write_digits
@@ -30,7 +31,7 @@ class DemoError(TamizError):
 
 
 def demo(repository: RepositoryOption = DEFAULT_REPOSITORY) -> None:
-    """Train LeNet-5 on handwritten digits, evaluate, export, publish, serve, classify, and measure.
+    """Train LeNet-5 on handwritten digits, evaluate, release, serve, classify, and measure.
 
     Ends with exit code 1 unless every served prediction equals the trainer's.
     """
@@ -44,8 +45,9 @@ def demo(repository: RepositoryOption = DEFAULT_REPOSITORY) -> None:
     _print_step("train and evaluate")
     run = train(recipe, on_progress=_print_line)
 
-    _print_step("export, publish and promote")
-    version = publish_run(run, Repository(repository), promote=True, on_progress=_print_line).version
+    _print_step("release: export, gate and publish")
+    released = carry_out(plan_release(run, Repository(repository)), on_progress=_print_line)
+    version = released.version
 
     images = find_images([recipe.data.root / "test"])
     expected = predict(run, images)

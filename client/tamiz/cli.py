@@ -113,6 +113,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         extra="release,cpu",
         summary="Publish a run or any ONNX classifier as a new version.",
     ),
+    LazyCommand(
+        "release",
+        "tamiz_release.commands.release:release",
+        extra="train,server,cpu",
+        summary="Release a run in one go: export, gate, publish, canary, watch, promote.",
+    ),
     LazyGroup(
         name="models",
         default="list",

@@ -4,8 +4,8 @@
 `publish_registered` one from MLflow's registry, and `publish_candidate` one of any origin; `examine` finds out what a
 graph of another tool needs to become a version, and `synchronise` makes MLflow's registry agree with the repository.
 `open_source` opens a model wherever it is, and `compare` says which of two models is better on the same images. `watch`
-rolls a canary back that is worse than the live version. `replay_results` computes the results of a bulk job again. What
-needs PyTorch is imported when it is first used.
+rolls a canary back that is worse than the live version. `plan_release` and `carry_out` do all of it in one go.
+`replay_results` computes the results of a bulk job again. What needs PyTorch is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
     from .registered_publication import publish_registered
     from .registry import synchronise
+    from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
     from .replay import RecordedVersion, Replay, ReplayDifference, replay_results
     from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adaptation",
+    "CanarySettings",
     "Candidate",
     "Comparison",
     "Description",
@@ -46,12 +48,16 @@ __all__ = [
     "ModelSource",
     "PublishedVersion",
     "RecordedVersion",
+    "ReleasePlan",
+    "ReleaseReport",
+    "ReleaseStep",
     "Replay",
     "ReplayDifference",
     "TimmSource",
     "WatchFinding",
     "WatchLimits",
     "WatchReport",
+    "carry_out",
     "compare",
     "examine",
     "export_precision",
@@ -60,6 +66,7 @@ __all__ = [
     "open_on_disk",
     "open_on_server",
     "open_source",
+    "plan_release",
     "publish_candidate",
     "publish_graph",
     "publish_registered",
@@ -78,6 +85,7 @@ __all__ = [
 
 _MODULES = {
     "Adaptation": "adaptation",
+    "CanarySettings": "releasing",
     "Candidate": "candidate",
     "Comparison": "comparison",
     "Description": "adaptation",
@@ -91,12 +99,16 @@ _MODULES = {
     "ModelSource": "sources",
     "PublishedVersion": "publication",
     "RecordedVersion": "replay",
+    "ReleasePlan": "releasing",
+    "ReleaseReport": "releasing",
+    "ReleaseStep": "releasing",
     "Replay": "replay",
     "ReplayDifference": "replay",
     "TimmSource": "sources.timm_model",
     "WatchFinding": "rollout.judge",
     "WatchLimits": "rollout.judge",
     "WatchReport": "rollout.watch",
+    "carry_out": "releasing",
     "compare": "comparison",
     "examine": "adaptation",
     "export_precision": "precision.export",
@@ -105,6 +117,7 @@ _MODULES = {
     "open_on_disk": "replayed_version",
     "open_on_server": "replayed_version",
     "open_source": "sources",
+    "plan_release": "releasing",
     "publish_candidate": "publication",
     "publish_graph": "publication",
     "publish_registered": "registered_publication",

@@ -34,7 +34,7 @@ from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
 if TYPE_CHECKING:
-    from .precision.export import Precision
+    from .precision.export import WantedPrecision
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
-    precision: Precision = "fp32",
+    precision: WantedPrecision = "fp32",
     budget_s: float = 300.0,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
@@ -66,6 +66,8 @@ def publish_run(
     apply_serving: bool = False,
     control: Control | None = None,
     reason: str = "",
+    on_exported: Callable[[Candidate], None] = lambda candidate: None,
+    on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
@@ -87,6 +89,8 @@ def publish_run(
         apply_serving: whether the serving settings of the recipe replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
         reason: why, for the history of the model.
+        on_exported: called with the exported candidate, before the gate.
+        on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -106,6 +110,7 @@ def publish_run(
     on_progress(_describe(run))
     _warn(run_warnings(run), on_progress)
     candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
+    on_exported(candidate)
     with open_source(str(run.path), repository.path) as reference:
         return publish_candidate(
             candidate,
@@ -119,6 +124,7 @@ def publish_run(
             apply_serving=apply_serving,
             control=control,
             reason=reason,
+            on_passed=on_passed,
             on_progress=on_progress,
         )
 
@@ -202,6 +208,7 @@ def publish_candidate(
     apply_serving: bool = False,
     control: Control | None = None,
     reason: str = "",
+    on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
@@ -222,6 +229,7 @@ def publish_candidate(
         apply_serving: whether the serving settings of the candidate replace those of the published model.
         control: a running server of this repository, which loads the version when it goes live, and the settings.
         reason: why, for the history of the model.
+        on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -263,6 +271,7 @@ def publish_candidate(
     track_gate(report, run, on_progress)
     _require_passed(report, run)
     _describe_gate(report, force, on_progress)
+    on_passed(report)
     version = repository.publish(
         model,
         candidate.graph,

@@ -233,11 +233,7 @@ class Repository:
         check_instance("settings", settings, ServingSettings)
         check_type("files", files, (Mapping, type(None)), "a dict, or None")
         check_reason(reason)
-        if not MODEL_NAME.fullmatch(model):
-            raise RepositoryError(
-                f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
-                "letter or a digit"
-            )
+        _check_name(model)
         graph = Path(onnx)
         try:
             found = graph.is_file()
@@ -253,7 +249,7 @@ class Repository:
             config = new_config(model, settings)
             if not is_new:
                 config.CopyFrom(before)
-            version = max([last_version(config), *self.version_numbers(model)]) + 1
+            version = self.next_version(model)
             staged_graph = stage_graph(self.path, graph)
             folder = self._folder(model)
             staged = (staging_parent(self.path, map(self._folder, self.models())) if is_new else folder) / STAGED
@@ -280,6 +276,18 @@ class Repository:
             live = live_without_candidate(config, self.version_numbers(model))
             append_entry(folder, "publish", live[-1] if live and not is_new else None, version, reason)
         return version
+
+    def next_version(self, model: str) -> int:
+        """The number that the next published version of a model gets; the repository need not exist yet.
+
+        Raises:
+            RepositoryError: the name is not valid, the model was not published by Tamiz, or its configuration cannot be
+                read.
+        """
+        check_type("model", model, str, "the name of a model")
+        _check_name(model)
+        last = 0 if self._is_new(model) else last_version(self.config(model))
+        return max([last, *self.version_numbers(model)]) + 1
 
     def _is_new(self, model: str) -> bool:
         folder = self._folder(model)
@@ -359,3 +367,11 @@ class Repository:
         except OSError as exc:
             raise RepositoryError(f"model repository {self.path} cannot be read: {os_reason(exc)}") from exc
         raise RepositoryError(f"no model repository {self.path}: `tamiz publish` creates it")
+
+
+def _check_name(model: str) -> None:
+    if not MODEL_NAME.fullmatch(model):
+        raise RepositoryError(
+            f'model name {model!r} is not valid: use letters, digits, ".", "_" and "-"; the first character is a '
+            "letter or a digit"
+        )

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tamiz.arguments import check_flag, check_instance, check_number, check_whole
 from tamiz.errors import RepositoryError, UsageError
 from tamiz.routing import Rollout
+from tamiz.spec import ModelSpec
 
 from .change import change_model
 from .config import ModelConfig, drop_versions
@@ -77,7 +81,11 @@ def start_rollout(
         live = require_promoted_live(model, config, live_without_candidate(config, numbers))
         if version == live:
             raise RepositoryError(f"model {model}: version {version} is live already; roll out another version")
-        _require_fit(repository, model, live, version)
+        other = read_version(repository.path / model, version, State.ARCHIVED)
+        try:
+            require_fit(repository, model, live, version, other.spec, other.manifest.get("accelerators"))
+        except RepositoryError as exc:
+            raise RepositoryError(f"{exc}; make it live with `tamiz promote` instead") from exc
         drop_versions(config, keep=numbers)
         write_rollout(config, rollout, live)
 
@@ -89,18 +97,36 @@ def start_rollout(
         append_entry(repository.path / model, " and ".join(given), live, version, reason, details)
 
 
-def _require_fit(repository: Repository, model: str, live: int, version: int) -> None:
-    """Refuse a candidate that cannot be loaded beside the live version: Triton has one configuration for both."""
-    folder = repository.path / model
-    first, second = read_version(folder, live, State.LIVE), read_version(folder, version, State.ARCHIVED)
+def require_fit(
+    repository: Repository,
+    model: str,
+    live: int,
+    version: int,
+    spec: ModelSpec,
+    accelerators: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that a version can be loaded beside the live one: Triton has one configuration for both.
+
+    Args:
+        repository: the repository.
+        model: name of the model.
+        live: the live version.
+        version: number of the other version, which need not be published yet.
+        spec: its spec.
+        accelerators: its accelerators; None or empty for none.
+
+    Raises:
+        RepositoryError: it cannot, or the live version is damaged.
+    """
+    beside = read_version(repository.path / model, live, State.LIVE)
     pairs = {
-        "input": (list(first.spec.preprocessing.shape), list(second.spec.preprocessing.shape)),
-        "number of labels": (len(first.spec.labels), len(second.spec.labels)),
-        "accelerators": tuple(each.manifest.get("accelerators") or "none" for each in (first, second)),
+        "input": (list(beside.spec.preprocessing.shape), list(spec.preprocessing.shape)),
+        "number of labels": (len(beside.spec.labels), len(spec.labels)),
+        "accelerators": tuple(each or "none" for each in (beside.manifest.get("accelerators"), accelerators)),
     }
     differences = [f"{what} {theirs} instead of {ours}" for what, (ours, theirs) in pairs.items() if ours != theirs]
     if differences:
         raise RepositoryError(
             f"model {model}: version {version} cannot be loaded beside version {live}, because Triton has one "
-            f"configuration for both: {', '.join(differences)}; make it live with `tamiz promote` instead"
+            f"configuration for both: {', '.join(differences)}"
         )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from tamiz.arguments import MAX_SHOWN
 from tamiz.errors import UsageError, cut
-from tamiz.options import make_tls, parse_headers
+from tamiz.options import make_tls, parse_headers, parse_share
 from tamiz.transports import Tls
+
+if TYPE_CHECKING:
+    from ..rollout.judge import WatchLimits
 
 LabelledFolderOption: TypeAlias = Annotated[
     Path | None,
@@ -84,3 +87,18 @@ def parse_duration(name: str, text: str) -> float:
     if not 0 < seconds <= _WEEK_S:
         raise UsageError(f"--{name} {cut(text, MAX_SHOWN)}: give a time above 0 and of at most a week: 90s, 10m or 1h")
     return seconds
+
+
+def make_watch_limits(errors: str, latency: float, agreement: str) -> WatchLimits:
+    """The limits of a watch that the options name.
+
+    Raises:
+        UsageError: one is malformed, or outside of its range.
+    """
+    from ..rollout.judge import WatchLimits
+
+    return WatchLimits(
+        errors=parse_share("max-errors", errors),
+        latency=latency,
+        agreement=parse_share("min-agreement", agreement),
+    )

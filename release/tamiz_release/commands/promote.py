@@ -33,7 +33,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 
 from ..registry import synchronise
-from .arguments import parse_duration
+from .arguments import make_watch_limits, parse_duration
 
 
 def promote(
@@ -160,15 +160,10 @@ def _read_watch(
     min_agreement: str = "80%",
 ) -> dict[str, Any]:
     """The arguments of `tamiz_release.watch` that the options give, checked before anything is changed."""
-    from ..rollout.judge import WatchLimits
     from ..rollout.probes import require_readable
 
     check_number("--probes", probes, "a number from 0 to 1,000", above=-1e-9, below=1_000 + 1e-9)
-    limits = WatchLimits(
-        errors=parse_share("max-errors", max_errors),
-        latency=max_latency,
-        agreement=parse_share("min-agreement", min_agreement),
-    )
+    limits = make_watch_limits(max_errors, max_latency, min_agreement)
     found = find_images(images) if images else []
     require_readable(found)
     return {

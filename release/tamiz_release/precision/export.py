@@ -34,7 +34,11 @@ from .images import SearchImages, load_images
 from .machine import describe_machine
 from .report import describe_report, make_report, read_report, still_holds, write_report
 
-Precision = Literal["fp32", "fp16", "int8", "auto"]
+Precision = Literal["fp32", "fp16", "int8"]
+"""The precision of a graph."""
+
+WantedPrecision = Literal["fp32", "fp16", "int8", "auto"]
+"""A precision, or the fastest one on this machine."""
 
 BUDGET_S = 300.0
 """Default time budget of a search, in seconds."""
@@ -42,7 +46,7 @@ BUDGET_S = 300.0
 
 def export_precision(
     run: Run,
-    precision: Precision,
+    precision: WantedPrecision,
     *,
     target: Target = "cpu",
     budget_s: float = BUDGET_S,
@@ -74,7 +78,7 @@ def export_precision(
         OutputError: the folder of the run cannot be written.
     """
     _check(run, precision, target, budget_s, max_loss_points)
-    graph = run.path / "model.onnx"
+    graph = graph_path(run, "fp32")
     if precision == "fp32" or not _is_exported(run):
         _export_fp32(run, on_progress)
     search = _Search(run, target, budget_s, max_loss_points, on_progress)
@@ -99,11 +103,11 @@ class _Search:
         self._run = run
         self._target: Target = target
 
-    def find(self, precision: str) -> tuple[Path, dict[str, Any]]:
+    def find(self, precision: Precision) -> tuple[Path, dict[str, Any]]:
         """The graph of a precision and its report, of this search or of an earlier one."""
         run = self._run
         name = precision if self._target == "cpu" else f"{precision}-{self._target}"
-        path = run.path / f"model.{name}.onnx"
+        path = graph_path(run, precision, self._target)
         key = self.key() if precision == "fp16" else self.key() | {"max_loss_points": self.max_loss_points}
         report = read_report(run.path, name)
         if report is not None and still_holds(report, key, path, self.budget_s):
@@ -143,13 +147,14 @@ def _export_fastest(run: Run, graph: Path, search: _Search) -> Candidate:
     if report is None or not still_holds(report, key, run.path / str(report.get("file")), search.budget_s):
         graphs: dict[str, Path | str] = {"fp32": graph}
         complete = True
-        for precision in ("int8", "fp16"):
+        lower: tuple[Precision, ...] = ("int8", "fp16")
+        for precision in lower:
             search.on_progress(f"{precision}:")
             try:
                 graphs[precision], found = search.find(precision)
                 complete &= bool(found["complete"])
             except ExportError as exc:
-                graphs[precision] = str(exc).removeprefix(f"{run.path / f'model.{precision}.onnx'}: ")
+                graphs[precision] = str(exc).removeprefix(f"{graph_path(run, precision)}: ")
                 complete = False
         search.on_progress("measuring the graphs side by side")
         options = measure(graphs, run.spec, run.recipe.serving, search.images)
@@ -166,12 +171,12 @@ def _export_fastest(run: Run, graph: Path, search: _Search) -> Candidate:
         write_report(run.path, "auto", report)
     for line in describe_auto_report(report):
         search.on_progress(line)
-    precision = report["precision"]
-    details = {} if precision == "fp32" else {"precision_report": read_report(run.path, precision)}
+    chosen = report["precision"]
+    details = {} if chosen == "fp32" else {"precision_report": read_report(run.path, chosen)}
     return _candidate(
         run,
         run.path / report["file"],
-        precision=precision,
+        precision=chosen,
         accelerators=report["accelerators"],
         precision_choice=report,
         **details,
@@ -190,9 +195,15 @@ def _openvino_version() -> str | None:
         return None
 
 
+def graph_path(run: Run, precision: Precision, target: Target = "cpu") -> Path:
+    """Path of the graph of a run in a precision, whether it is there or not."""
+    name = precision if target == "cpu" else f"{precision}-{target}"
+    return run.path / ("model.onnx" if precision == "fp32" else f"model.{name}.onnx")
+
+
 def _check(run: Run, precision: str, target: str, budget_s: float, max_loss_points: float) -> None:
     check_instance("run", run, Run)
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("precision", precision, get_args(WantedPrecision))
     check_choice("target", target, get_args(Target))
     if target != "cpu" and precision != "int8":
         raise UsageError(f"target {target}: it is for int8 alone; {precision} has one graph for all hardware")

@@ -83,6 +83,7 @@ def watch(
     probes_per_s: float = PROBES_PER_S,
     then_promote: bool = False,
     on_start: Callable[[OnEvent], None] = lambda on_event: None,
+    on_promote: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> WatchReport:
     """Watch the canary or shadow of a model, and roll it back if its errors, latency or answers leave their limits.
@@ -104,6 +105,7 @@ def watch(
             at least `LEAST_REQUESTS`.
         on_start: called with a function for the ``on_event`` of a client in this process, whose requests are then
             compared too.
+        on_promote: called with a line of text, what was seen, before the candidate is promoted.
         on_progress: called with a line of text at the beginning, each minute, and when it is interrupted.
 
     Returns:
@@ -165,6 +167,7 @@ def watch(
             "longer, or with more probes"
         )
     elif then_promote:
+        on_promote(text)
         promote(repository, model, rollout.candidate, control=control, reason=text)
         outcome, text = "promoted", f"{text}; it is live now"
     findings = tuple(judge.findings())
