@@ -58,7 +58,10 @@ def test_a_model_of_timm_is_published_with_local_weights(tmp_path: Path, tamiz: 
         (["foreign.onnx", "--model", "x", "--preprocessing", "p.yaml"], "--labels: give the labels of the model too"),
         (["foreign.onnx", "--model", "x", "--weights", "w"], "--weights: only a model of timm needs it"),
         (["foreign.onnx", "--model", "x", "--apply-serving"], "--apply-serving: only a run has serving settings"),
-        (["runs/digits", "--labels", "l.txt"], "--labels: a run has its own labels; leave it out"),
+        (
+            ["runs/digits", "--labels", "l.txt"],
+            "--labels: a run and a registered version have their own labels; leave it out",
+        ),
         (["timm:resnet50", "--preprocessing", "p.yaml"], "--preprocessing: only an ONNX file needs it; leave it out"),
     ],
 )
