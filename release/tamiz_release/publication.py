@@ -34,7 +34,7 @@ from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
 if TYPE_CHECKING:
-    from .precision.export import Precision
+    from .precision.export import WantedPrecision
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def publish_run(
     repository: Repository,
     *,
     model: str | None = None,
-    precision: Precision = "fp32",
+    precision: WantedPrecision = "fp32",
     budget_s: float = 300.0,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
@@ -80,7 +80,7 @@ def publish_run(
         model: name of the model. Default: the name of the recipe.
         precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
             export did.
-        budget_s: time budget of that search in seconds.
+        budget_s: time budget of each search in seconds.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.

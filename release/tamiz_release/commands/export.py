@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,18 +11,24 @@ from tamiz.options import JsonOption
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
+if TYPE_CHECKING:
+    from ..candidate import Candidate
+
 
 def export(
     run: RunArgument,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        typer.Option(help="fp32; int8, the fastest graph on this machine that keeps the accuracy; or fp16, for GPUs."),
+        Literal["fp32", "fp16", "int8", "auto"],
+        typer.Option(
+            help="fp32; int8, the fastest graph on this machine that keeps the accuracy; fp16, for GPUs; or auto, the "
+            "fastest of these on the runtimes of this machine."
+        ),
     ] = "fp32",
     target: Annotated[
         Literal["cpu", "tensorrt"], typer.Option(help="What will compute an INT8 graph: a CPU, or TensorRT on a GPU.")
     ] = "cpu",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
     ] = 300,
     max_loss: Annotated[
         float,
@@ -34,7 +40,8 @@ def export(
 
     model.onnx is the graph in FP32. For model.int8.onnx and model.fp16.onnx, which nodes stay in FP32 is found by a
     search that measures speed and accuracy on this machine; precision.json has its result, so that the same export is
-    not searched twice.
+    not searched twice. With --precision auto, all three are measured in ONNX Runtime and in OpenVINO, where it is
+    installed, and the fastest is taken that keeps the accuracy.
     """
     found = Run.find(run)
     # Imported here, because the quantizer takes a second, which a wrong argument should not.
@@ -44,10 +51,23 @@ def export(
         found, precision, target=target, budget_s=budget, max_loss_points=max_loss, on_progress=progress_line
     )
     if as_json:
-        report = {"report": candidate.manifest["precision_report"]} if precision != "fp32" else {}
-        document = {"path": str(candidate.graph), "precision": precision, "parity": candidate.manifest["parity"]}
-        print_json(document | report)
+        print_json(_describe(candidate))
     elif target != "cpu":
         print_next("publish", candidate.graph, "--model", found.recipe.name)
     else:
         print_next("publish", found.path, *([] if precision == "fp32" else ["--precision", precision]))
+
+
+def _describe(candidate: Candidate) -> dict[str, Any]:
+    manifest = candidate.manifest
+    return {
+        "path": str(candidate.graph),
+        "precision": candidate.precision,
+        "accelerators": dict(candidate.accelerators),
+        "parity": manifest["parity"],
+        **{
+            name: manifest[key]
+            for name, key in (("report", "precision_report"), ("choice", "precision_choice"))
+            if key in manifest
+        },
+    }

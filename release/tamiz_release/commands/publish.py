@@ -79,11 +79,14 @@ def publish(
         typer.Option(metavar="FILE", help="Local weights of a model of timm (.safetensors). Default: timm downloads."),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        typer.Option(help="Precision of the graph of a run, as `tamiz export` makes it, or made it before."),
+        Literal["fp32", "fp16", "int8", "auto"],
+        typer.Option(
+            help="Precision of the graph of a run, as `tamiz export` makes it, or made it before; auto takes the "
+            "fastest on this machine, with its runtime."
+        ),
     ] = "fp32",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
     ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,

@@ -42,7 +42,7 @@ class ServedGraph:
         self.largest_batch = max(1, int(config.get("max_batch_size", 0)))
         self._path = graph
         self._batched = int(config.get("max_batch_size", 0)) > 0
-        self._session = open_session(graph, config, gpu=0 if _computes_on_gpu(config) else None)
+        self._session = open_session(graph, config, gpu=0 if computes_on_gpu(config) else None)
         parameter = config.get("parameters", {}).get("micro_batch_size", {}).get("string_value", "")
         # As the backend computes a batch on a CPU.
         self._part = int(parameter) if parameter.isdecimal() and int(parameter) else self.largest_batch
@@ -99,7 +99,8 @@ class ServedGraph:
         return answers  # type: ignore[no-any-return]
 
 
-def _computes_on_gpu(config: Mapping[str, Any]) -> bool:
+def computes_on_gpu(config: Mapping[str, Any]) -> bool:
+    """Whether a GPU of this machine computes a graph that is served with a configuration."""
     accelerators = config.get("optimization", {}).get("execution_accelerators", {})
     return bool(accelerators.get("gpu_execution_accelerator")) or (
         "CUDAExecutionProvider" in ort.get_available_providers() and not accelerators.get("cpu_execution_accelerator")

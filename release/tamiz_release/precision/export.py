@@ -6,7 +6,8 @@
     model.int8.onnx              INT8 for CPUs
     model.int8-tensorrt.onnx     INT8 for TensorRT
     model.fp16.onnx              FP16
-    precision.json               the report of each of them: what was measured, which nodes stay in FP32, and why
+    precision.json               the report of each of them: what was measured, which nodes stay in FP32, and why; and
+                                 what was measured to choose among them
 
 A graph is not searched again while the FP32 graph, the settings and the machine are the same.
 """
@@ -15,23 +16,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.metadata import version
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tamiz
 from tamiz.arguments import check_choice, check_instance, check_number, check_seconds
-from tamiz.errors import UsageError
+from tamiz.errors import ExportError, UsageError
 from tamiz.files import sha256
 from tamiz_train.run import Run
 
 from ..candidate import Candidate, run_candidate
+from .auto import decide, describe_auto_report, make_auto_report, measure
 from .choice import MAX_LOSS_POINTS, Target, choose_fp16, choose_int8
-from .images import load_images
+from .images import SearchImages, load_images
 from .machine import describe_machine
 from .report import describe_report, make_report, read_report, still_holds, write_report
 
 Precision = Literal["fp32", "fp16", "int8"]
+"""The precision of a graph."""
+
+WantedPrecision = Literal["fp32", "fp16", "int8", "auto"]
+"""A precision, or the fastest one on this machine."""
 
 BUDGET_S = 300.0
 """Default time budget of a search, in seconds."""
@@ -39,7 +46,7 @@ BUDGET_S = 300.0
 
 def export_precision(
     run: Run,
-    precision: Precision,
+    precision: WantedPrecision,
     *,
     target: Target = "cpu",
     budget_s: float = BUDGET_S,
@@ -52,15 +59,17 @@ def export_precision(
 
     Args:
         run: a finished run.
-        precision: ``fp32``; ``int8``, the fastest graph on this machine that keeps the accuracy; or ``fp16``, for GPUs.
+        precision: ``fp32``; ``int8``, the fastest graph on this machine that keeps the accuracy; ``fp16``, for GPUs; or
+            ``auto``, the fastest of these three on the runtimes of this machine that keeps the accuracy.
         target: what computes an INT8 graph: ``cpu``, or ``tensorrt``, which needs another graph than a CPU.
-        budget_s: time budget of the search in seconds.
+        budget_s: time budget of each search in seconds.
         max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose on validation images, in
             points.
         on_progress: called with a line of text after each step.
 
     Returns:
-        the graph in the folder of the run; ``precision_report`` in its manifest says how it was found.
+        the graph in the folder of the run; ``precision_report`` in its manifest says how it was found, and
+        ``precision_choice`` what ``auto`` measured.
 
     Raises:
         UsageError: an argument is unknown or out of its range.
@@ -72,36 +81,118 @@ def export_precision(
     graph = graph_path(run, "fp32")
     if precision == "fp32" or not _is_exported(run):
         _export_fp32(run, on_progress)
-    parity = json.loads((run.path / "parity.json").read_text(encoding="utf-8"))
+    search = _Search(run, target, budget_s, max_loss_points, on_progress)
+    if precision == "auto":
+        return _export_fastest(run, graph, search)
     if precision == "fp32":
-        return run_candidate(run, graph, parity=parity)
-    name = precision if target == "cpu" else f"{precision}-{target}"
-    path = graph_path(run, precision, target)
-    key = {
-        "graph_sha256": sha256(graph),
-        "machine": describe_machine(),
-        "serving": run.recipe.serving.model_dump(include={"max_batch_size", "micro_batch_size"}),
-        "tamiz": tamiz.__version__,
-    } | ({"max_loss_points": max_loss_points} if precision == "int8" else {})
-    report = read_report(run.path, name)
-    if report is not None and still_holds(report, key, path, budget_s):
-        on_progress(f"{path}: found by an earlier search on this machine")
-    else:
-        images, problem = load_images(run)
-        if problem is not None:
-            on_progress(f"warning: {problem}")
-        chosen = (graph, path, run.spec, run.recipe.serving, images)
-        if precision == "int8":
-            choice = choose_int8(
-                *chosen, target=target, max_loss_points=max_loss_points, budget_s=budget_s, on_progress=on_progress
-            )
-        else:
-            choice = choose_fp16(*chosen, budget_s=budget_s, on_progress=on_progress)
-        report = make_report(choice, path, key, budget_s)
-        write_report(run.path, name, report)
+        return _candidate(run, graph)
+    path, report = search.find(precision)
     for line in describe_report(report):
         on_progress(line)
-    return run_candidate(run, path, precision=precision, parity=parity, precision_report=report)
+    return _candidate(run, path, precision=precision, precision_report=report)
+
+
+class _Search:
+    """Searches graphs of lower precision of a run, with images that are loaded once."""
+
+    def __init__(
+        self, run: Run, target: Target, budget_s: float, max_loss_points: float, on_progress: Callable[[str], None]
+    ) -> None:
+        self.budget_s, self.max_loss_points = budget_s, max_loss_points
+        self.on_progress = on_progress
+        self._run = run
+        self._target: Target = target
+
+    def find(self, precision: Precision) -> tuple[Path, dict[str, Any]]:
+        """The graph of a precision and its report, of this search or of an earlier one."""
+        run = self._run
+        name = precision if self._target == "cpu" else f"{precision}-{self._target}"
+        path = graph_path(run, precision, self._target)
+        key = self.key() if precision == "fp16" else self.key() | {"max_loss_points": self.max_loss_points}
+        report = read_report(run.path, name)
+        if report is not None and still_holds(report, key, path, self.budget_s):
+            self.on_progress(f"{path}: found by an earlier search on this machine")
+            return path, report
+        chosen = (run.path / "model.onnx", path, run.spec, run.recipe.serving, self.images)
+        budget: dict[str, Any] = {"budget_s": self.budget_s, "on_progress": self.on_progress}
+        if precision == "int8":
+            choice = choose_int8(*chosen, target=self._target, max_loss_points=self.max_loss_points, **budget)
+        else:
+            choice = choose_fp16(*chosen, **budget)
+        report = make_report(choice, path, key, self.budget_s)
+        write_report(run.path, name, report)
+        return path, report
+
+    def key(self) -> dict[str, Any]:
+        """What the result of a search depends on."""
+        return {
+            "graph_sha256": sha256(self._run.path / "model.onnx"),
+            "machine": describe_machine(),
+            "serving": self._run.recipe.serving.model_dump(include={"max_batch_size", "micro_batch_size"}),
+            "tamiz": tamiz.__version__,
+        }
+
+    @cached_property
+    def images(self) -> SearchImages:
+        """The images by which graphs are chosen."""
+        images, problem = load_images(self._run)
+        if problem is not None:
+            self.on_progress(f"warning: {problem}")
+        return images
+
+
+def _export_fastest(run: Run, graph: Path, search: _Search) -> Candidate:
+    key = search.key() | {"max_loss_points": search.max_loss_points, "openvino": _openvino_version()}
+    report = read_report(run.path, "auto")
+    if report is None or not still_holds(report, key, run.path / str(report.get("file")), search.budget_s):
+        graphs: dict[str, Path | str] = {"fp32": graph}
+        complete = True
+        lower: tuple[Precision, ...] = ("int8", "fp16")
+        for precision in lower:
+            search.on_progress(f"{precision}:")
+            try:
+                graphs[precision], found = search.find(precision)
+                complete &= bool(found["complete"])
+            except ExportError as exc:
+                graphs[precision] = str(exc).removeprefix(f"{graph_path(run, precision)}: ")
+                complete = False
+        search.on_progress("measuring the graphs side by side")
+        options = measure(graphs, run.spec, run.recipe.serving, search.images)
+        decision = decide(options, max_loss_points=search.max_loss_points)
+        path = decision.chosen.path or graph
+        report = make_auto_report(options, decision) | {
+            "file": path.name,
+            "sha256": sha256(path),
+            "key": key,
+            "images": search.images.describe(),
+            "budget_s": search.budget_s,
+            "complete": complete,
+        }
+        write_report(run.path, "auto", report)
+    for line in describe_auto_report(report):
+        search.on_progress(line)
+    chosen = report["precision"]
+    details = {} if chosen == "fp32" else {"precision_report": read_report(run.path, chosen)}
+    return _candidate(
+        run,
+        run.path / report["file"],
+        precision=chosen,
+        accelerators=report["accelerators"],
+        precision_choice=report,
+        **details,
+    )
+
+
+def _candidate(run: Run, path: Path, **details: Any) -> Candidate:
+    parity = json.loads((run.path / "parity.json").read_text(encoding="utf-8"))
+    return run_candidate(run, path, parity=parity, **details)
+
+
+def _openvino_version() -> str | None:
+    try:
+        return version("onnxruntime-ep-openvino")
+    except PackageNotFoundError:
+        return None
 
 
 def graph_path(run: Run, precision: Precision, target: Target = "cpu") -> Path:
@@ -112,7 +203,7 @@ def graph_path(run: Run, precision: Precision, target: Target = "cpu") -> Path:
 
 def _check(run: Run, precision: str, target: str, budget_s: float, max_loss_points: float) -> None:
     check_instance("run", run, Run)
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("precision", precision, get_args(WantedPrecision))
     check_choice("target", target, get_args(Target))
     if target != "cpu" and precision != "int8":
         raise UsageError(f"target {target}: it is for int8 alone; {precision} has one graph for all hardware")

@@ -91,7 +91,10 @@ class Converter:
                 converted = convert_float_to_float16(
                     model, keep_io_types=True, node_block_list=sorted(precision.float_nodes)
                 )
+            _remove_repeated(converted)
             _join_float_parts(converted, self.network.names)
+            # The types of values between nodes, some of which the conversion leaves wrong; nothing needs them.
+            del converted.graph.value_info[:]
             # The converter appends its nodes.
             ONNXModel(converted).topological_sort()
             onnx.save(converted, path)
@@ -151,6 +154,14 @@ def search(
     (speed,) = bench.speeds([precision])
     trial = Trial(precision, speed, tuple(parts))
     return trial if loss <= bench.limit else rescue(converter.network, bench, trial, on_progress=on_progress)
+
+
+def _remove_repeated(model: onnx.ModelProto) -> None:
+    """Remove all but one of equal conversions: the converter adds one for each node in FP32 that uses a value."""
+    nodes = {tuple(node.output): node for node in reversed(model.graph.node)}
+    kept = list(reversed(nodes.values()))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _join_float_parts(model: onnx.ModelProto, originals: frozenset[str]) -> None:

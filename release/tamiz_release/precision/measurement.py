@@ -147,7 +147,11 @@ def batch_sizes(settings: ServingSettings) -> tuple[int, ...]:
 
 
 def compare_speeds(
-    sessions: Sequence[ort.InferenceSession], sizes: Sequence[int], images: Pixels, rounds: int
+    sessions: Sequence[ort.InferenceSession],
+    sizes: Sequence[int],
+    images: Pixels,
+    rounds: int,
+    clock: Callable[[], float] = time.thread_time,
 ) -> list[dict[int, float]]:
     """The speed of each session as a ratio to that of the first one.
 
@@ -156,6 +160,8 @@ def compare_speeds(
         sizes: the batch sizes to measure.
         images: uint8 ``[images, height, width, channels]``; they are repeated if a batch has more.
         rounds: number of rounds, in which the sessions take turns.
+        clock: what measures a run, in seconds. Default: the processor time of this thread, which is not that of a
+            session with threads of its own.
 
     Returns:
         for each session, the ratio by batch size: the median of the rounds' ratios.
@@ -165,12 +171,12 @@ def compare_speeds(
     for size in sizes:
         feed = {INPUT_NAME: np.resize(images, (size, *images.shape[1:]))}
         # The first run of a session plans its memory.
-        repetitions = max(1, round(_SECONDS / max(1e-6, min(_time(session, feed, 2) for session in sessions))))
+        repetitions = max(1, round(_SECONDS / max(1e-6, min(_time(session, feed, 2, clock) for session in sessions))))
         times: list[list[float]] = [[] for _ in sessions]
         order = list(range(len(sessions)))
         for _ in range(rounds):
             for index in order:
-                times[index].append(_time(sessions[index], feed, repetitions))
+                times[index].append(_time(sessions[index], feed, repetitions, clock))
             # So that no session always follows the same other one.
             generator.shuffle(order)
         for index, own in enumerate(times):
@@ -196,9 +202,11 @@ def compute_probabilities(session: ort.InferenceSession, images: Pixels) -> Prob
     return probabilities
 
 
-def _time(session: ort.InferenceSession, feed: Mapping[str, Any], repetitions: int) -> float:
-    """Processor time of one run in seconds."""
-    started = time.thread_time()
+def _time(
+    session: ort.InferenceSession, feed: Mapping[str, Any], repetitions: int, clock: Callable[[], float]
+) -> float:
+    """Time of one run in seconds."""
+    started = clock()
     for _ in range(repetitions):
         session.run([OUTPUT_NAME], feed)
-    return (time.thread_time() - started) / repetitions
+    return (clock() - started) / repetitions

@@ -171,10 +171,41 @@ def test_an_int8_graph_is_published_like_any_other(exported: Run, tmp_path: Path
     assert repository.live_version("digits").spec == exported.spec
 
 
+def test_auto_measures_all_graphs_and_takes_the_fastest_that_keeps_the_accuracy(exported: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(exported.path, tmp_path / "run")))
+    lines: list[str] = []
+    candidate = export_precision(run, "auto", on_progress=lines.append, **SHORT)
+    choice = report(run, "auto")
+    assert {each["precision"] for each in choice["options"]} == {"fp32", "int8", "fp16"}
+    (chosen,) = (each for each in choice["options"] if each["refused"] is None)
+    assert (candidate.precision, candidate.manifest["precision_choice"]) == (chosen["precision"], choice)
+    name = "model.onnx" if candidate.precision == "fp32" else f"model.{candidate.precision}.onnx"
+    assert candidate.graph == run.path / name
+    assert choice["sha256"] == sha256(candidate.graph)
+    assert lines.count("measuring the graphs side by side") == 1
+    assert lines[-1] == f"fastest on this machine: {chosen['precision']} in {chosen['runtime']}"
+
+    lines.clear()
+    assert export_precision(run, "auto", on_progress=lines.append, **SHORT) == candidate
+    assert "measuring the graphs side by side" not in lines, "the same run is not measured twice"
+    repository = Repository(tmp_path / "repository")
+    publish_run(run, repository, precision="auto", **SHORT, limits=GateLimits(accuracy_drop=0.02))
+    manifest = repository.live_version("digits").manifest
+    assert (manifest["precision"], manifest["precision_choice"]) == (candidate.precision, choice)
+
+
+def test_auto_goes_on_without_a_precision_that_is_not_found_and_says_why(run: Run) -> None:
+    candidate = export_precision(spoiled(run), "auto", budget_s=1e-3, max_loss_points=0.0)
+    refusals = {each["precision"]: each["refused"] for each in report(run, "auto")["options"]}
+    assert "no INT8 graph was found" in refusals["int8"]
+    assert candidate.precision != "int8"
+    assert not report(run, "auto")["complete"], "more time may find it"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "int4"}, "precision: 'int4' (str); give 'fp32' or 'fp16' or 'int8'"),
+        ({"precision": "int4"}, "precision: 'int4' (str); give 'fp32' or 'fp16' or 'int8' or 'auto'"),
         ({"precision": "int8", "target": "tpu"}, "target: 'tpu' (str); give 'cpu' or 'tensorrt'"),
         ({"precision": "fp16", "target": "tensorrt"}, "target tensorrt: it is for int8 alone"),
         ({"precision": "int8", "budget_s": 0.0}, "budget_s: 0.0 (float); give a finite number of seconds"),
@@ -205,6 +236,7 @@ def test_the_command_exports_each_precision_and_prints_the_next_step(
     document = json.loads(again.stdout.splitlines()[-1])
     assert (document["path"], document["precision"]) == (str(run.path / "model.fp16.onnx"), "fp16")
     assert document["report"] == report(run, "fp16")
+    assert document["accelerators"] == {}
     wrong = tamiz("export", run.path, "--target", "tensorrt")
     assert wrong.returncode == 2
     assert "target tensorrt: it is for int8 alone; fp32 has one graph for all hardware" in wrong.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from scripted_bench import ScriptedBench
 
 from tamiz import ExportError, ModelSpec
@@ -147,3 +147,18 @@ def test_a_file_that_is_no_graph_is_an_error_with_the_reason(tmp_path: Path) -> 
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ExportError, match=r"model\.onnx: cannot be prepared for FP16: "):
         Converter(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("count", range(0, 20, 2))
+def test_a_graph_that_names_the_types_of_its_weights_is_valid_whatever_stays_in_fp32(
+    graph: Path, tmp_path: Path, count: int
+) -> None:
+    model = onnx.load(graph)
+    for tensor in model.graph.initializer:
+        # As the exporter of PyTorch does.
+        model.graph.value_info.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, graph)
+    names = [node.name for node in model.graph.node]
+    for kept in (names[count:], names[: count + 1]):
+        Converter(graph).write(HalfPrecision(frozenset(kept)), tmp_path / "half.onnx")
+        onnx.checker.check_model(onnx.load(tmp_path / "half.onnx"), full_check=True)
