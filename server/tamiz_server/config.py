@@ -217,7 +217,7 @@ def _parse_accelerators(document: Mapping[str, Any]) -> Any:
     message = ModelConfig().optimization.execution_accelerators
     try:
         return json_format.ParseDict(dict(document), message)
-    except json_format.ParseError as exc:
+    except (json_format.ParseError, TypeError, ValueError) as exc:
         raise RepositoryError(f"accelerators {cut(str(document), 200)}: not those of Triton: {exc}") from exc
 
 

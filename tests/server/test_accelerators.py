@@ -66,9 +66,10 @@ def test_other_optimizations_stay(repository: Repository) -> None:
     assert configured(repository) == {}
 
 
-def test_what_triton_does_not_know_is_no_accelerator(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accelerators", [{"cpu": "openvino"}, "tensorrt"])
+def test_what_triton_does_not_know_is_no_accelerator(accelerators: object, tmp_path: Path) -> None:
     graph = write_grey_graph(tmp_path / "graph.onnx", SPEC)
     repository = Repository(tmp_path / "models")
     with pytest.raises(RepositoryError, match="not those of Triton"):
-        repository.publish("pets", graph, SPEC, manifest={"accelerators": {"cpu": "openvino"}})
+        repository.publish("pets", graph, SPEC, manifest={"accelerators": accelerators})
     assert repository.models() == []

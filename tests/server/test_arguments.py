@@ -97,6 +97,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
             "versions",
         )
     },
+    "Repository.next_version.model": (Repository("models").next_version, (None, 5, b"pets", ["pets"])),
     "Repository.publish.model": (publish, (None, 5, b"pets", ["pets"])),
     "Repository.publish.onnx": (publish, NO_PATH),
     "Repository.publish.spec": (publish, NO_OBJECT),
