@@ -9,9 +9,9 @@ from tamiz_train.run import Run
 
 
 def test_the_precisions_of_a_run_are_compared_and_the_report_is_written(
-    trained: Run, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    run: Run, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = tamiz("bench", "precisions", trained.path, "--budget", 30, "--rounds", 1, "--out", tmp_path, "--json")
+    done = tamiz("bench", "precisions", run.path, "--budget", 30, "--rounds", 1, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])
     assert json.loads((tmp_path / "report.json").read_text()) == document
