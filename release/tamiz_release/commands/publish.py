@@ -181,7 +181,7 @@ def _open(
         add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
         return _Opened(model or read_name(source), None, "train,cpu", add)
     run = Run.find(source)
-    from ..publication import publish_run
+    from ..run_publication import publish_run
 
     add = partial(publish_run, run, **of_run)
     return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
@@ -200,7 +200,7 @@ def _open_graph(
     if model is None:
         raise UsageError("--model: give the name of the model to publish this graph to")
     from ..adaptation import examine, read_description
-    from ..publication import publish_graph
+    from ..graph_publication import publish_graph
 
     given = labels is not None or preprocessing is not None
     description = read_description(path, labels, preprocessing) if given else None
