@@ -38,7 +38,7 @@ from tamiz_train.run import Run
 
 from ..registry import is_registry_uri
 from ..sources.base import TIMM
-from .arguments import ForceOption, GateImagesOption, GateLimitOption
+from .arguments import ApplyServingOption, ForceOption, GateImagesOption, GateLimitOption, check_force
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -93,10 +93,7 @@ def publish(
     images: GateImagesOption = None,
     limit: GateLimitOption = None,
     force: ForceOption = None,
-    apply_serving: Annotated[
-        bool,
-        typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
-    ] = False,
+    apply_serving: ApplyServingOption = False,
     reason: ReasonOption = "",
     url: RunningServerOption = None,
     key: KeyOption = None,
@@ -120,8 +117,7 @@ def publish(
     from ..gate import folder_images, parse_limits
 
     limits = parse_limits(limit)
-    if force is not None and not force.strip():
-        raise UsageError("--force: say why; the reason is recorded with the version")
+    check_force(force)
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
