@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .candidate import Candidate, graph_candidate, run_candidate, timm_candidate
     from .comparison import Comparison, Difference, LabelComparison, compare
     from .gate import GateCheck, GateImages, GateLimits, GateReport, folder_images, run_gate, run_images
+    from .graph_publication import publish_graph
     from .precision.export import export_precision
-    from .publication import PublishedVersion, publish_candidate, publish_graph, publish_run
+    from .publication import PublishedVersion, publish_candidate
     from .registered_publication import publish_registered
     from .registry import synchronise
     from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .replayed_version import open_on_disk, open_on_server
     from .rollout.judge import WatchFinding, WatchLimits
     from .rollout.watch import WatchReport, watch
+    from .run_publication import publish_run
     from .sources import ModelSource, open_source
     from .sources.timm_model import TimmSource
     from .timm_publication import publish_timm
@@ -119,9 +121,9 @@ _MODULES = {
     "open_source": "sources",
     "plan_release": "releasing",
     "publish_candidate": "publication",
-    "publish_graph": "publication",
+    "publish_graph": "graph_publication",
     "publish_registered": "registered_publication",
-    "publish_run": "publication",
+    "publish_run": "run_publication",
     "publish_timm": "timm_publication",
     "read_description": "adaptation",
     "replay_results": "replay",

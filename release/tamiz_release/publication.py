@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tamiz.arguments import check_instance, check_progress, check_text
-from tamiz_server.config import (
-    ServingSettings,
-)
+from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings
 from tamiz_server.promotion import promote as promote_version
@@ -21,20 +15,15 @@ from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
 from tamiz_train.run import Run
 
-from .adaptation import Adaptation, examine
-from .candidate import Candidate, graph_candidate
-from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate, run_images
+from .candidate import Candidate
+from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate
 from .gate.limits import DEFAULT_LIMITS
 from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
-from .publication_warnings import run_warnings, version_warnings
+from .publication_warnings import report_warnings, version_warnings
 from .registry import synchronise
 from .serving_plan import changed_settings, plan_config
-from .sources import ModelSource, open_source
-from .sources.onnx_file import OnnxSource
-
-if TYPE_CHECKING:
-    from .precision.export import WantedPrecision
+from .sources import ModelSource
 
 
 @dataclass(frozen=True)
@@ -50,149 +39,6 @@ class PublishedVersion:
     model: str
     version: int
     live: int
-
-
-def publish_run(
-    run: Run,
-    repository: Repository,
-    *,
-    model: str | None = None,
-    precision: WantedPrecision = "fp32",
-    budget_s: float = 300.0,
-    images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    apply_serving: bool = False,
-    control: Control | None = None,
-    reason: str = "",
-    on_exported: Callable[[Candidate], None] = lambda candidate: None,
-    on_passed: Callable[[GateReport], None] = lambda report: None,
-    on_progress: Callable[[str], None] = lambda line: None,
-) -> PublishedVersion:
-    """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
-
-    The first version goes live at once; a later one goes live when it is promoted.
-
-    Args:
-        run: a finished run.
-        repository: the model repository; its folder is created when it does not exist.
-        model: name of the model. Default: the name of the recipe.
-        precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
-            export did.
-        budget_s: time budget of each search in seconds.
-        images: the images on which the gate measures. Default: held-out images of the run; see
-            `tamiz_release.gate.run_images`.
-        limits: the limits of the gate.
-        force: why the run is published even if its graph fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        apply_serving: whether the serving settings of the recipe replace those of the published model.
-        control: a running server of this repository, which loads the version when it goes live, and the settings.
-        reason: why, for the history of the model.
-        on_exported: called with the exported candidate, before the gate.
-        on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
-        on_progress: called with a line of text after each step, and for each warning.
-
-    Raises:
-        ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
-            keeps the accuracy.
-        GateError: the graph failed the gate, and ``force`` is None.
-        RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
-        OutputError: the folder of the run cannot be written.
-        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
-            promoted.
-        ServerError: the server does not answer, or rejects the key.
-    """
-    # Imported here, because the quantizer takes a second, which publishing a graph does not need.
-    from .precision.export import export_precision
-
-    name = model or run.recipe.name
-    on_progress(_describe(run))
-    _warn(run_warnings(run), on_progress)
-    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
-    on_exported(candidate)
-    with open_source(str(run.path), repository.path) as reference:
-        return publish_candidate(
-            candidate,
-            repository,
-            name,
-            reference=reference,
-            images=run_images(run) if images is None else images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            apply_serving=apply_serving,
-            control=control,
-            reason=reason,
-            on_passed=on_passed,
-            on_progress=on_progress,
-        )
-
-
-def publish_graph(
-    path: Path,
-    repository: Repository,
-    model: str,
-    *,
-    adaptation: Adaptation | None = None,
-    images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    control: Control | None = None,
-    reason: str = "",
-    on_progress: Callable[[str], None] = lambda line: None,
-) -> PublishedVersion:
-    """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
-
-    A graph that is not in the standard form is put into it, and must agree with the graph as it was. The first version
-    goes live at once; a later one goes live when it is promoted.
-
-    Args:
-        path: path of the ONNX file.
-        repository: the model repository; its folder is created when it does not exist.
-        model: name of the model.
-        adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
-        images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
-            images of the run; otherwise none.
-        limits: the limits of the gate.
-        force: why the graph is published even if it fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it goes live.
-        reason: why, for the history of the model.
-        on_progress: called with a line of text after each step, and for each warning.
-
-    Raises:
-        UsageError: there is no such file.
-        ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
-            adapted.
-        SpecError: its spec cannot be read.
-        GateError: the graph failed the gate, and ``force`` is None.
-        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
-            promoted.
-        ServerError: the server does not answer, or rejects the key.
-    """
-    adaptation = adaptation or examine(path)
-    on_progress(f"{path}: {adaptation}")
-    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
-        candidate = graph_candidate(path, adaptation, Path(folder))
-        run = _run_of(candidate)
-        if run is not None and images is None:
-            images = run_images(run)
-        with _open_reference(path, adaptation, run, repository) as reference:
-            return publish_candidate(
-                candidate,
-                repository,
-                model,
-                reference=reference,
-                images=images,
-                limits=limits,
-                force=force,
-                promote=promote,
-                control=control,
-                reason=reason,
-                on_progress=on_progress,
-            )
 
 
 def publish_candidate(
@@ -254,7 +100,7 @@ def publish_candidate(
         "accelerators": dict(candidate.accelerators),
         "serving": settings.model_dump() if settings is not None else None,
     }
-    _warn(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
+    report_warnings(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
     report = run_gate(
         candidate,
         reference,
@@ -297,28 +143,9 @@ def publish_candidate(
     if control is not None and live == version and not promote:
         # The first version of a model goes live without a promotion.
         control.load(model)
-    _warn(setting_warnings(repository.config(model), known_version(control)), on_progress)
+    report_warnings(setting_warnings(repository.config(model), known_version(control)), on_progress)
     synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
-
-
-@contextmanager
-def _open_reference(
-    path: Path, adaptation: Adaptation, run: Run | None, repository: Repository
-) -> Iterator[ModelSource | None]:
-    """What a graph must agree with: the run in whose folder it is, or itself as it was before it was adapted."""
-    if run is not None:
-        with open_source(str(run.path), repository.path) as reference:
-            yield reference
-    else:
-        yield None if adaptation.complete else OnnxSource(path, adaptation=adaptation)
-
-
-def _run_of(candidate: Candidate) -> Run | None:
-    """The run in whose folder a graph is; None if there is none, or PyTorch is not installed."""
-    run = Run(candidate.graph.parent)
-    known = run.finished and find_spec("torch") is not None and run.spec == candidate.spec
-    return run if known else None
 
 
 def _require_passed(report: GateReport, run: Run | None) -> None:
@@ -336,13 +163,3 @@ def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[
         on_progress(f"gate: {line}")
     if report.passed and force is not None:
         on_progress("gate: --force was not needed")
-
-
-def _describe(run: Run) -> str:
-    measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
-    return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
-
-
-def _warn(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:
-    for warning in warnings:
-        on_progress(f"warning: {warning}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +103,9 @@ def run_warnings(run: Run) -> list[str]:
         f"not the best run of its folder: validation {metric} {value:.4f}, that of {better} is {best:.4f} on the same "
         "images"
     ]
+
+
+def report_warnings(warnings: Iterable[str], on_progress: Callable[[str], None]) -> None:
+    """Pass warnings on, each as a line that says that it is one."""
+    for warning in warnings:
+        on_progress(f"warning: {warning}")

@@ -18,7 +18,7 @@ from torchvision.datasets import FashionMNIST
 from tamiz import Client, Preprocessing
 from tamiz.preprocessing import prepare
 from tamiz_bench.benchmark import run_benchmark
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 from tamiz_train.data import load_data

@@ -20,7 +20,9 @@ from labels import HOSTILE_LABELS
 from tamiz import ExportError, UsageError
 from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
-from tamiz_release.publication import PublishedVersion, publish_graph, publish_run
+from tamiz_release.graph_publication import publish_graph
+from tamiz_release.publication import PublishedVersion
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.graph import Graph
 from tamiz_train.inference import predict

@@ -15,8 +15,8 @@ from fresh_python import BLOCK_TORCH, run_python
 from graphs import make_spec, write_published_graph
 from mlflow import MlflowClient
 
-from tamiz_release.publication import publish_run
 from tamiz_release.registry import synchronise
+from tamiz_release.run_publication import publish_run
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import Served
 
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_train.run import Run
 
 

@@ -16,7 +16,7 @@ from conftest import Served
 from graphs import make_spec
 
 from tamiz import Client, RunError
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, Mistake, evaluate_served, load_run_data
 from tamiz_train.inference import evaluate, predict

@@ -14,7 +14,7 @@ from graphs import make_spec, write_grey_graph
 
 from tamiz import ExportError, Preprocessing, RunError
 from tamiz.preprocessing import prepare
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.classifier import Classifier
 from tamiz_train.data import Split, load_data

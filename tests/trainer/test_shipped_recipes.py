@@ -15,7 +15,7 @@ from datasets_on_disk import write_idx, write_voc
 from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_train.evaluation import evaluate_served, load_run_data
 from tamiz_train.inference import evaluate
 from tamiz_train.recipe import load_recipe, shipped_recipes

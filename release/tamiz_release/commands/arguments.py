@@ -45,6 +45,16 @@ ForceOption: TypeAlias = Annotated[
         "--force", metavar="REASON", help="Publish even if the gate fails; the reason is recorded with the version."
     ),
 ]
+ApplyServingOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
+]
+
+# The limits of `WatchLimits`, and the rate of probes, as options give them.
+MAX_ERRORS = "1%"
+MAX_LATENCY = 1.5
+MIN_AGREEMENT = "80%"
+PROBES_PER_S = 5.0
 
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -74,6 +84,16 @@ def read_connection(
     if (headers or tls) and not any("://" in name for name in names):
         raise UsageError("certificates and headers are for the connection to a server, but no served model is named")
     return headers, tls
+
+
+def check_force(force: str | None) -> None:
+    """Check the reason of ``--force``.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if force is not None and not force.strip():
+        raise UsageError("--force: say why; the reason is recorded with the version")
 
 
 def parse_duration(name: str, text: str) -> float:

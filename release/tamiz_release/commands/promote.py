@@ -33,7 +33,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 
 from ..registry import synchronise
-from .arguments import make_watch_limits, parse_duration
+from .arguments import MAX_ERRORS, MAX_LATENCY, MIN_AGREEMENT, PROBES_PER_S, make_watch_limits, parse_duration
 
 
 def promote(
@@ -154,10 +154,10 @@ def _read_watch(
     *,
     then_promote: bool = False,
     images: Sequence[Path] = (),
-    probes: float = 5.0,
-    max_errors: str = "1%",
-    max_latency: float = 1.5,
-    min_agreement: str = "80%",
+    probes: float = PROBES_PER_S,
+    max_errors: str = MAX_ERRORS,
+    max_latency: float = MAX_LATENCY,
+    min_agreement: str = MIN_AGREEMENT,
 ) -> dict[str, Any]:
     """The arguments of `tamiz_release.watch` that the options give, checked before anything is changed."""
     from ..rollout.probes import require_readable

@@ -38,7 +38,7 @@ from tamiz_train.run import Run
 
 from ..registry import is_registry_uri
 from ..sources.base import TIMM
-from .arguments import ForceOption, GateImagesOption, GateLimitOption
+from .arguments import ApplyServingOption, ForceOption, GateImagesOption, GateLimitOption, check_force
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -93,10 +93,7 @@ def publish(
     images: GateImagesOption = None,
     limit: GateLimitOption = None,
     force: ForceOption = None,
-    apply_serving: Annotated[
-        bool,
-        typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
-    ] = False,
+    apply_serving: ApplyServingOption = False,
     reason: ReasonOption = "",
     url: RunningServerOption = None,
     key: KeyOption = None,
@@ -120,8 +117,7 @@ def publish(
     from ..gate import folder_images, parse_limits
 
     limits = parse_limits(limit)
-    if force is not None and not force.strip():
-        raise UsageError("--force: say why; the reason is recorded with the version")
+    check_force(force)
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
     of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
@@ -181,7 +177,7 @@ def _open(
         add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
         return _Opened(model or read_name(source), None, "train,cpu", add)
     run = Run.find(source)
-    from ..publication import publish_run
+    from ..run_publication import publish_run
 
     add = partial(publish_run, run, **of_run)
     return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
@@ -200,7 +196,7 @@ def _open_graph(
     if model is None:
         raise UsageError("--model: give the name of the model to publish this graph to")
     from ..adaptation import examine, read_description
-    from ..publication import publish_graph
+    from ..graph_publication import publish_graph
 
     given = labels is not None or preprocessing is not None
     description = read_description(path, labels, preprocessing) if given else None

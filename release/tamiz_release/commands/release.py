@@ -28,7 +28,19 @@ from tamiz_server.repository import Repository
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
-from .arguments import ForceOption, GateImagesOption, GateLimitOption, make_watch_limits, parse_duration
+from .arguments import (
+    MAX_ERRORS,
+    MAX_LATENCY,
+    MIN_AGREEMENT,
+    PROBES_PER_S,
+    ApplyServingOption,
+    ForceOption,
+    GateImagesOption,
+    GateLimitOption,
+    check_force,
+    make_watch_limits,
+    parse_duration,
+)
 
 if TYPE_CHECKING:
     from ..releasing.plan import ReleasePlan
@@ -47,10 +59,7 @@ def release(
     images: GateImagesOption = None,
     limit: GateLimitOption = None,
     force: ForceOption = None,
-    apply_serving: Annotated[
-        bool,
-        typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
-    ] = False,
+    apply_serving: ApplyServingOption = False,
     canary: Annotated[
         str | None,
         typer.Option(help="Share of the calls that the version answers while it is watched. Default: 10%."),
@@ -59,17 +68,17 @@ def release(
     watch: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the canary is watched: 90s, 10m or 1h. Default: 10m.")
     ] = None,
-    probes: Annotated[float, typer.Option(help="Probes a second during the watch; 0 for none.")] = 5.0,
+    probes: Annotated[float, typer.Option(help="Probes a second during the watch; 0 for none.")] = PROBES_PER_S,
     max_errors: Annotated[
         str, typer.Option(help="By how much the canary's error rate may be above the live version's.")
-    ] = "1%",
+    ] = MAX_ERRORS,
     max_latency: Annotated[
         float,
         typer.Option(help="How many times those of the live version the canary's p99 and median latency may be."),
-    ] = 1.5,
+    ] = MAX_LATENCY,
     min_agreement: Annotated[
         str, typer.Option(help="How many of the canary's answers must be those of the live version.")
-    ] = "80%",
+    ] = MIN_AGREEMENT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
     reason: ReasonOption = "",
     url: RunningServerOption = None,
@@ -92,8 +101,7 @@ def release(
             raise UsageError(f"--{name} is for a running server; give its --url")
         if value is not None and no_canary:
             raise UsageError(f"--{name} and --no-canary contradict each other; give one of them")
-    if force is not None and not force.strip():
-        raise UsageError("--force: say why; the reason is recorded with the version")
+    check_force(force)
     share, watch_s = parse_share("canary", canary or "10%"), parse_duration("watch", watch or "10m")
     tls = make_tls(ca, certificate, certificate_key)
     found = Run.find(run)

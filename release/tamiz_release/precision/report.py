@@ -79,7 +79,7 @@ def read_report(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def write_report(folder: Path, name: str, report: Mapping[str, Any]) -> None:
-    """Add the report of a precision to the folder of a run, in the place of an earlier one.
+    """Add the report of a precision to the folder of a run; it replaces an earlier one.
 
     Raises:
         OutputError: the file cannot be written.

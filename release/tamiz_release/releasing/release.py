@@ -22,9 +22,10 @@ from tamiz_server.rollout import start_rollout
 
 from ..candidate import Candidate
 from ..gate import GateImages, GateReport, find_live, run_images
-from ..publication import PublishedVersion, publish_run
+from ..publication import PublishedVersion
 from ..registry import synchronise
 from ..rollout.watch import WatchReport, watch
+from ..run_publication import publish_run
 from .plan import ReleasePlan, require_canary_fits
 from .steps import ReleaseStep, ReleaseSteps
 

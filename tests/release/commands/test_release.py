@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TAMIZ, Served
 
-from tamiz_release.publication import publish_run
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 

@@ -16,7 +16,8 @@ import pytest
 from tamiz import ExportError, GateError, UsageError
 from tamiz.files import sha256
 from tamiz_release import Candidate, GateLimits, export_precision
-from tamiz_release.publication import publish_graph, publish_run
+from tamiz_release.graph_publication import publish_graph
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.graph import Graph, read_spec
 from tamiz_train.run import Run

@@ -14,11 +14,11 @@ from graphs import make_spec, write_grey_graph
 from tamiz import RepositoryError
 from tamiz.errors import GateError
 from tamiz_release.gate import GateLimits
-from tamiz_release.publication import publish_run
 from tamiz_release.releasing.plan import CanarySettings, ReleasePlan, plan_release
 from tamiz_release.releasing.release import ReleaseReport, carry_out, describe_state
 from tamiz_release.releasing.steps import ReleaseStep
 from tamiz_release.rollout.judge import WatchLimits
+from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 

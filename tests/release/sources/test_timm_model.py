@@ -1,4 +1,4 @@
-"""Pretrained models of timm, with local weights in the place of a download."""
+"""Pretrained models of timm, with local weights instead of a download."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""Publication of classifier graphs of any tool: put into the standard form, and compared with what they were."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from tamiz_server.control import Control
+from tamiz_server.repository import Repository
+from tamiz_train.run import Run
+
+from .adaptation import Adaptation, examine
+from .candidate import Candidate, graph_candidate
+from .gate import GateImages, GateLimits, run_images
+from .gate.limits import DEFAULT_LIMITS
+from .publication import PublishedVersion, publish_candidate
+from .sources import ModelSource, open_source
+from .sources.onnx_file import OnnxSource
+
+
+def publish_graph(
+    path: Path,
+    repository: Repository,
+    model: str,
+    *,
+    adaptation: Adaptation | None = None,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
+    promote: bool = False,
+    control: Control | None = None,
+    reason: str = "",
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
+
+    A graph that is not in the standard form is put into it, and must agree with the graph as it was. The first version
+    goes live at once; a later one goes live when it is promoted.
+
+    Args:
+        path: path of the ONNX file.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model.
+        adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
+        images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
+            images of the run; otherwise none.
+        limits: the limits of the gate.
+        force: why the graph is published even if it fails the gate; None publishes nothing then.
+        promote: whether to make the new version the live one.
+        control: a running server of this repository, which loads the version when it goes live.
+        reason: why, for the history of the model.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        UsageError: there is no such file.
+        ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
+            adapted.
+        SpecError: its spec cannot be read.
+        GateError: the graph failed the gate, and ``force`` is None.
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    adaptation = adaptation or examine(path)
+    on_progress(f"{path}: {adaptation}")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        candidate = graph_candidate(path, adaptation, Path(folder))
+        run = _run_of(candidate)
+        if run is not None and images is None:
+            images = run_images(run)
+        with _open_reference(path, adaptation, run, repository) as reference:
+            return publish_candidate(
+                candidate,
+                repository,
+                model,
+                reference=reference,
+                images=images,
+                limits=limits,
+                force=force,
+                promote=promote,
+                control=control,
+                reason=reason,
+                on_progress=on_progress,
+            )
+
+
+@contextmanager
+def _open_reference(
+    path: Path, adaptation: Adaptation, run: Run | None, repository: Repository
+) -> Iterator[ModelSource | None]:
+    """What a graph must agree with: the run in whose folder it is, or itself as it was before it was adapted."""
+    if run is not None:
+        with open_source(str(run.path), repository.path) as reference:
+            yield reference
+    else:
+        yield None if adaptation.complete else OnnxSource(path, adaptation=adaptation)
+
+
+def _run_of(candidate: Candidate) -> Run | None:
+    """The run in whose folder a graph is; None if there is none, or PyTorch is not installed."""
+    run = Run(candidate.graph.parent)
+    known = run.finished and find_spec("torch") is not None and run.spec == candidate.spec
+    return run if known else None

@@ -1,0 +1,102 @@
+"""Publication of runs: exported in a precision, and compared with the trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tamiz_server.control import Control
+from tamiz_server.repository import Repository
+from tamiz_train.run import Run
+
+from .candidate import Candidate
+from .gate import GateImages, GateLimits, GateReport, run_images
+from .gate.limits import DEFAULT_LIMITS
+from .publication import PublishedVersion, publish_candidate
+from .publication_warnings import report_warnings, run_warnings
+from .sources import open_source
+
+if TYPE_CHECKING:
+    from .precision.export import WantedPrecision
+
+
+def publish_run(
+    run: Run,
+    repository: Repository,
+    *,
+    model: str | None = None,
+    precision: WantedPrecision = "fp32",
+    budget_s: float = 300.0,
+    images: GateImages | None = None,
+    limits: GateLimits = DEFAULT_LIMITS,
+    force: str | None = None,
+    promote: bool = False,
+    apply_serving: bool = False,
+    control: Control | None = None,
+    reason: str = "",
+    on_exported: Callable[[Candidate], None] = lambda candidate: None,
+    on_passed: Callable[[GateReport], None] = lambda report: None,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> PublishedVersion:
+    """Export a run, and add it to a model repository as the model's next version, if it passes the gate.
+
+    The first version goes live at once; a later one goes live when it is promoted.
+
+    Args:
+        run: a finished run.
+        repository: the model repository; its folder is created when it does not exist.
+        model: name of the model. Default: the name of the recipe.
+        precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
+            export did.
+        budget_s: time budget of each search in seconds.
+        images: the images on which the gate measures. Default: held-out images of the run; see
+            `tamiz_release.gate.run_images`.
+        limits: the limits of the gate.
+        force: why the run is published even if its graph fails the gate; None publishes nothing then.
+        promote: whether to make the new version the live one.
+        apply_serving: whether the serving settings of the recipe replace those of the published model.
+        control: a running server of this repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
+        on_exported: called with the exported candidate, before the gate.
+        on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
+        on_progress: called with a line of text after each step, and for each warning.
+
+    Raises:
+        ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
+            keeps the accuracy.
+        GateError: the graph failed the gate, and ``force`` is None.
+        RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
+        OutputError: the folder of the run cannot be written.
+        RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
+            promoted.
+        ServerError: the server does not answer, or rejects the key.
+    """
+    # Imported here, because the quantizer takes a second, which publishing a graph does not need.
+    from .precision.export import export_precision
+
+    name = model or run.recipe.name
+    on_progress(_describe(run))
+    report_warnings(run_warnings(run), on_progress)
+    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
+    on_exported(candidate)
+    with open_source(str(run.path), repository.path) as reference:
+        return publish_candidate(
+            candidate,
+            repository,
+            name,
+            reference=reference,
+            images=run_images(run) if images is None else images,
+            limits=limits,
+            force=force,
+            promote=promote,
+            apply_serving=apply_serving,
+            control=control,
+            reason=reason,
+            on_passed=on_passed,
+            on_progress=on_progress,
+        )
+
+
+def _describe(run: Run) -> str:
+    measured = "".join(f", test {name} {value:.4f}" for name, value in [*run.metrics["test"].items()][:1])
+    return f"run {run.path}{measured}, trained {run.finished_at:%Y-%m-%d %H:%M}"
