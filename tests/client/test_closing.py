@@ -198,6 +198,27 @@ def test_a_program_interrupted_during_classify_many_ends_within_a_second_althoug
     assert process.returncode == -signal.SIGINT
 
 
+INTERRUPTED_DECODING = """
+import threading, cv2, numpy
+from tamiz import Client
+image = cv2.imencode(".png", numpy.random.default_rng(0).integers(0, 255, (1000, 1000, 3), numpy.uint8))[1].tobytes()
+client = Client(sys.argv[1], model="grey")
+threading.Timer(0.5, lambda: print("started", flush=True)).start()
+list(client.classify_many((image for _ in range(10_000)), batch_size=1_000))
+"""
+
+
+def test_a_program_interrupted_while_it_decodes_large_images_ends_within_a_second(served: Served) -> None:
+    with program(INTERRUPTED_DECODING, served.triton.url) as process:
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, messages = process.communicate(timeout=60)
+        assert time.monotonic() - began < 1.5, "a second, and the end of the interpreter"
+    assert messages.splitlines()[-1] == "KeyboardInterrupt"
+    assert process.returncode == -signal.SIGINT
+
+
 TIMED_OUT = """
 from tamiz import Client, DeadlineError
 client = Client(sys.argv[1], model="grey", timeout_s=0.5)

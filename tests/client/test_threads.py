@@ -75,3 +75,17 @@ def test_functions_that_were_given_before_closing_are_still_called() -> None:
 def test_the_end_of_the_process_does_not_wait_for_functions() -> None:
     code = "import time; from tamiz.threads import Threads; Threads().run(lambda: time.sleep(60))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_process_that_ends_while_images_are_decoded_ends_cleanly() -> None:
+    # C++ code that the shutdown of the interpreter interrupts aborts the process.
+    code = """
+import time, cv2, numpy as np
+from tamiz.threads import Threads
+image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))[1]
+threads = Threads()
+for _ in range(4):
+    threads.run(lambda: [cv2.imdecode(image, cv2.IMREAD_COLOR) for _ in range(20)])
+time.sleep(0.01)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

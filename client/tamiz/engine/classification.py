@@ -219,6 +219,8 @@ class Classification:
             self._exchange.time_left(None, call)
         prepared: Prepared = []
         for position, image in zip(positions, images, strict=True):
+            # The end of the process closes the client, and does not wait for a whole batch of large images.
+            self._exchange.check_open()
             try:
                 prepared.append(prepare(image, preprocessing))
             except InvalidImageError as exc:

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..served_version import ServedVersion
+from ..threads import Threads
 from ..transports import Address, Reply, Transport
 from ..transports.requests import ModelReady
 from .failures import reason
@@ -96,9 +98,9 @@ class Connections:
         self._closed = threading.Event()
         if len(self.endpoints) > 1:
             # The thread gets no reference to this object, so that it ends when its client is closed or collected.
-            threading.Thread(
-                target=_probe, args=(self.endpoints, self._closed, model), name="tamiz-probe", daemon=True
-            ).start()
+            threads = Threads(name="tamiz-probe")
+            threads.run(partial(_probe, self.endpoints, self._closed, model))
+            threads.close()
 
     def pick(self, avoid: Endpoint | None = None) -> Endpoint:
         """The ready server with the fewest requests in flight; equally loaded servers take turns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -12,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ..errors import ClosedError
 from ..threads import Threads
 from ..transports import Transport, open_transport
 from ..transports.requests import SystemSharedMemoryUnregister
@@ -90,7 +90,7 @@ class Engine:
             settings.address, settings.model, self._connect or partial(_open_transport, settings)
         )
         self.memory = SharedMemory() if settings.shared_memory else None
-        exchange = Exchange(
+        self._exchange = Exchange(
             settings.model,
             self.connections,
             self.memory,
@@ -104,7 +104,7 @@ class Engine:
         threads = Threads()
         self.classification = Classification(
             self.connections,
-            exchange,
+            self._exchange,
             self.counter,
             timeout_s=lambda: settings.timeout_s,
             provenance=settings.provenance,
@@ -113,7 +113,7 @@ class Engine:
             forget_regions=self.memory.forget_server if self.memory is not None else lambda url: None,
             in_background=self._in_background or threads.run,
         )
-        # Runs when the client is closed or garbage-collected, and when the process ends normally.
+        # Runs when the client is closed or garbage-collected.
         self._disconnect = weakref.finalize(self, _disconnect, self.connections, self.memory, threads, os.getpid())
 
     @property
@@ -128,13 +128,8 @@ class Engine:
         return limits
 
     def check_open(self) -> None:
-        """Refuse to go on after `close`.
-
-        Raises:
-            ClosedError: the client was closed.
-        """
-        if self.closed:
-            raise ClosedError(f"the client of model {self.settings.model} is closed")
+        """See `Exchange.check_open`."""
+        self._exchange.check_open()
 
     def close(self) -> None:
         """Close the connections, without waiting long for a server that hangs."""
@@ -195,6 +190,13 @@ def _disconnect_at_process_exit(engine: Engine) -> None:
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _inherited: list[dict[str, Any]] = []
+
+
+@atexit.register
+def _close_all() -> None:
+    # Before `threads` waits for all threads, because this module was imported later: none then waits for a server.
+    for engine in list(_engines):
+        engine.close()
 
 
 def _reopen_all() -> None:

@@ -233,9 +233,8 @@ class Exchange:
             raise
         except Exception as exc:
             on_failed(exc)
-            if self._closed():
-                # Another thread closed the client; which exception that causes depends on the transport.
-                raise ClosedError(f"the client of model {self._model} is closed") from exc
+            # Another thread may have closed the client; which exception that causes depends on the transport.
+            self.check_open()
             if isinstance(exc, ExpiredError):
                 self._compare_clocks(endpoint, request, exc)
             if isinstance(exc, ServerError):
@@ -248,6 +247,15 @@ class Exchange:
             seconds = self._clock() - sent_at
             notify(self._on_event, RequestAnswered(*_event_fields(endpoint, request, call), seconds))
         return reply
+
+    def check_open(self) -> None:
+        """Refuse to go on after the client was closed.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
+        if self._closed():
+            raise ClosedError(f"the client of model {self._model} is closed")
 
     def time_left(self, endpoint: Endpoint | None, call: Call) -> float:
         """Seconds until the deadline of a call.
