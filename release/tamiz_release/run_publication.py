@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from tamiz_server.control import Control
@@ -27,6 +27,7 @@ def publish_run(
     model: str | None = None,
     precision: WantedPrecision = "fp32",
     budget_s: float = 300.0,
+    runtimes: Collection[str] = ("onnxruntime", "openvino"),
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -48,7 +49,8 @@ def publish_run(
         model: name of the model. Default: the name of the recipe.
         precision: precision of the graph; see `tamiz_release.export_precision`, which searches it unless an earlier
             export did.
-        budget_s: time budget of each search in seconds.
+        budget_s: time budget of the search in seconds.
+        runtimes: names of the runtimes that ``auto`` may choose.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -77,7 +79,7 @@ def publish_run(
     name = model or run.recipe.name
     on_progress(_describe(run))
     report_warnings(run_warnings(run), on_progress)
-    candidate = export_precision(run, precision, budget_s=budget_s, on_progress=on_progress)
+    candidate = export_precision(run, precision, budget_s=budget_s, runtimes=runtimes, on_progress=on_progress)
     on_exported(candidate)
     with open_source(str(run.path), repository.path) as reference:
         return publish_candidate(

@@ -28,7 +28,7 @@ def export(
         Literal["cpu", "tensorrt"], typer.Option(help="What will compute an INT8 graph: a CPU, or TensorRT on a GPU.")
     ] = "cpu",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     max_loss: Annotated[
         float,
