@@ -72,7 +72,8 @@ def write_version(
         version: number of the version.
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
-        manifest: entries of the manifest, beside the hashes and the time, which are added here.
+        manifest: entries of the manifest, beside the hashes and the time, which are added here; the graph is hashed
+            unless its hash, ``onnx_sha256``, is among them.
         files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
@@ -82,7 +83,7 @@ def write_version(
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
     """
-    onnx_sha256 = sha256(graph)
+    onnx_sha256 = manifest.get("onnx_sha256") or sha256(graph)
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     for name, content in (files or {}).items():

@@ -20,7 +20,6 @@ import onnxruntime as ort
 from tamiz import __version__
 from tamiz.arguments import check_function, check_instance, check_progress, check_text, check_type
 from tamiz.errors import ExportError, GateError
-from tamiz.files import sha256
 from tamiz_server.serving_session import open_serving_session
 from tamiz_train.evaluation import Evaluation, evaluate_function
 
@@ -111,7 +110,7 @@ def run_gate(
         candidate=_describe(candidate),
         precision=candidate.precision,
         accelerators=candidate.accelerators,
-        onnx_sha256=sha256(candidate.graph),
+        onnx_sha256=candidate.onnx_sha256,
         size=candidate.graph.stat().st_size,
         reference=None if reference is None else reference.title,
         images=0 if evaluation is None else evaluation.images,
@@ -184,7 +183,8 @@ def _open(
         served = ServedGraph(candidate.graph, candidate.spec, config, open_session)
         problem = served.find_problem()
     except ExportError as exc:
-        problem = str(exc)
+        # Its file may be a temporary one.
+        problem = str(exc).removeprefix(f"{candidate.graph}: ").replace(str(candidate.graph), candidate.title)
     if problem is not None or served is None:
         checks.append(GateCheck("served", False, f"the graph cannot be served: {problem}"))
         return None
@@ -283,4 +283,4 @@ def _describe(candidate: Candidate) -> str:
     accelerators = [
         str(each.get("name")) for group in candidate.accelerators.values() for each in group if isinstance(each, dict)
     ]
-    return " ".join([str(candidate.graph), f"({', '.join([candidate.precision, *accelerators])})"])
+    return " ".join([candidate.title, f"({', '.join([candidate.precision, *accelerators])})"])
