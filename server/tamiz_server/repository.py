@@ -22,12 +22,12 @@ from tamiz.errors import RepositoryError, os_reason, shorten, suggest
 from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
+from .accelerators import change_accelerators
 from .config import (
     PROMOTIONS,
     ModelConfig,
     ServingSettings,
     add_version,
-    change_accelerators,
     describe_version_policy,
     drop_versions,
     last_version,

@@ -22,6 +22,7 @@ from tamiz.files import sha256
 from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
+from .accelerators import name_accelerators
 from .states import State
 
 GRAPH_FILE = "model.onnx"
@@ -105,10 +106,11 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
-        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``test_accuracy``, ``test_f1`` (the mean over the
-        labels), ``test_images`` (a hash of the test images with their labels, which is equal for versions that were
-        measured on the same ones), ``published`` (ISO 8601), ``onnx_sha256`` and ``spec_sha256``; each is None if the
-        manifest does not have it.
+        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``accelerator`` (what computes it instead of ONNX
+        Runtime's own kernels, such as ``tensorrt``), ``test_accuracy``, ``test_f1`` (the mean over the labels),
+        ``test_images`` (a hash of the test images with their labels, which is equal for versions that were measured on
+        the same ones), ``published`` (ISO 8601), ``gate`` (the verdict), ``onnx_sha256`` and ``spec_sha256``; each is
+        None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -116,6 +118,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     return {
         "run": manifest.get("run"),
         "precision": manifest.get("precision"),
+        "accelerator": ", ".join(name_accelerators(manifest.get("accelerators"))) or None,
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),

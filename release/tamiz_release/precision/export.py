@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tamiz
-from tamiz.arguments import check_choice, check_instance, check_number, check_seconds, wrong
+from tamiz.arguments import check_choice, check_instance, check_number, check_seconds, check_text, wrong
 from tamiz.errors import ExportError, UsageError, list_names
 from tamiz.files import sha256
 from tamiz_train.run import Run
@@ -33,6 +33,7 @@ from .choice import MAX_LOSS_POINTS, Target, choose_fp16, choose_int8
 from .images import SearchImages, load_images
 from .machine import describe_machine
 from .report import describe_report, make_report, read_report, still_holds, write_report
+from .tensorrt import tensorrt_accelerators
 
 Precision = Literal["fp32", "fp16", "int8"]
 """The precision of a graph."""
@@ -52,6 +53,7 @@ def export_precision(
     precision: WantedPrecision,
     *,
     target: Target = "cpu",
+    engine_cache: str | None = None,
     budget_s: float = BUDGET_S,
     max_loss_points: float = MAX_LOSS_POINTS,
     runtimes: Collection[str] = RUNTIME_NAMES,
@@ -65,7 +67,10 @@ def export_precision(
         run: a finished run.
         precision: ``fp32``; ``int8``, the fastest graph on this machine that keeps the accuracy; ``fp16``, for GPUs; or
             ``auto``, the fastest of these three on the runtimes of this machine that keeps the accuracy.
-        target: what computes an INT8 graph: ``cpu``, or ``tensorrt``, which needs another graph than a CPU.
+        target: what will compute the graph: ``cpu``, or for INT8 and FP16 ``tensorrt``, which needs another INT8 graph
+            than a CPU, and gets accelerators.
+        engine_cache: an absolute folder on the server for the engines of TensorRT; see
+            `tamiz_release.precision.tensorrt.tensorrt_accelerators`.
         budget_s: time budget of the search in seconds; of both searches together if ``auto``.
         max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose on validation images, in
             points.
@@ -82,7 +87,10 @@ def export_precision(
         RunError: the weights cannot be loaded; or neither the data of the run nor images that it keeps can be found.
         OutputError: the folder of the run cannot be written.
     """
-    _check(run, precision, target, budget_s, max_loss_points, runtimes)
+    _check(run, precision, target, engine_cache, budget_s, max_loss_points, runtimes)
+    largest, accelerators = run.recipe.serving.max_batch_size, None
+    if target == "tensorrt":
+        accelerators = tensorrt_accelerators(precision, run.spec, largest, engine_cache)
     graph = graph_path(run, "fp32")
     if precision == "fp32" or not _is_exported(run):
         _export_fp32(run, on_progress)
@@ -94,7 +102,7 @@ def export_precision(
     path, report = search.find(precision)
     for line in describe_report(report):
         on_progress(line)
-    return _candidate(run, path, precision=precision, precision_report=report)
+    return _candidate(run, path, precision=precision, accelerators=accelerators, precision_report=report)
 
 
 class _Search:
@@ -116,7 +124,7 @@ class _Search:
             share: the share of the time budget that the search has.
         """
         run, budget_s = self._run, self.budget_s * share
-        name = precision if self._target == "cpu" else f"{precision}-{self._target}"
+        name = _graph_name(precision, self._target)
         path = graph_path(run, precision, self._target)
         key = self.key() if precision == "fp16" else self.key() | {"max_loss_points": self.max_loss_points}
         report = read_report(run.path, name)
@@ -212,18 +220,30 @@ def _openvino_version() -> str | None:
 
 def graph_path(run: Run, precision: Precision, target: Target = "cpu") -> Path:
     """Path of the graph of a run in a precision, whether it is there or not."""
-    name = precision if target == "cpu" else f"{precision}-{target}"
-    return run.path / ("model.onnx" if precision == "fp32" else f"model.{name}.onnx")
+    return run.path / ("model.onnx" if precision == "fp32" else f"model.{_graph_name(precision, target)}.onnx")
+
+
+def _graph_name(precision: Precision, target: Target) -> str:
+    # Graphs in FP16 are the same for all hardware.
+    return "int8-tensorrt" if (precision, target) == ("int8", "tensorrt") else precision
 
 
 def _check(
-    run: Run, precision: str, target: str, budget_s: float, max_loss_points: float, runtimes: Collection[str]
+    run: Run,
+    precision: str,
+    target: str,
+    engine_cache: str | None,
+    budget_s: float,
+    max_loss_points: float,
+    runtimes: Collection[str],
 ) -> None:
     check_instance("run", run, Run)
     check_choice("precision", precision, get_args(WantedPrecision))
     check_choice("target", target, get_args(Target))
-    if target != "cpu" and precision != "int8":
-        raise UsageError(f"target {target}: it is for int8 alone; {precision} has one graph for all hardware")
+    if engine_cache is not None:
+        check_text("engine_cache", engine_cache, "an absolute folder on the server, or None")
+        if target != "tensorrt":
+            raise UsageError(f"engine_cache: only the target tensorrt has engines, and the target is {target}")
     check_seconds("budget_s", budget_s)
     expected = "a number of points from 0 to below 100"
     check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
