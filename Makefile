@@ -32,9 +32,9 @@ unit: $(STAMP)  ## The tests that need no Triton and no training, in a minute
 	$(BIN)/pytest -m unit
 
 # Coverage is measured where its packages are tested: its tracing makes the export of a network take half as long again.
-test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client and server
-	$(BIN)/pytest tests/client tests/server -m 'not acceptance and not soak' --cov
-	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server
+test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client, server and gateway
+	$(BIN)/pytest tests/client tests/server tests/gateway -m 'not acceptance and not soak' --cov
+	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server --ignore tests/gateway
 
 lint: $(STAMP)  ## Style, types and layering
 	$(BIN)/ruff format --check .

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 
 from tamiz import __version__
 from tamiz.arguments import check_instance
 
 from .edge import add_edge
+from .keys import BEARER, Role, has_keys
 from .metrics import Metrics
 from .problems import add_handlers
 from .routes import inference, operations, published
@@ -41,14 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
     # The pages of FastAPI that show the OpenAPI document load their scripts from another site.
     app = FastAPI(title="Tamiz gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings, app.state.metrics = settings, metrics
-    for router in (
-        published.router,
-        published.admin_router,
-        inference.router,
-        operations.router,
-        operations.open_router,
-    ):
-        app.include_router(router)
+    # What the OpenAPI document says of keys; the routes check them.
+    classify, admin = ([Security(BEARER)] if has_keys(settings, role) else [] for role in (Role.CLASSIFY, Role.ADMIN))
+    for router in (published.router, inference.router, operations.router):
+        app.include_router(router, dependencies=classify)
+    app.include_router(published.admin_router, dependencies=admin)
+    app.include_router(operations.open_router)
     add_handlers(app)
     add_edge(app, settings, metrics)
     return app

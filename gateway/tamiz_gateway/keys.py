@@ -38,7 +38,7 @@ def check_key(settings: Settings, role: Role, authorization: str) -> None:
     Raises:
         Problem: 401 if the key is missing or wrong, 403 if it does not have the role.
     """
-    if settings.classify_key is None and (role is Role.CLASSIFY or settings.admin_key is None):
+    if not has_keys(settings, role):
         return
     scheme, _, given = authorization.partition(" ")
     given = given.strip() if scheme.lower() == "bearer" else ""
@@ -54,6 +54,11 @@ def check_key(settings: Settings, role: Role, authorization: str) -> None:
         error="AccessError",
         headers={"www-authenticate": "Bearer"},
     )
+
+
+def has_keys(settings: Settings, role: Role) -> bool:
+    """Whether a role needs a key."""
+    return settings.classify_key is not None or (role is Role.ADMIN and settings.admin_key is not None)
 
 
 def _equal(given: str, key: SecretStr | None) -> bool:

@@ -39,6 +39,8 @@ _LOGGING: dict[str, Any] = {
         "tamiz_gateway.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
         "tamiz_gateway": {"handlers": ["program"], "level": "INFO", "propagate": False},
         "tamiz": {"handlers": ["program"], "level": "WARNING", "propagate": False},
+        # It would say of every malformed body that it is malformed.
+        "python_multipart": {"handlers": ["program"], "level": "ERROR", "propagate": False},
         "uvicorn": {"handlers": ["program"], "level": "WARNING", "propagate": False},
     },
 }

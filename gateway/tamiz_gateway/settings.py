@@ -13,7 +13,7 @@ from tamiz.arguments import check_type
 from tamiz.document import Document, describe
 from tamiz.errors import UsageError, list_names
 from tamiz.options import DEFAULT_REPOSITORY
-from tamiz.transports import DEFAULT_URL
+from tamiz.transports import DEFAULT_URL, parse_url
 from tamiz_server import Repository
 
 Seconds = Annotated[float, Field(gt=0, le=3_600)]
@@ -63,6 +63,10 @@ class Settings(Document):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        try:
+            parse_url(self.url, None)
+        except UsageError as exc:
+            raise ValueError(str(exc)) from exc
         if not is_loopback(self.host) and self.classify_key is None:
             raise ValueError(
                 f"host: {self.host!r} can be reached from other machines, so callers need a key; set "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Security
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from tamiz import Prediction
@@ -13,7 +13,7 @@ from tamiz.errors import TamizError
 from tamiz.json_text import to_json
 
 from ..classification import Outcome, classify, read_deadline
-from ..keys import BEARER, ClassifyRoute
+from ..keys import ClassifyRoute
 from ..multipart import Upload
 from ..problems import Problem, problem_of
 from ..schemas import PredictionReply, PredictionsReply, ProblemReply, ScoredLabel
@@ -21,7 +21,7 @@ from ..service import Service
 from ..uploads import JSON, MULTIPART, NDJSON, RAW, EncodedImage, EncodedImages, body_kind, read_uploads
 from .service_of import ServiceOf, problems
 
-router = APIRouter(route_class=ClassifyRoute, dependencies=[Security(BEARER)], tags=["inference"])
+router = APIRouter(route_class=ClassifyRoute, tags=["inference"])
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -84,11 +84,13 @@ async def classify_images(
     return prediction
 
 
-@router.get("/v1/models/{model}", include_in_schema=True, responses=problems(404, 429, 502, 503, 504))
+@router.get("/v1/models/{model}", responses=problems(404, 405, 422, 429, 502, 503, 504))
 async def describe_model(
     service: ServiceOf, model: Annotated[str, Path(description="Name of the model.", max_length=255)]
 ) -> Response:
     """Return the live version of a model with its spec: labels, thresholds and preprocessing."""
+    if model.endswith(":classify"):
+        raise Problem(405, "Method Not Allowed", headers={"allow": "POST"})
     client = await service.client(model)
     await client.refresh()
     spec = client.spec.model_dump(mode="json")

@@ -49,6 +49,11 @@ def test_probabilities_of_all_labels_are_returned_if_asked_for(
         assert max(result["all_probabilities"], key=result["all_probabilities"].__getitem__) == "grey 2"
 
 
+def test_a_flag_that_is_neither_true_nor_false_is_a_problem(gateway: Gateway, even_image: Image) -> None:
+    answer = gateway.post_form("/classify", ("file", file(even_image(2))), ("return_probabilities", "perhaps"))
+    assert (answer.status, answer.document["detail"]) == (422, "return_probabilities: give true or false")
+
+
 def test_several_files_are_answered_in_order_and_an_unreadable_one_is_an_error_in_its_result(
     gateway: Gateway, even_image: Image
 ) -> None:
