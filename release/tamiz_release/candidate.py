@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,10 @@ class Candidate:
         accelerators: what computes the graph instead of ONNX Runtime's own kernels: the message
             ``optimization.execution_accelerators`` of config.pbtxt as JSON; empty for none.
         settings: the serving settings of the recipe; None if nothing says how the model should be served.
-        manifest: how the candidate was made, which JSON can hold. Publication adds the precision and the accelerators.
+        manifest: how the candidate was made, which JSON can hold. Publication adds the precision, the accelerators and
+            the hash of the graph.
+        made_from: what was adapted or exported, for people, such as the path of a file of another tool; None if the
+            path of the graph says it.
     """
 
     graph: Path
@@ -65,6 +69,17 @@ class Candidate:
     accelerators: Mapping[str, Any] = field(default_factory=dict)
     settings: ServingSettings | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    made_from: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return str(self.graph) if self.made_from is None else self.made_from
+
+    @cached_property
+    def onnx_sha256(self) -> str:
+        """SHA-256 of the graph, which is read once: what passed the gate is what is published."""
+        return sha256(self.graph)
 
 
 def run_candidate(
@@ -119,7 +134,7 @@ def graph_candidate(path: Path, adaptation: Adaptation, folder: Path) -> Candida
     write_adapted(path, adaptation, adapted)
     source = {"file": path.name, "sha256": sha256(path), "adaptation": adaptation.model_dump(exclude={"spec"})}
     manifest = {"source": source, "libraries": _versions(GRAPH_LIBRARIES)}
-    return Candidate(adapted, adaptation.spec, find_precision(adapted), manifest=manifest)
+    return Candidate(adapted, adaptation.spec, find_precision(adapted), manifest=manifest, made_from=str(path))
 
 
 def timm_candidate(source: TimmSource, folder: Path) -> Candidate:
@@ -138,7 +153,7 @@ def timm_candidate(source: TimmSource, folder: Path) -> Candidate:
     if source.weights is not None:
         made |= {"weights": source.weights.name, "weights_sha256": sha256(source.weights)}
     manifest = {"source": made, "libraries": _versions(LIBRARIES)}
-    return Candidate(graph, source.spec, FP32, manifest=manifest)
+    return Candidate(graph, source.spec, FP32, manifest=manifest, made_from=source.title)
 
 
 def _versions(libraries: Collection[str]) -> dict[str, str]:

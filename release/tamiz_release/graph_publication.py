@@ -5,9 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
@@ -20,6 +23,9 @@ from .publication import PublishedVersion, publish_candidate
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
+if TYPE_CHECKING:
+    from .precision.choice import Target
+
 
 def publish_graph(
     path: Path,
@@ -27,6 +33,8 @@ def publish_graph(
     model: str,
     *,
     adaptation: Adaptation | None = None,
+    target: Target = "cpu",
+    engine_cache: str | None = None,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -45,6 +53,8 @@ def publish_graph(
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
         adaptation: how the graph is put into the standard form. Default: what `examine` finds out.
+        target: what will compute the graph: ``cpu``, or for INT8 and FP16 ``tensorrt`` on a GPU.
+        engine_cache: an absolute folder on the server, in which it keeps the engines of TensorRT.
         images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
             images of the run; otherwise none.
         limits: the limits of the gate.
@@ -55,7 +65,7 @@ def publish_graph(
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or TensorRT cannot compute the graph.
         ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
             adapted.
         SpecError: its spec cannot be read.
@@ -68,6 +78,8 @@ def publish_graph(
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         candidate = graph_candidate(path, adaptation, Path(folder))
+        if target == "tensorrt":
+            candidate = _for_tensorrt(candidate, engine_cache)
         run = _run_of(candidate)
         if run is not None and images is None:
             images = run_images(run)
@@ -85,6 +97,17 @@ def publish_graph(
                 reason=reason,
                 on_progress=on_progress,
             )
+
+
+def _for_tensorrt(candidate: Candidate, engine_cache: str | None) -> Candidate:
+    # Imported here, because only this target needs it.
+    from .precision.tensorrt import require_signed, tensorrt_accelerators
+
+    largest = ServingSettings().max_batch_size
+    accelerators = tensorrt_accelerators(candidate.precision, candidate.spec, largest, engine_cache)
+    if candidate.precision == "int8":
+        require_signed(candidate.graph)
+    return replace(candidate, accelerators=accelerators)
 
 
 @contextmanager

@@ -98,9 +98,10 @@ def publish_candidate(
         **candidate.manifest,
         "precision": candidate.precision,
         "accelerators": dict(candidate.accelerators),
+        "onnx_sha256": candidate.onnx_sha256,
         "serving": settings.model_dump() if settings is not None else None,
     }
-    report_warnings(version_warnings(repository, model, candidate.graph, spec, manifest), on_progress)
+    report_warnings(version_warnings(repository, model, spec, manifest), on_progress)
     report = run_gate(
         candidate,
         reference,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tamiz.errors import TamizError
-from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.repository import Repository
 from tamiz_server.version import Version, summarize
@@ -16,23 +14,21 @@ from tamiz_train.run import Run
 from .candidate import FP32
 
 
-def version_warnings(
-    repository: Repository, model: str, graph: Path, spec: ModelSpec, manifest: Mapping[str, Any]
-) -> list[str]:
+def version_warnings(repository: Repository, model: str, spec: ModelSpec, manifest: Mapping[str, Any]) -> list[str]:
     """Compare a graph that is about to be published with the versions of its model.
 
     Args:
         repository: the repository; it may not exist yet.
         model: name of the model; it may not exist yet.
-        graph: the ONNX file.
         spec: spec of the graph.
-        manifest: its manifest, see `tamiz_release.candidate`; without the entries of a run for a graph that has none.
+        manifest: its manifest with the hash of the graph, see `tamiz_release.candidate`; without the entries of a run
+            for a graph that has none.
 
     Returns:
         a line if a version is identical to it, and a line if its main test metric is below that of the live version.
     """
     versions = _versions(repository, model)
-    hashes = {("onnx_sha256", sha256(graph)), ("weights_sha256", manifest.get("weights_sha256"))}
+    hashes = [(name, manifest.get(name)) for name in ("onnx_sha256", "weights_sha256")]
     identical = [
         str(version.version)
         for version in versions

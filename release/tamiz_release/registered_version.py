@@ -104,6 +104,7 @@ def pull(uri: str, folder: Path, repository: Repository | None = None) -> Candid
         accelerators if isinstance(accelerators, dict) else {},
         _read_settings(uri, manifest.get("serving")),
         {**kept, ORIGIN_KEY: origin, TRACKING_KEY: store.public_tracking},
+        made_from=uri,
     )
 
 

@@ -23,6 +23,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.serving_session import open_serving_session
 from tamiz_server.version import GRAPH_FILE, SPEC_FILE, read_spec
 
+from .gate.served_graph import computes_on_gpu
 from .replay import OpenVersion, Predict, RecordedVersion, VersionGoneError
 
 
@@ -50,7 +51,9 @@ def open_on_disk(repository: Repository) -> OpenVersion:
         spec = read_spec(folder.parent, number)
         config = repository.config(model)
         settings = read_settings(config)
-        session = open_serving_session(folder / GRAPH_FILE, MessageToDict(config, preserving_proto_field_name=True))
+        document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+        gpu = 0 if computes_on_gpu(document) else None
+        session = open_serving_session(folder / GRAPH_FILE, document, gpu=gpu)
         batch_size = max(1, min(int(settings["max_batch_size"]), results))
         part_size = int(settings["micro_batch_size"]) or batch_size
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
+from tamiz_server.accelerators import change_accelerators
 from tamiz_server.config import (
     ModelConfig,
     ServingSettings,
-    change_accelerators,
     new_config,
     read_settings,
     write_settings,

@@ -13,6 +13,7 @@ from tamiz.errors import InferenceError, InvalidRequestError, RepositoryError, T
 
 from .config import PROMOTIONS, ModelConfig, live_on_disk
 from .control import Control
+from .log import add_remedy
 from .repository import ConfigChange, Repository
 
 
@@ -58,9 +59,8 @@ def _follow(repository: Repository, model: str, change: ConfigChange, control: C
     except BaseException as exc:
         _undo(repository, model, change)
         if isinstance(exc, InvalidRequestError | InferenceError):
-            # A server in another control mode refuses to load models.
-            hint = "; start Triton with --model-control-mode=explicit" if "explicit model load" in str(exc) else ""
-            raise RepositoryError(f"the server could not load the change; the change was undone: {exc}{hint}") from exc
+            reason = add_remedy(str(exc))
+            raise RepositoryError(f"the server could not load the change; the change was undone: {reason}") from exc
         if not isinstance(exc, TamizError):
             # Interrupted, for example by Ctrl-C: the server may have loaded the change already, and must load the old
             # configuration again.

@@ -10,14 +10,16 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
-from google.protobuf import json_format, text_format
+from google.protobuf import text_format
 from pydantic import Field
 from tritonclient.grpc import model_config_pb2
 
 from tamiz.document import Document
-from tamiz.errors import RepositoryError, cut
+from tamiz.errors import RepositoryError
 from tamiz.json_text import to_json
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_PARAMETER, SUMMARY_PARAMETER, ModelSpec
+
+from .accelerators import fit_profiles
 
 BACKEND = "onnxruntime"
 """Backend of the models that Tamiz publishes: that of the embedded Triton, or the one that Triton's images contain."""
@@ -78,8 +80,8 @@ def new_config(model: str, settings: ServingSettings) -> ModelConfig:
 def write_settings(config: ModelConfig, settings: ServingSettings) -> None:
     """Write serving settings into a configuration, which is changed in place; all other fields stay.
 
-    The warm-up follows the largest batch size. Of several instance groups, one remains if their sum differs from
-    ``settings.instances``.
+    The warm-up and the engines of TensorRT follow the largest batch size. Of several instance groups, one remains if
+    their sum differs from ``settings.instances``.
     """
     config.max_batch_size = settings.max_batch_size
     if read_settings(config)["instances"] != settings.instances or not config.instance_group:
@@ -98,6 +100,7 @@ def write_settings(config: ModelConfig, settings: ServingSettings) -> None:
             config.parameters[name].string_value = str(value)
         elif name in config.parameters:
             del config.parameters[name]
+    fit_profiles(config)
     _set_warmup(config)
 
 
@@ -189,36 +192,6 @@ def set_live(config: ModelConfig, promotions: Sequence[int], spec: ModelSpec) ->
     _set_dims(config.output, OUTPUT_NAME, model_config_pb2.TYPE_FP32, [len(spec.labels)])
     _set_warmup(config)
     config.parameters[PROMOTIONS].string_value = " ".join(map(str, promotions))
-
-
-def change_accelerators(config: ModelConfig, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Replace the execution accelerators of one version by those of another, unless an operator changed them.
-
-    Args:
-        config: the configuration, changed in place.
-        before: the accelerators of the version that is live: ``optimization.execution_accelerators`` as JSON; empty for
-            none.
-        after: the accelerators of the version that goes live, in the same form.
-
-    Raises:
-        RepositoryError: they are no accelerators of Triton.
-    """
-    ours, wanted = _parse_accelerators(before), _parse_accelerators(after)
-    if wanted == ours or config.optimization.execution_accelerators != ours:
-        return
-    config.optimization.ClearField("execution_accelerators")
-    if after:
-        config.optimization.execution_accelerators.CopyFrom(wanted)
-    elif not config.optimization.ListFields():
-        config.ClearField("optimization")
-
-
-def _parse_accelerators(document: Mapping[str, Any]) -> Any:
-    message = ModelConfig().optimization.execution_accelerators
-    try:
-        return json_format.ParseDict(dict(document), message)
-    except (json_format.ParseError, TypeError, ValueError) as exc:
-        raise RepositoryError(f"accelerators {cut(str(document), 200)}: not those of Triton: {exc}") from exc
 
 
 def _set_dims(tensors: Any, name: str, data_type: int, dims: Sequence[int]) -> None:

@@ -30,6 +30,12 @@ _REASONS = (
     re.compile(r"(?<=\] \").*[Ff]ailed.*(?=\")"),
 )
 
+_REMEDIES = {
+    # A server in another control mode refuses to load models.
+    "explicit model load": "start Triton with --model-control-mode=explicit",
+    "no GPUs are available": "serve it on a machine with a GPU, or promote a version without an accelerator for GPUs",
+}
+
 
 def failure_reason(log: Path) -> str:
     """Why Triton failed to start or to load a model; the last line of the log if no line gives a reason."""
@@ -55,6 +61,11 @@ def stub_failure(log: Path) -> str | None:
     """Why a stub process of the Python backend could not start; None if the log has no message about that."""
     found = _STUB_FAILURE.search(read_log(log))
     return _one_line(found[0]) if found else None
+
+
+def add_remedy(reason: str) -> str:
+    """The reason for which Triton did not load a model, with what to do where Triton does not say it."""
+    return "; ".join([reason, *(remedy for part, remedy in _REMEDIES.items() if part in reason)])
 
 
 def _one_line(text: str) -> str:

@@ -13,11 +13,11 @@ from tamiz.arguments import check_flag, check_instance, check_whole
 from tamiz.errors import RepositoryError, TamizError
 from tamiz.routing import Rollout
 
+from .accelerators import change_accelerators
 from .change import change_model, ready_versions
 from .config import (
     ModelConfig,
     ServingSettings,
-    change_accelerators,
     describe_version_policy,
     drop_versions,
     read_promotions,

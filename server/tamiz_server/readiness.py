@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tamiz.errors import TritonError
 from tamiz.transports import open_channel
 
-from .log import failure_reason, last_line, load_failure, stub_failure
+from .log import add_remedy, failure_reason, last_line, load_failure, stub_failure
 from .ports import LOOPBACK, PortInUseError, Ports
 from .process import ServerProcess, describe_exit
 
@@ -111,4 +111,4 @@ def _require_loaded(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str,
         raise TritonError(f"Triton did not start: {load_failure(log, model) or failure_reason(log)}") from exc
     if not ready:
         reason = load_failure(log, model) or failure_reason(log)
-        raise TritonError(f"Triton did not load model {model} version {version}: {reason}")
+        raise TritonError(f"Triton did not load model {model} version {version}: {add_remedy(reason)}")

@@ -22,12 +22,12 @@ from tamiz.errors import RepositoryError, os_reason, shorten, suggest
 from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
+from .accelerators import change_accelerators
 from .config import (
     PROMOTIONS,
     ModelConfig,
     ServingSettings,
     add_version,
-    change_accelerators,
     describe_version_policy,
     drop_versions,
     last_version,
@@ -214,7 +214,8 @@ class Repository:
             onnx: an ONNX file, which is copied. Its graph has the input ``image``, uint8
                 ``[batch, height, width, channels]``, and the output ``probabilities``, float32 ``[batch, classes]``.
             spec: labels, preprocessing and thresholds of the version.
-            manifest: how the version was created; the hashes of the graph and the spec, and the time, are added.
+            manifest: how the version was created; the hashes of the graph and the spec, and the time, are added. If
+                it has the hash of the graph, ``onnx_sha256``, the graph is not hashed again.
             settings: how Triton serves the model; used for the first version only.
             files: content of other files that are stored with the version, by name.
             reason: why, for the history.

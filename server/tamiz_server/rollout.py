@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf import text_format
+
 from tamiz.arguments import check_flag, check_instance, check_number, check_whole
 from tamiz.errors import RepositoryError, UsageError
 from tamiz.routing import Rollout
 from tamiz.spec import ModelSpec
 
+from .accelerators import fit_accelerators
 from .change import change_model
 from .config import ModelConfig, drop_versions
 from .control import Control
@@ -119,10 +122,14 @@ def require_fit(
         RepositoryError: it cannot, or the live version is damaged.
     """
     beside = read_version(repository.path / model, live, State.LIVE)
+    largest = repository.config(model).max_batch_size
     pairs = {
         "input": (list(beside.spec.preprocessing.shape), list(spec.preprocessing.shape)),
         "number of labels": (len(beside.spec.labels), len(spec.labels)),
-        "accelerators": tuple(each or "none" for each in (beside.manifest.get("accelerators"), accelerators)),
+        "accelerators": tuple(
+            text_format.MessageToString(fit_accelerators(each or {}, largest), as_one_line=True) or "none"
+            for each in (beside.manifest.get("accelerators"), accelerators)
+        ),
     }
     differences = [f"{what} {theirs} instead of {ours}" for what, (ours, theirs) in pairs.items() if ours != theirs]
     if differences:

@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from tamiz.errors import ExportError, one_line
 
 from .config import ServingSettings, new_config
+from .gpu import find_gpu
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -48,9 +49,31 @@ def open_serving_session(graph: Path, config: Mapping[str, Any], *, gpu: int | N
     Raises:
         ExportError: the graph cannot be loaded, or a setting cannot be honoured on this machine.
     """
-    backend = importlib.import_module("tamiz_server.backends.onnxruntime.onnxruntime_session")
     try:
-        return backend.open_session(graph, config, gpu=gpu)
+        return _backend().open_session(graph, config, gpu=gpu)
     except Exception as exc:
         # ONNX Runtime has an error class for each way in which a graph can be wrong.
         raise ExportError(f"{graph}: cannot be served on this machine: {one_line(exc)[:500]}") from exc
+
+
+def find_missing_gpu(config: Mapping[str, Any]) -> str | None:
+    """Why this machine cannot run the session of a model that a GPU accelerates.
+
+    Args:
+        config: the model's configuration, ``config.pbtxt`` as JSON.
+
+    Returns:
+        the accelerator and the reason; None if it can, or if the model has no accelerator for a GPU.
+    """
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
+    if not accelerators:
+        return None
+    missing: str | None = _backend().missing_provider(config)
+    if missing is None and find_gpu() is None:
+        missing = f"{accelerators[0].get('name')}: this machine has no NVIDIA GPU"
+    return missing
+
+
+def _backend() -> Any:
+    # The backend is a folder of its own, whose modules import each other by their short names.
+    return importlib.import_module("tamiz_server.backends.onnxruntime.onnxruntime_session")

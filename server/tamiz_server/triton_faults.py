@@ -1,9 +1,10 @@
-"""Faults of Triton releases that some serving settings run into, so that they can be named before they cost a day."""
+"""Serving settings that do not fit each other, or run into faults of Triton releases: named before they cost a day."""
 
 from __future__ import annotations
 
 import re
 
+from .accelerators import MAX_PROFILE, read_largest_batches
 from .config import ModelConfig, read_settings
 from .control import Control
 
@@ -15,7 +16,7 @@ _LAST_FAULTY = (2, 51)
 
 
 def setting_warnings(config: ModelConfig, triton_version: str = EMBEDDED_VERSION) -> list[str]:
-    """Warn of serving settings that ruin latency or throughput on a version of Triton.
+    """Warn of serving settings that fail requests, or ruin latency or throughput on a version of Triton.
 
     Args:
         config: the configuration of a model, with whatever an operator wrote into it.
@@ -24,11 +25,16 @@ def setting_warnings(config: ModelConfig, triton_version: str = EMBEDDED_VERSION
     Returns:
         one line for each such setting: the setting, what it does and what to set instead.
     """
+    warnings = [
+        f"{MAX_PROFILE}: the engine of TensorRT is for batches of at most {largest}, and max_batch_size is "
+        f"{config.max_batch_size}, so larger batches fail; give both the same number"
+        for largest in read_largest_batches(config)
+        if largest < config.max_batch_size
+    ]
     numbers = re.match(r"(\d+)\.(\d+)", triton_version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) > _LAST_FAULTY:
-        return []
+        return warnings
     settings = read_settings(config)
-    warnings = []
     if settings["instances"] == 1 and _has_limited_queue(config):
         warnings.append(
             f"instances: 1 with a limited queue: Triton {triton_version} sometimes misses that the only instance "

@@ -22,6 +22,7 @@ from tamiz.files import sha256
 from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
+from .accelerators import name_accelerators
 from .states import State
 
 GRAPH_FILE = "model.onnx"
@@ -71,7 +72,8 @@ def write_version(
         version: number of the version.
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
-        manifest: entries of the manifest, beside the hashes and the time, which are added here.
+        manifest: entries of the manifest, beside the hashes and the time, which are added here; the graph is hashed
+            unless its hash, ``onnx_sha256``, is among them.
         files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
@@ -81,7 +83,7 @@ def write_version(
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
     """
-    onnx_sha256 = sha256(graph)
+    onnx_sha256 = manifest.get("onnx_sha256") or sha256(graph)
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     for name, content in (files or {}).items():
@@ -104,10 +106,11 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     """What is worth knowing of a version when versions are listed: its run, test metrics, publication and hashes.
 
     Returns:
-        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``test_accuracy``, ``test_f1`` (the mean over the
-        labels), ``test_images`` (a hash of the test images with their labels, which is equal for versions that were
-        measured on the same ones), ``published`` (ISO 8601), ``onnx_sha256`` and ``spec_sha256``; each is None if the
-        manifest does not have it.
+        ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``accelerator`` (what computes it instead of ONNX
+        Runtime's own kernels, such as ``tensorrt``), ``test_accuracy``, ``test_f1`` (the mean over the labels),
+        ``test_images`` (a hash of the test images with their labels, which is equal for versions that were measured on
+        the same ones), ``published`` (ISO 8601), ``gate`` (the verdict), ``onnx_sha256`` and ``spec_sha256``; each is
+        None if the manifest does not have it.
     """
     metrics = manifest.get("metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
@@ -115,6 +118,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
     return {
         "run": manifest.get("run"),
         "precision": manifest.get("precision"),
+        "accelerator": ", ".join(name_accelerators(manifest.get("accelerators"))) or None,
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": (manifest.get("contents") or {}).get("test"),

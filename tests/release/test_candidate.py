@@ -13,12 +13,18 @@ from foreign_graphs import write_foreign
 from graphs import make_spec, write_grey_graph
 from onnx import TensorProto, helper, numpy_helper
 
+import tamiz_release.candidate
+import tamiz_server.version
 from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
 from tamiz_release.adaptation import Description, examine
 from tamiz_release.candidate import Candidate, find_precision, graph_candidate, run_candidate
+from tamiz_release.gate import run_gate
+from tamiz_release.graph_publication import publish_graph
 from tamiz_release.publication import publish_candidate
+from tamiz_server.config import ServingSettings
 from tamiz_server.repository import Repository
+from tamiz_server.serving_session import session_config
 from tamiz_train.graph import read_spec
 from tamiz_train.run import Run
 
@@ -53,6 +59,36 @@ def test_a_graph_of_another_tool_is_a_candidate_after_it_is_adapted_and_says_wha
     assert (source["adaptation"]["layout"], source["adaptation"]["activation"]) == ("NCHW", "softmax")
     assert json.loads(json.dumps(candidate.manifest)) == candidate.manifest
     assert "torch" not in candidate.manifest["libraries"]
+
+
+def test_the_report_of_the_gate_names_the_file_that_was_given_and_not_the_adapted_one(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "foreign.onnx")
+    found = examine(path, Description.from_spec(FOREIGN_SPEC), confined=False)
+    repository = Repository(tmp_path / "repository")
+    publish_graph(path, repository, "foreign", adaptation=found)
+    gate = json.loads((repository.path / "foreign" / "1" / "gate.json").read_text())
+    assert gate["candidate"] == f"{path} (fp32)"
+
+
+def test_a_graph_that_cannot_be_served_is_described_without_the_path_of_a_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    candidate = Candidate(tmp_path / "model.onnx", SPEC, made_from="timm's resnet50")
+    report = run_gate(candidate, None, None, model="light", config=session_config(ServingSettings()))
+    assert report.candidate == "timm's resnet50 (fp32)"
+    assert [str(tmp_path) in check.text for check in report.failures] == [False]
+
+
+def test_a_graph_is_hashed_once_when_it_is_published(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    for module in (tamiz_release.candidate, tamiz_server.version):
+        monkeypatch.setattr(module, "sha256", lambda path: hashed.append(path) or sha256(path))
+    repository = Repository(tmp_path / "repository")
+    publish_candidate(Candidate(graph, SPEC), repository, "light")
+    assert [path for path in hashed if path.suffix == ".onnx"] == [graph]
+    manifest = repository.live_version("light").manifest
+    assert manifest["onnx_sha256"] == manifest["gate"]["onnx_sha256"] == sha256(graph)
 
 
 def test_the_precision_of_a_graph_is_that_of_its_numbers(graph: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from graphs import make_spec, write_grey_graph
 
+from tamiz.files import sha256
 from tamiz_release.publication_warnings import run_warnings, version_warnings
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
@@ -27,32 +28,28 @@ def graph(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def other_graph(tmp_path: Path) -> Path:
-    return write_grey_graph(tmp_path / "other.onnx", SPEC, busy_loops=1)
-
-
-@pytest.fixture
 def repository(tmp_path: Path, graph: Path) -> Repository:
     repository = Repository(tmp_path / "models")
     repository.publish("pets", graph, SPEC, manifest=manifest(0.9, weights_sha256="w1"))
     return repository
 
 
-def test_a_first_version_is_published_without_a_warning(tmp_path: Path, graph: Path) -> None:
-    assert version_warnings(Repository(tmp_path / "none"), "pets", graph, SPEC, manifest(0.1)) == []
+def test_a_first_version_is_published_without_a_warning(tmp_path: Path) -> None:
+    assert version_warnings(Repository(tmp_path / "none"), "pets", SPEC, manifest(0.1)) == []
 
 
 def test_a_graph_that_is_already_there_is_named_with_its_version(repository: Repository, graph: Path) -> None:
-    assert version_warnings(repository, "pets", graph, SPEC, {}) == ["identical to version 1 of pets"]
-    assert version_warnings(repository, "pets", graph, make_spec(["c", "d"]), {}) == []
+    same = {"onnx_sha256": sha256(graph)}
+    assert version_warnings(repository, "pets", SPEC, same) == ["identical to version 1 of pets"]
+    assert version_warnings(repository, "pets", make_spec(["c", "d"]), same) == []
 
 
-def test_the_same_weights_are_identical_however_they_were_exported(repository: Repository, other_graph: Path) -> None:
-    same = version_warnings(repository, "pets", other_graph, SPEC, manifest(0.9, weights_sha256="w1"))
+def test_the_same_weights_are_identical_however_they_were_exported(repository: Repository) -> None:
+    same = version_warnings(repository, "pets", SPEC, manifest(0.9, weights_sha256="w1"))
     assert same == ["identical to version 1 of pets"]
-    assert version_warnings(repository, "pets", other_graph, SPEC, manifest(0.9, weights_sha256="w2")) == []
+    assert version_warnings(repository, "pets", SPEC, manifest(0.9, weights_sha256="w2")) == []
     quantized = manifest(0.9, weights_sha256="w1") | {"precision": "int8"}
-    assert version_warnings(repository, "pets", other_graph, SPEC, quantized) == []
+    assert version_warnings(repository, "pets", SPEC, quantized) == []
 
 
 @pytest.mark.parametrize(
@@ -60,19 +57,17 @@ def test_the_same_weights_are_identical_however_they_were_exported(repository: R
     [("same", "on the same test images"), ("drawn anew", "on other test images; `tamiz compare`"), (None, "on other")],
 )
 def test_a_graph_that_is_worse_than_the_live_version_is_warned_of(
-    test: str | None, images: str, repository: Repository, other_graph: Path
+    test: str | None, images: str, repository: Repository
 ) -> None:
-    (warning,) = version_warnings(repository, "pets", other_graph, SPEC, manifest(0.8, test))
+    (warning,) = version_warnings(repository, "pets", SPEC, manifest(0.8, test))
     assert warning.startswith("worse than the live version 1: test accuracy 0.8000, that of the live version is 0.9000")
     assert images in warning
-    assert version_warnings(repository, "pets", other_graph, SPEC, manifest(0.95, test)) == []
+    assert version_warnings(repository, "pets", SPEC, manifest(0.95, test)) == []
 
 
-def test_a_damaged_version_does_not_stop_the_comparison_with_a_new_graph(
-    repository: Repository, other_graph: Path
-) -> None:
+def test_a_damaged_version_does_not_stop_the_comparison_with_a_new_graph(repository: Repository) -> None:
     (repository.path / "pets" / "1" / "manifest.json").write_text("damaged")
-    assert version_warnings(repository, "pets", other_graph, SPEC, manifest(0.8)) == []
+    assert version_warnings(repository, "pets", SPEC, manifest(0.8)) == []
 
 
 def copy_with_accuracy(run: Run, name: str, accuracy: float) -> Run:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from graphs import even, make_spec, write_grey_graph
 
 from tamiz import ExportError
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME
 from tamiz_server.config import ServingSettings
-from tamiz_server.serving_session import open_serving_session, session_config
+from tamiz_server.serving_session import find_missing_gpu, open_serving_session, session_config
 
 OPENVINO = {"cpu_execution_accelerator": [{"name": "unknown"}]}
 
@@ -41,3 +42,23 @@ def test_a_file_that_is_no_graph_is_an_error_with_the_reason(tmp_path: Path) -> 
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ExportError, match=r"model.onnx: cannot be served on this machine: .*"):
         open_serving_session(tmp_path / "model.onnx", session_config(ServingSettings()))
+
+
+def on_gpu(name: str) -> dict:
+    return session_config(ServingSettings(), {"gpu_execution_accelerator": [{"name": name}]})
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_an_accelerator_for_a_gpu_is_refused_on_a_cpu_with_the_remedy(name: str, tmp_path: Path) -> None:
+    graph = write_grey_graph(tmp_path / "model.onnx", make_spec(["dark", "light"]))
+    with pytest.raises(ExportError, match=f"gpu_execution_accelerator {name}: this instance runs on a CPU; serve the"):
+        open_serving_session(graph, on_gpu(name))
+
+
+def test_what_a_gpu_needs_is_named_where_it_is_missing() -> None:
+    available = ort.get_available_providers()
+    if "TensorrtExecutionProvider" in available:
+        pytest.skip("this ONNX Runtime has TensorRT")
+    assert find_missing_gpu(on_gpu("tensorrt")) == "tensorrt: this ONNX Runtime has no TensorrtExecutionProvider"
+    assert find_missing_gpu(session_config(ServingSettings())) is None
+    assert find_missing_gpu(session_config(ServingSettings(), OPENVINO)) is None

@@ -18,10 +18,11 @@ from graphs import make_spec
 from tamiz import Client, RunError
 from tamiz_release.run_publication import publish_run
 from tamiz_train.data import Split
-from tamiz_train.evaluation import Evaluation, Mistake, evaluate_served, load_run_data
+from tamiz_train.evaluation import Evaluation, Mistake, evaluate_served
 from tamiz_train.inference import evaluate, predict
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 from tamiz_train.training import train
 from tamiz_train.weights import load_classifier
 

@@ -22,11 +22,12 @@ from tamiz import OutputError, RunError
 from tamiz.console import printable, printable_line
 from tamiz.path_text import path_to_text, text_to_path
 from tamiz_train.data import Split
-from tamiz_train.evaluation import Evaluation, load_run_data
+from tamiz_train.evaluation import Evaluation
 from tamiz_train.inference import evaluate
 from tamiz_train.metrics import MEANINGS, compute_metrics
 from tamiz_train.report import write_report
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 from tamiz_train.weights import load_classifier
 
 

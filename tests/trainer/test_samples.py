@@ -11,9 +11,9 @@ import pytest
 
 from tamiz import RecipeError
 from tamiz_train.data import load_data
-from tamiz_train.evaluation import load_run_data
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 from tamiz_train.samples import plot_samples
 
 

@@ -16,9 +16,10 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
 from tamiz_release.run_publication import publish_run
-from tamiz_train.evaluation import evaluate_served, load_run_data
+from tamiz_train.evaluation import evaluate_served
 from tamiz_train.inference import evaluate
 from tamiz_train.recipe import load_recipe, shipped_recipes
+from tamiz_train.run_data import load_run_data
 from tamiz_train.training import train
 from tamiz_train.weights import load_classifier
 

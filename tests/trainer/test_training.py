@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from tamiz import RecipeError, RunError
-from tamiz_train.evaluation import load_run_data
 from tamiz_train.recipe import Recipe
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 from tamiz_train.setup import check
 from tamiz_train.training import train
 

@@ -24,7 +24,7 @@ from tamiz.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .classifier import Classifier
     from .data import Data, Split
-    from .evaluation import Evaluation, Mistake, load_run_data
+    from .evaluation import Evaluation, Mistake
     from .explanation import Explanation, explain
     from .inference import evaluate, predict
     from .labelled_images import LabelledImages, read_labelled_folder
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .parity import Parity
     from .recipe import Recipe, load_recipe
     from .run import Run
+    from .run_data import load_run_data
     from .training import resume, train
     from .weights import load_classifier
 
@@ -81,7 +82,7 @@ _MODULES = {
     "export": "onnx_export",
     "load_classifier": "weights",
     "load_recipe": "recipe",
-    "load_run_data": "evaluation",
+    "load_run_data": "run_data",
     "predict": "inference",
     "read_labelled_folder": "labelled_images",
     "resume": "training",

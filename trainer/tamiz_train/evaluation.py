@@ -6,7 +6,7 @@ of a network is in `tamiz_train.inference`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tamiz import Client
-from tamiz.arguments import check_choice, check_instance, wrong
-from tamiz.errors import InvalidImageError, RecipeError, RunError, list_names
+from tamiz.arguments import check_instance
+from tamiz.errors import InvalidImageError, RunError, list_names
 from tamiz.image_bar import ImageBar
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
-from .data import Data, Split, load_data
+from .data import Split
 from .data.reader import read_batches
-from .data.split import SPLITS
 from .metrics import (
     CalibrationBin,
     ClassMetrics,
@@ -36,8 +35,6 @@ from .metrics import (
     predict_labels,
 )
 from .metrics import tune_thresholds as best_thresholds
-from .run import Run
-from .run_data import changed_splits
 
 BATCH_SIZE = 64
 
@@ -200,45 +197,6 @@ class Evaluation:
                 )
             )
         return mistakes
-
-
-def load_run_data(run: Run, splits: Collection[str] = SPLITS) -> Data:
-    """Load the images of a finished run.
-
-    Args:
-        run: the run.
-        splits: names of the splits that will be evaluated.
-
-    Raises:
-        RunError: the images cannot be found, or their labels differ from those of the run; the only split has no
-            images; or images have changed, and one of the splits now has images of another split of the run.
-    """
-    check_instance("run", run, Run)
-    if isinstance(splits, str | bytes) or not isinstance(splits, Sequence | Set):
-        raise wrong("splits", splits, "a list of names of splits")
-    for name in splits:
-        check_choice("splits", name, SPLITS)
-    try:
-        data = load_data(run.recipe.data, run.recipe.train.seed)
-    except RecipeError as exc:
-        raise RunError(
-            f"{run.path}: the images of the run cannot be found: {exc}; restore them, or give images with their labels "
-            "by --images FOLDER"
-        ) from exc
-    for name in sorted(changed_splits(run, data) & data.drawn & set(splits)):
-        others = run.recorded_images({split.name for split in data.splits} - {name})
-        moved = others is None or len(others.intersection(data.split(name).hashes))
-        if moved:
-            raise RunError(
-                f"{run.recipe.data.root} has other images than the run was trained on, and {name} now has images of "
-                "another split of the run; restore the images, or train again"
-            )
-    if len(splits) == 1 and not any(len(data.split(name)) for name in splits):
-        raise RunError(
-            f"{run.path}: the data of the run has no {' '.join(splits)} images; evaluate another split, or give images "
-            "with their labels by --images FOLDER"
-        )
-    return data
 
 
 def evaluate_function(compute: Callable[[Pixels], Probabilities], split: Split, spec: ModelSpec) -> Evaluation:

@@ -57,7 +57,6 @@ def decode(request: Request[Any], message: Any) -> Any:
                     int(entry.version or 0),
                     entry.inference_stats.success.count,
                     entry.inference_stats.fail.count,
-                    entry.inference_stats.success.ns / 1e9,
                 )
                 for entry in message.model_stats
             ]

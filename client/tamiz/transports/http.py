@@ -197,8 +197,8 @@ async def _infer(client: Any, request: requests.ModelInfer, headers: dict[str, s
 
 
 def _version_counts(entry: dict[str, Any]) -> VersionCounts:
-    answered, failed = entry["inference_stats"]["success"], entry["inference_stats"]["fail"]
-    return VersionCounts(int(entry["version"]), answered["count"], failed["count"], answered["ns"] / 1e9)
+    counted = entry["inference_stats"]
+    return VersionCounts(int(entry["version"]), counted["success"]["count"], counted["fail"]["count"])
 
 
 _KINDS: dict[str, type[ServerError]] = {

@@ -103,13 +103,11 @@ class VersionCounts:
         version: number of the version.
         answered: number of requests that were answered.
         failed: number of requests that failed.
-        seconds: sum of the durations of the answered requests in the server, waiting included.
     """
 
     version: int
     answered: int
     failed: int
-    seconds: float
 
 
 DEADLINE_PARAMETER = "tamiz_deadline_us"

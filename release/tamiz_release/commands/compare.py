@@ -111,8 +111,8 @@ def _test_images(models: tuple[ModelSource, ModelSource]) -> LabelledImages:
 
 def _test_images_of(run: Run) -> LabelledImages:
     from tamiz_train.data import load_data
-    from tamiz_train.evaluation import load_run_data
     from tamiz_train.labelled_images import from_split
+    from tamiz_train.run_data import load_run_data
 
     # The images that a run was fitted to are left out by their content, so a split may be drawn anew.
     known = run.fitted_images is not None

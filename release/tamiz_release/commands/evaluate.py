@@ -114,15 +114,16 @@ def evaluate(
 
 
 def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None) -> list[_Result]:
-    from tamiz_train import evaluation
     from tamiz_train.data.split import SPLITS
+    from tamiz_train.evaluation import evaluate_served
+    from tamiz_train.run_data import load_run_data
 
     with extra_required("train,cpu"):
         from tamiz_train.inference import evaluate as evaluate_network
         from tamiz_train.weights import load_classifier
 
     names = SPLITS if split == "all" else (split,)
-    data = evaluation.load_run_data(run, names)
+    data = load_run_data(run, names)
     classifier = load_classifier(run)
     results = []
     trained: Run | None
@@ -131,7 +132,7 @@ def _evaluate_run(run: Run, split: str, client: Client | None, out: Path | None)
         title, folder, differing, trained = f"{run.recipe.name}, {run.path.name}", each.name, None, run
         if client is not None:
             own = measured
-            measured = evaluation.evaluate_served(client, each, run.spec)
+            measured = evaluate_served(client, each, run.spec)
             title = f"{client.model} version {client.live_version} at {client.url}"
             folder, differing, trained = f"{each.name}-served", measured.differences(own), None
         page = _write_report(measured, (out or run.path / "evaluation") / folder, title, trained)

@@ -25,10 +25,11 @@ def export(
         ),
     ] = "fp32",
     target: Annotated[
-        Literal["cpu", "tensorrt"], typer.Option(help="What will compute an INT8 graph: a CPU, or TensorRT on a GPU.")
+        Literal["cpu", "tensorrt"],
+        typer.Option(help="What will compute the graph: a CPU, or for fp16 and int8 TensorRT on a GPU."),
     ] = "cpu",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     max_loss: Annotated[
         float,
@@ -52,10 +53,9 @@ def export(
     )
     if as_json:
         print_json(_describe(candidate))
-    elif target != "cpu":
-        print_next("publish", candidate.graph, "--model", found.recipe.name)
     else:
-        print_next("publish", found.path, *([] if precision == "fp32" else ["--precision", precision]))
+        options = [] if precision == "fp32" else ["--precision", precision]
+        print_next("publish", found.path, *options, *([] if target == "cpu" else ["--target", target]))
 
 
 def _describe(candidate: Candidate) -> dict[str, Any]:

@@ -85,8 +85,23 @@ def publish(
             "fastest on this machine, with its runtime."
         ),
     ] = "fp32",
+    target: Annotated[
+        Literal["cpu", "tensorrt"],
+        typer.Option(
+            help="What will compute the graph: a CPU, or TensorRT on a GPU: a run with --precision fp16 or int8, or an "
+            "ONNX file in one of these."
+        ),
+    ] = "cpu",
+    engine_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder on the server, in which TensorRT keeps its engines. Default: the server builds them at each "
+            "start.",
+        ),
+    ] = None,
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
@@ -120,8 +135,10 @@ def publish(
     check_force(force)
     store = Repository(repository)
     server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
+    _refuse("--engine-cache", engine_cache, target == "tensorrt", "only --target tensorrt has engines")
     of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
-    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run)
+    computed = {} if target == "cpu" else {"target": target, "engine_cache": engine_cache}
+    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run, computed)
     if images is not None and spec is not None:
         add = partial(add, images=folder_images(images, spec))
     add = partial(add, limits=limits, force=force)
@@ -155,6 +172,7 @@ def _open(
     weights: Path | None,
     images: Path | None,
     of_run: dict[str, Any],
+    computed: dict[str, Any],
 ) -> _Opened:
     is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
     is_registered = is_registry_uri(source)
@@ -166,8 +184,10 @@ def _open(
     _refuse("--apply-serving", of_run["apply_serving"] or None, has_settings, "only a run has serving settings")
     quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
     _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
+    _refuse("--target", computed.get("target"), is_run or is_graph, "it is for a run and for an ONNX file")
     if is_graph:
-        return _open_graph(Path(source), model, labels, preprocessing, images)
+        opened = _open_graph(Path(source), model, labels, preprocessing, images)
+        return opened._replace(add=partial(opened.add, **computed))
     if is_timm:
         return _open_timm(source.removeprefix(TIMM), model, labels, weights)
     if is_registered:
@@ -179,7 +199,7 @@ def _open(
     run = Run.find(source)
     from ..run_publication import publish_run
 
-    add = partial(publish_run, run, **of_run)
+    add = partial(publish_run, run, **of_run, **computed)
     return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
 
 

@@ -98,19 +98,19 @@ def _check_drop(agreement: Agreement, most: float) -> GateCheck:
     return GateCheck("accuracy_drop", agreement.drop <= most + 1e-9, text, agreement.drop, most)
 
 
-def check_live(live: LiveFigures, latency: Latency, size: int, limits: GateLimits) -> list[GateCheck]:
+def check_live(live: LiveFigures, latency: Latency | None, size: int, limits: GateLimits) -> list[GateCheck]:
     """The checks of a candidate beside the live version.
 
     Args:
         live: the figures of the live version.
-        latency: latency of the candidate.
+        latency: latency of the candidate; None if it was not measured, which is then not judged.
         size: size of the candidate's graph in bytes.
         limits: the limits; None is no limit.
     """
     return list(_live_checks(live, latency, size, limits))
 
 
-def _live_checks(live: LiveFigures, latency: Latency, size: int, limits: GateLimits) -> Iterator[GateCheck]:
+def _live_checks(live: LiveFigures, latency: Latency | None, size: int, limits: GateLimits) -> Iterator[GateCheck]:
     if (compared := live.comparison) is not None:
         (other, own), (low, high) = compared.values, compared.interval
         drop = -compared.difference
@@ -122,7 +122,7 @@ def _live_checks(live: LiveFigures, latency: Latency, size: int, limits: GateLim
         )
         fails = drop > limits.live_drop + 1e-9 and high < 0
         yield GateCheck("live_drop", not fails, text, drop, limits.live_drop)
-    if limits.slowdown is not None and live.latency is not None:
+    if limits.slowdown is not None and latency is not None and live.latency is not None:
         ratios = {
             "one image": latency.one_ms / live.latency.one_ms,
             f"an image of a batch of {latency.best_batch}": latency.best_ms / live.latency.best_ms,

@@ -1,7 +1,8 @@
 """The gate before a version is published: is the candidate what its reference is, and no worse than the live version?
 
 It measures through the session that will serve the candidate, because some that are fast compute something else: on the
-same graph, another runtime, thread count or batch size can give other answers.
+same graph, another runtime, thread count or batch size can give other answers. A session that needs a GPU which this
+machine lacks is not run: the graph is measured on the CPU, its speed is not judged, and the report says so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import onnxruntime as ort
 from tamiz import __version__
 from tamiz.arguments import check_function, check_instance, check_progress, check_text, check_type
 from tamiz.errors import ExportError, GateError
-from tamiz.files import sha256
 from tamiz_server.serving_session import open_serving_session
 from tamiz_train.evaluation import Evaluation, evaluate_function
 
@@ -28,7 +28,7 @@ from ..candidate import Candidate
 from .agreement import Agreement, count_non_finite, find_label_problem, finite, measure_agreement
 from .checks import FEW_IMAGES, check_agreement, check_finite, check_live, check_overflows
 from .images import GateImages
-from .latency import measure_latencies
+from .latency import Latency, measure_latencies
 from .limits import DEFAULT_LIMITS, GateLimits
 from .live import LiveFigures, LiveModel, measure_live
 from .overflow import find_overflows
@@ -97,26 +97,26 @@ def run_gate(
     latency, beside = None, None
     if served is not None:
         live_graph = _open_live(live, open_session, notes)
-        on_progress("gate: measuring the latency")
-        latency, *others = measure_latencies([served, *([] if live_graph is None else [live_graph])])
+        latency, live_latency = _measure_latencies(served, live_graph, on_progress)
         if live is not None:
             comparison, reason = None, "no images"
             if evaluation is not None and chosen is not None:
                 on_progress(f"gate: comparing with the live version {live.version}")
                 fitted = None if reference is None else reference.fitted_images
                 comparison, reason = measure_live(live, live_graph, chosen, evaluation, fitted, notes)
-            beside = LiveFigures(live.version, comparison, reason, next(iter(others), None), live.graph.stat().st_size)
+            beside = LiveFigures(live.version, comparison, reason, live_latency, live.graph.stat().st_size)
             checks += check_live(beside, latency, candidate.graph.stat().st_size, limits)
     return GateReport(
         model=model,
         candidate=_describe(candidate),
         precision=candidate.precision,
         accelerators=candidate.accelerators,
-        onnx_sha256=sha256(candidate.graph),
+        onnx_sha256=candidate.onnx_sha256,
         size=candidate.graph.stat().st_size,
         reference=None if reference is None else reference.title,
         images=0 if evaluation is None else evaluation.images,
         origin="no images" if chosen is None else chosen.origin,
+        not_run=None if served is None else served.not_run,
         limits=limits,
         checks=tuple(sorted(checks, key=lambda check: check.passed)),
         agreement=agreement,
@@ -184,12 +184,30 @@ def _open(
         served = ServedGraph(candidate.graph, candidate.spec, config, open_session)
         problem = served.find_problem()
     except ExportError as exc:
-        problem = str(exc)
+        # Its file may be a temporary one.
+        problem = str(exc).removeprefix(f"{candidate.graph}: ").replace(str(candidate.graph), candidate.title)
     if problem is not None or served is None:
         checks.append(GateCheck("served", False, f"the graph cannot be served: {problem}"))
         return None
-    checks.append(GateCheck("served", True, f"a server can compute batches of 1 to {served.largest_batch}"))
+    batches = f"batches of 1 to {served.largest_batch}"
+    if served.not_run is None:
+        checks.append(GateCheck("served", True, f"a server can compute {batches}"))
+    else:
+        # Not a check of the session that serves, so it does not have its name.
+        checks.append(GateCheck("computed", True, f"a CPU can compute {batches}"))
     return served
+
+
+def _measure_latencies(
+    served: ServedGraph, live: ServedGraph | None, on_progress: Callable[[str], None]
+) -> tuple[Latency | None, Latency | None]:
+    """The latencies of the candidate and of the live version; None for one whose session is not run here."""
+    graphs = [graph for graph in (served, live) if graph is not None and graph.not_run is None]
+    if served not in graphs:
+        return None, None
+    on_progress("gate: measuring the latency")
+    latency, *others = measure_latencies(graphs)
+    return latency, next(iter(others), None)
 
 
 def _evaluate(
@@ -245,6 +263,8 @@ def _open_live(live: LiveModel | None, open_session: OpenSession, notes: list[st
     if problem is not None:
         notes.append(f"the live version {live.version} was not measured: {problem}")
         return None
+    if served.not_run is not None:
+        notes.append(f"the live version {live.version} was measured on the CPU, and not its latency: {served.not_run}")
     return served
 
 
@@ -276,4 +296,4 @@ def _describe(candidate: Candidate) -> str:
     accelerators = [
         str(each.get("name")) for group in candidate.accelerators.values() for each in group if isinstance(each, dict)
     ]
-    return " ".join([str(candidate.graph), f"({', '.join([candidate.precision, *accelerators])})"])
+    return " ".join([candidate.title, f"({', '.join([candidate.precision, *accelerators])})"])

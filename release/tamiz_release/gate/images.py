@@ -13,10 +13,9 @@ from tamiz.errors import RecipeError, RunError, UsageError
 from tamiz.image_files import summarise, walk
 from tamiz.spec import ModelSpec
 from tamiz_train.data import Split, load_data
-from tamiz_train.evaluation import load_run_data
 from tamiz_train.labelled_images import Image, LabelledImages, from_split, read_labelled_folder
 from tamiz_train.run import Run
-from tamiz_train.run_data import changed_splits
+from tamiz_train.run_data import changed_splits, load_run_data
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class GateCheck:
     """One question that the gate asked.
 
     Attributes:
-        name: name of the limit, see `GateLimits`; or ``served``, ``images``, ``labels``, ``finite`` or
+        name: name of the limit, see `GateLimits`; or ``served``, ``computed`` (in place of ``served`` where the session
+            that serves was not run), ``images``, ``labels``, ``finite`` or
             ``overflow``.
         passed: whether the answer is within the limit.
         text: the answer as a sentence.
@@ -48,6 +49,8 @@ class GateReport:
         reference: what the candidate was compared with, for people; None if nothing was at hand.
         images: number of images that were measured; 0 if none were at hand.
         origin: what these images are.
+        not_run: why the session that will serve the candidate was not run, so that the graph was measured on the CPU,
+            and its latency was not; None if it was run.
         limits: the limits, with the defaults of the precision.
         checks: the checks, those that failed first.
         agreement: the candidate beside its reference; None if it was not measured.
@@ -56,7 +59,7 @@ class GateReport:
         confusion_matrix: the entries of the confusion matrix that are not 0, each as the index of the true label, that
             of the predicted label, and the number of images; empty if the labels of the images are unknown, or an image
             may have several.
-        latency: latency of the candidate; None if it cannot be served.
+        latency: latency of the candidate; None if it cannot be served, or the session that serves was not run.
         live: the candidate beside the live version; None if there is none.
         notes: what limits the meaning of the figures.
         measured: when, in ISO 8601.
@@ -76,6 +79,7 @@ class GateReport:
     origin: str
     limits: GateLimits
     checks: tuple[GateCheck, ...]
+    not_run: str | None = None
     agreement: Agreement | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     classes: tuple[ClassMetrics, ...] = ()
@@ -100,9 +104,9 @@ class GateReport:
 
     @property
     def verdict(self) -> str:
-        """``passed``, ``failed``, or ``forced:`` with the reason."""
+        """``passed``, ``passed on the CPU alone``, ``failed``, or ``forced:`` with the reason."""
         if self.passed:
-            return "passed"
+            return "passed" if self.not_run is None else "passed on the CPU alone"
         return "failed" if self.forced is None else f"forced: {self.forced}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +124,7 @@ class GateReport:
             "reference": self.reference,
             "images": self.images,
             "origin": self.origin,
+            "not_run": self.not_run,
             "checks": [asdict(check) for check in self.checks],
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "metrics": dict(self.metrics),
@@ -149,33 +154,34 @@ class GateReport:
             measured += [f"{name} {value:.4f}" for name, value in [*self.metrics.items()][:1]]
         lines = [f"{self.verdict}: {', '.join(measured)}" if measured else self.verdict]
         lines += [f"failed: {check.text}" for check in self.failures]
-        return [*lines, *self._speed()]
+        if self.not_run is not None:
+            lines.append(f"the session that serves was not run, and its latency was not judged: {self.not_run}")
+        if self.latency is not None:
+            lines.append(self._speed(self.latency))
+        return [*lines, *self._beside_live()]
 
-    def _speed(self) -> list[str]:
-        if self.latency is None:
-            return []
-        own = self.latency
+    def _speed(self, own: Latency) -> str:
         line = (
             f"{own.one_ms:.2f} ms for one image, {own.best_ms:.2f} ms per image of a batch of {own.best_batch}, "
             f"{self.size / 1e6:.1f} MB"
         )
-        if self.live is None:
-            return [line]
-        if (other := self.live.latency) is not None:
+        if self.live is not None and (other := self.live.latency) is not None:
             line += (
                 f"; the live version {self.live.version}: {other.one_ms:.2f} ms, {other.best_ms:.2f} ms of a batch of "
                 f"{other.best_batch}, {self.live.size / 1e6:.1f} MB"
             )
-        lines = [line]
-        if (compared := self.live.comparison) is not None:
-            low, high = compared.interval
-            lines.append(
-                f"{compared.metric} {compared.difference * 100:+.2f} points against live version {self.live.version} "
-                f"(95 % interval {low * 100:+.2f} to {high * 100:+.2f}) on {compared.count:,} images"
-            )
-        else:
-            lines.append(f"not compared with the live version {self.live.version}: {self.live.reason}")
-        return lines
+        return line
+
+    def _beside_live(self) -> list[str]:
+        if self.live is None:
+            return []
+        if (compared := self.live.comparison) is None:
+            return [f"not compared with the live version {self.live.version}: {self.live.reason}"]
+        low, high = compared.interval
+        return [
+            f"{compared.metric} {compared.difference * 100:+.2f} points against live version {self.live.version} "
+            f"(95 % interval {low * 100:+.2f} to {high * 100:+.2f}) on {compared.count:,} images"
+        ]
 
     def figures(self) -> dict[str, float]:
         """The figures as metrics of a tracked run, by name."""

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from tamiz.errors import ExportError, one_line
 from tamiz.preprocessing import Pixels
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
-from tamiz_server.serving_session import open_serving_session
+from tamiz_server.serving_session import find_missing_gpu, open_serving_session
 from tamiz_train.metrics import Probabilities
 
 OpenSession: TypeAlias = Callable[..., Any]
@@ -25,11 +25,18 @@ _TOLERANCE = 0.02
 class ServedGraph:
     """A graph in the session that will serve it.
 
+    Where this machine cannot run that session because it lacks the GPU or the runtime of an accelerator, the graph is
+    in a session on the CPU instead, which shows what the graph computes, and nothing of the speed.
+
     Args:
         graph: path of the ONNX file.
         spec: spec of the graph.
         config: the model's configuration, ``config.pbtxt`` as JSON.
         open_session: opens the session.
+
+    Attributes:
+        not_run: why the session that will serve the graph was not run: the accelerator and what is missing; None if it
+            was run.
 
     Raises:
         ExportError: the graph cannot be loaded, or a setting cannot be honoured on this machine.
@@ -42,7 +49,11 @@ class ServedGraph:
         self.largest_batch = max(1, int(config.get("max_batch_size", 0)))
         self._path = graph
         self._batched = int(config.get("max_batch_size", 0)) > 0
-        self._session = open_session(graph, config, gpu=0 if computes_on_gpu(config) else None)
+        self.not_run = find_missing_gpu(config)
+        if self.not_run is None:
+            self._session = open_session(graph, config, gpu=0 if computes_on_gpu(config) else None)
+        else:
+            self._session = open_session(graph, _without_gpu(config), gpu=None)
         parameter = config.get("parameters", {}).get("micro_batch_size", {}).get("string_value", "")
         # As the backend computes a batch on a CPU.
         self._part = int(parameter) if parameter.isdecimal() and int(parameter) else self.largest_batch
@@ -97,6 +108,12 @@ class ServedGraph:
             # ONNX Runtime has an error class for each way in which a graph can be wrong.
             raise ExportError(f"it cannot compute a batch of {len(images)}: {one_line(exc)[:300]}") from exc
         return answers  # type: ignore[no-any-return]
+
+
+def _without_gpu(config: Mapping[str, Any]) -> dict[str, Any]:
+    optimization = config["optimization"]
+    accelerators = {**optimization["execution_accelerators"], "gpu_execution_accelerator": []}
+    return {**config, "optimization": {**optimization, "execution_accelerators": accelerators}}
 
 
 def computes_on_gpu(config: Mapping[str, Any]) -> bool:

@@ -233,7 +233,7 @@ class ServedRollout:
         """See `Observed.counts`."""
         counts = {each.version: each for each in self._transport.call(VersionStatistics(self._model), _TIMEOUT_S)}
         # A version that the server failed to load has no counts.
-        live, candidate = (counts.get(each, VersionCounts(each, 0, 0, 0.0)) for each in (self.live, self.candidate))
+        live, candidate = (counts.get(each, VersionCounts(each, 0, 0)) for each in (self.live, self.candidate))
         return live, candidate
 
     def probe(self) -> Pair:

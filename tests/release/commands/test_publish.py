@@ -62,6 +62,8 @@ def test_a_model_of_timm_is_published_with_local_weights(tmp_path: Path, tamiz: 
             ["runs/digits", "--labels", "l.txt"],
             "--labels: a run and a registered version have their own labels; leave it out",
         ),
+        (["timm:resnet50", "--target", "tensorrt"], "--target: it is for a run and for an ONNX file; leave it out"),
+        (["runs/digits", "--engine-cache", "/c"], "--engine-cache: only --target tensorrt has engines; leave it out"),
         (["timm:resnet50", "--preprocessing", "p.yaml"], "--preprocessing: only an ONNX file needs it; leave it out"),
     ],
 )

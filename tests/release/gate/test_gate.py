@@ -16,7 +16,7 @@ from tamiz_release import GateImages, GateLimits, GateReport, open_source, run_g
 from tamiz_release.candidate import Candidate
 from tamiz_release.gate import LiveModel, require_passed
 from tamiz_server.config import ServingSettings
-from tamiz_server.serving_session import open_serving_session, session_config
+from tamiz_server.serving_session import find_missing_gpu, open_serving_session, session_config
 from tamiz_train.data.content import content_hashes
 from tamiz_train.labelled_images import LabelledImages
 
@@ -49,15 +49,17 @@ def judge(tmp_path: Path) -> Callable[..., GateReport]:
         spec: ModelSpec = SPEC,
         precision: str = "fp32",
         images: GateImages | None = None,
+        accelerators: dict | None = None,
+        config: dict = CONFIG,
         **options: object,
     ) -> GateReport:
         with open_source(str(original), tmp_path / "none") as reference:
             return run_gate(
-                Candidate(graph, spec, precision),
+                Candidate(graph, spec, precision, accelerators or {}),
                 reference,
                 colour_images() if images is None else images,
                 model="colours",
-                config=CONFIG,
+                config=config,
                 **options,
             )
 
@@ -225,6 +227,63 @@ def test_a_setting_that_this_machine_cannot_honour_is_stopped_with_the_reason(
     assert failed(report) == {"served"}
     assert "offers no CPU" in report.failures[0].text
     assert report.candidate.endswith("(int8, openvino)")
+
+
+TENSORRT = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": {"precision_mode": "INT8"}}]}
+
+
+@pytest.fixture
+def no_tensorrt() -> None:
+    if find_missing_gpu(session_config(ServingSettings(), TENSORRT)) is None:
+        pytest.skip("this machine runs TensorRT")
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_session_that_this_machine_cannot_run_is_not_claimed_to_be_checked(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    config = session_config(ServingSettings(max_batch_size=8), TENSORRT)
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC)
+    report = judge(graph, precision="int8", accelerators=TENSORRT, config=config)
+    assert report.passed
+    assert report.verdict == "passed on the CPU alone"
+    assert report.not_run == "tensorrt: this ONNX Runtime has no TensorrtExecutionProvider"
+    assert report.agreement.label_agreement == 1.0, "what the graph computes is measured"
+    assert report.latency is None, "the speed of a CPU says nothing"
+    names = {check.name for check in report.checks}
+    assert "computed" in names
+    assert not names & {"served", "slowdown"}
+    assert report.to_dict()["not_run"] == report.not_run
+    assert f"the session that serves was not run, and its latency was not judged: {report.not_run}" in report.summary()
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_wrong_graph_is_stopped_where_the_session_that_serves_cannot_be_run(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    config = session_config(ServingSettings(max_batch_size=8), TENSORRT)
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC, channels=(2, 1, 0))
+    report = judge(graph, precision="int8", accelerators=TENSORRT, config=config)
+    assert "label_agreement" in failed(report) or "accuracy_drop" in failed(report)
+    assert report.verdict == "failed"
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_beside_a_live_version_only_sessions_that_are_run_are_timed(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC)
+    on_gpu, on_cpu = (session_config(ServingSettings(max_batch_size=8), each) for each in (TENSORRT, {}))
+    limits = GateLimits(slowdown=1e-6)
+    report = judge(graph, config=on_gpu, live=LiveModel(1, graph, SPEC, on_cpu, frozenset()), limits=limits)
+    assert report.passed
+    assert (report.latency, report.live.latency) == (None, None)
+    assert report.live.comparison is not None
+    report = judge(graph, config=on_cpu, live=LiveModel(1, graph, SPEC, on_gpu, frozenset()), limits=limits)
+    assert report.passed
+    assert (report.latency is None, report.live.latency) == (False, None)
+    (note,) = (note for note in report.notes if note.startswith("the live version 1"))
+    assert note.startswith("the live version 1 was measured on the CPU, and not its latency: tensorrt: this ONNX")
 
 
 class WrongSession:

@@ -151,3 +151,13 @@ def test_the_figures_for_tracking_are_numbers_by_name() -> None:
     assert figures["difference_to_live"] == 0
     assert {"accuracy", "label_agreement", "probability_difference", "latency_ms"} < set(figures)
     assert all(isinstance(value, float) for value in figures.values())
+
+
+def test_a_session_that_was_not_run_is_said_before_all_figures() -> None:
+    report = make_report(not_run="tensorrt: this machine has no NVIDIA GPU", latency=None)
+    page = render_gate_page(report)
+    assert "Passed on the CPU alone: all 1 checks" in page
+    assert "<strong>The session that serves it was not run</strong>" in page
+    assert "tensorrt: this machine has no NVIDIA GPU" in page
+    assert "was computed in the session that serves it" not in page
+    assert "not run" not in render_gate_page(make_report())

@@ -23,6 +23,8 @@ from tamiz_train.graph import Graph, read_spec
 from tamiz_train.run import Run
 
 SHORT = {"budget_s": 200.0}
+LOOSE = GateLimits(accuracy_drop=0.02)
+"""One of the 360 test images is more than half of a limit of half a point."""
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,7 @@ def test_fp16_keeps_the_probabilities_in_fp32_and_says_why(exported: Run) -> Non
 def test_a_run_is_published_in_a_precision_if_it_passes_the_gate(exported: Run, tmp_path: Path) -> None:
     run = Run(Path(shutil.copytree(exported.path, tmp_path / "run")))
     repository = Repository(tmp_path / "repository")
-    # One of the 360 test images is more than half of a limit of half a point.
-    publish_run(run, repository, precision="int8", **SHORT, limits=GateLimits(accuracy_drop=0.02))
+    publish_run(run, repository, precision="int8", **SHORT, limits=LOOSE)
     manifest = repository.live_version("digits").manifest
     assert (manifest["precision"], manifest["gate"]["precision"], manifest["gate"]["verdict"]) == (
         "int8",
@@ -132,6 +133,38 @@ def test_the_graph_for_tensorrt_is_a_file_of_its_own(run: Run) -> None:
     assert report(run, "int8-tensorrt")["speed_ratios"] == {}
     assert report(run, "int8-tensorrt")["setting"]["symmetric"] is True
     assert not (run.path / "model.int8.onnx").exists()
+    (accelerator,) = candidate.accelerators["gpu_execution_accelerator"]
+    assert accelerator["parameters"]["precision_mode"] == "INT8"
+    repository = Repository(run.path / "models")
+    publish_run(run, repository, precision="int8", target="tensorrt", engine_cache="/cache", **SHORT, limits=LOOSE)
+    manifest = repository.live_version("digits").manifest
+    assert manifest["onnx_sha256"] == sha256(candidate.graph)
+    assert manifest["accelerators"]["gpu_execution_accelerator"][0]["parameters"]["trt_engine_cache_path"] == "/cache"
+    assert (manifest["gate"]["verdict"], manifest["gate"]["latency"]) == ("passed on the CPU alone", None)
+    assert "has no TensorrtExecutionProvider" in manifest["gate"]["not_run"]
+
+
+def test_fp16_is_the_same_graph_for_tensorrt_with_other_accelerators(exported: Run, tmp_path: Path) -> None:
+    lines: list[str] = []
+    candidate = export_precision(exported, "fp16", target="tensorrt", on_progress=lines.append, **SHORT)
+    assert candidate.graph == exported.path / "model.fp16.onnx"
+    assert lines[0].endswith("found by an earlier search on this machine")
+    (accelerator,) = candidate.accelerators["gpu_execution_accelerator"]
+    assert accelerator["parameters"]["trt_profile_max_shapes"] == "image:64x28x28x1"
+    # A file is published like a run, with the batch size of a model whose recipe is unknown.
+    repository = Repository(tmp_path / "models")
+    publish_graph(exported.path / "model.fp16.onnx", repository, "digits", target="tensorrt", limits=LOOSE)
+    (published,) = repository.live_version("digits").manifest["accelerators"]["gpu_execution_accelerator"]
+    assert published["parameters"]["trt_profile_max_shapes"] == "image:16x28x28x1"
+
+
+def test_a_graph_that_tensorrt_cannot_compute_is_not_published_for_it(exported: Run, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "models")
+    with pytest.raises(UsageError, match=r"model.int8.onnx: target tensorrt: the zero point .* is of type U?INT"):
+        publish_graph(exported.path / "model.int8.onnx", repository, "digits", target="tensorrt")
+    with pytest.raises(UsageError, match="target tensorrt: the precision is fp32; give fp16 or int8"):
+        publish_graph(exported.path / "model.onnx", repository, "digits", target="tensorrt")
+    assert not repository.path.exists()
 
 
 def test_without_the_data_of_the_run_a_line_warns_and_the_kept_images_are_used(run: Run, tmp_path: Path) -> None:
@@ -190,7 +223,7 @@ def test_auto_measures_all_graphs_and_takes_the_fastest_that_keeps_the_accuracy(
     assert export_precision(run, "auto", on_progress=lines.append, **SHORT) == candidate
     assert "measuring the graphs side by side" not in lines, "the same run is not measured twice"
     repository = Repository(tmp_path / "repository")
-    publish_run(run, repository, precision="auto", **SHORT, limits=GateLimits(accuracy_drop=0.02))
+    publish_run(run, repository, precision="auto", **SHORT, limits=LOOSE)
     manifest = repository.live_version("digits").manifest
     assert (manifest["precision"], manifest["precision_choice"]) == (candidate.precision, choice)
 
@@ -208,7 +241,10 @@ def test_auto_goes_on_without_a_precision_that_is_not_found_and_says_why(run: Ru
     [
         ({"precision": "int4"}, "precision: 'int4' (str); give 'fp32' or 'fp16' or 'int8' or 'auto'"),
         ({"precision": "int8", "target": "tpu"}, "target: 'tpu' (str); give 'cpu' or 'tensorrt'"),
-        ({"precision": "fp16", "target": "tensorrt"}, "target tensorrt: it is for int8 alone"),
+        ({"precision": "fp32", "target": "tensorrt"}, "target tensorrt: the precision is fp32; give fp16 or int8"),
+        ({"precision": "auto", "target": "tensorrt"}, "target tensorrt: the precision is auto; give fp16 or int8"),
+        ({"precision": "fp16", "engine_cache": "/cache"}, "engine_cache: only the target tensorrt has engines"),
+        ({"precision": "fp16", "target": "tensorrt", "engine_cache": "x"}, "engine cache x: give an absolute path"),
         ({"precision": "int8", "budget_s": 0.0}, "budget_s: 0.0 (float); give a finite number of seconds"),
         ({"precision": "int8", "budget_s": float("nan")}, "budget_s: nan (float); give a finite number of seconds"),
         ({"precision": "int8", "max_loss_points": -1.0}, "max_loss_points: -1.0 (float); give a number of points"),
@@ -240,4 +276,6 @@ def test_the_command_exports_each_precision_and_prints_the_next_step(
     assert document["accelerators"] == {}
     wrong = tamiz("export", run.path, "--target", "tensorrt")
     assert wrong.returncode == 2
-    assert "target tensorrt: it is for int8 alone; fp32 has one graph for all hardware" in wrong.stderr
+    assert "target tensorrt: the precision is fp32; give fp16 or int8" in wrong.stderr
+    gpu = tamiz("export", run.path, "--precision", "fp16", "--target", "tensorrt")
+    assert gpu.stdout.splitlines()[-1] == f"next: tamiz publish {run.path} --precision fp16 --target tensorrt"

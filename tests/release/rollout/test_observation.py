@@ -68,7 +68,7 @@ class SimulatedRollout:
             counts[0] += requests - failed
             counts[1] += failed
         live, candidate = (
-            VersionCounts(number + 1, answered, failed, 0.0) for number, (answered, failed) in enumerate(self.counted)
+            VersionCounts(number + 1, answered, failed) for number, (answered, failed) in enumerate(self.counted)
         )
         return live, candidate
 

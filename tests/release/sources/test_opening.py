@@ -14,8 +14,8 @@ from tamiz import ModelNotFoundError, RunError, Tls, UsageError
 from tamiz_release.sources import open_source
 from tamiz_server.repository import Repository
 from tamiz_train.data import Split
-from tamiz_train.evaluation import load_run_data
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 
 GREYS = Split("test", np.stack([np.full((28, 28), grey_level(i, 3), np.uint8) for i in range(3)]), np.arange(3))
 

@@ -71,6 +71,22 @@ def publish_versions(repository: Repository, folder: Path, *test_images: str | N
         repository.publish("pets", graph, spec, manifest=manifest)
 
 
+def test_the_accelerator_of_a_version_is_listed_and_its_parameters_are_in_the_json(
+    tamiz: Tamiz, tmp_path: Path
+) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
+    graph = write_grey_graph(tmp_path / "graph.onnx", spec)
+    accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": {"precision_mode": "INT8"}}]}
+    repository.publish("pets", graph, spec, manifest={"precision": "int8", "accelerators": accelerators})
+    repository.publish("pets", graph, spec, manifest={"precision": "fp32"})
+    table = tamiz("models", "--repository", repository.path).stdout
+    assert "tensorrt" in next(line for line in table.splitlines() if "int8" in line)
+    rows = json.loads(tamiz("models", "--repository", repository.path, "--json").stdout)
+    assert [row["accelerator"] for row in rows] == ["tensorrt", None]
+    assert rows[0]["config"]["optimization"]["execution_accelerators"] == accelerators
+    assert [group["kind"] for group in rows[0]["config"]["instance_group"]] == ["KIND_GPU"]
+
+
 def test_accuracies_on_different_test_images_are_not_listed_without_a_word(tamiz: Tamiz, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "models")
     publish_versions(repository, tmp_path, "one", "two", "one")

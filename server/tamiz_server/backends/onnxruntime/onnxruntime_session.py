@@ -9,7 +9,8 @@ README and src/onnxruntime.cc):
 - ``optimization { graph { level } }``: -1 basic, 1 extended, 2 none, otherwise all optimizations;
 - the parameters ``intra_op_thread_count``, ``inter_op_thread_count``, ``execution_mode``, ``enable_mem_arena`` and
   ``enable_mem_pattern``;
-- ``optimization { execution_accelerators }``: ``tensorrt`` and ``cuda`` for a GPU, ``openvino`` for a CPU.
+- ``optimization { execution_accelerators }``: ``tensorrt`` and ``cuda`` for a GPU, ``openvino`` for a CPU. An instance
+  on a CPU, where the native backend ignores those for a GPU, refuses them: it would compute something else.
 """
 
 from __future__ import annotations
@@ -53,13 +54,36 @@ def open_session(
         SettingError: a setting cannot be honoured on this machine.
     """
     options = _session_options(config)
+    for_gpu = [str(each.get("name", "")) for each in _accelerators(config, "gpu")]
+    if gpu is None and for_gpu:
+        raise SettingError(
+            f"gpu_execution_accelerator {for_gpu[0]}: this instance runs on a CPU; serve the model on a machine with a "
+            "GPU, or remove the accelerator from config.pbtxt"
+        )
     providers = [] if gpu is None else _gpu_providers(config, gpu)
     if gpu is None and _add_openvino(options, config):
         session = ort.InferenceSession(path, options)
         if _OPENVINO not in session.get_providers():
             raise SettingError("cpu_execution_accelerator openvino: ONNX Runtime did not use it")
         return session
-    return ort.InferenceSession(path, options, providers=[*providers, "CPUExecutionProvider"])
+    session = ort.InferenceSession(path, options, providers=[*providers, "CPUExecutionProvider"])
+    # Without a GPU or its libraries, ONNX Runtime warns and computes on the CPU.
+    if unused := [name for name in for_gpu if _GPU_ACCELERATORS[name] not in session.get_providers()]:
+        raise SettingError(
+            f"gpu_execution_accelerator {unused[0]}: ONNX Runtime did not use it: a GPU, its driver or libraries of "
+            "CUDA or TensorRT are missing"
+        )
+    return session
+
+
+def missing_provider(config: Mapping[str, Any]) -> str | None:
+    """What this ONNX Runtime lacks to compute a model with the configured accelerators for a GPU; None if nothing."""
+    available = ort.get_available_providers()
+    for accelerator in _accelerators(config, "gpu"):
+        provider = _GPU_ACCELERATORS.get(accelerator.get("name", ""))
+        if provider is not None and provider not in available:
+            return f"{accelerator['name']}: this ONNX Runtime has no {provider}"
+    return None
 
 
 def read_parameter(config: Mapping[str, Any], name: str, default: int) -> int:
