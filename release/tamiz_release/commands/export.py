@@ -36,7 +36,7 @@ def export(
         ),
     ] = "onnx",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     max_loss: Annotated[
         float,
