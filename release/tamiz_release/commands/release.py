@@ -19,11 +19,9 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
-    parse_headers,
     parse_share,
 )
-from tamiz_server.control import open_control
+from tamiz_server.commands.connection import connect
 from tamiz_server.repository import Repository
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
@@ -107,14 +105,13 @@ def release(
             raise UsageError(f"--{name} and --no-canary contradict each other; give one of them")
     check_force(force)
     share, watch_s = parse_share("canary", canary or "10%"), parse_duration("watch", watch or "10m")
-    tls = make_tls(ca, certificate, certificate_key)
     found = Run.find(run)
     from ..gate import folder_images, parse_limits
     from ..releasing.canary import CanarySettings
     from ..releasing.plan import plan_release
 
     settings = CanarySettings(share, watch_s, make_watch_limits(max_errors, max_latency, min_agreement), probes)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         plan = plan_release(
             found,
             Repository(repository),
