@@ -46,7 +46,9 @@ def demo(repository: RepositoryOption = DEFAULT_REPOSITORY) -> None:
     run = train(recipe, on_progress=_print_line)
 
     _print_step("release: export, gate and publish")
-    released = carry_out(plan_release(run, Repository(repository)), on_progress=_print_line)
+    # In FP32, because each served prediction is compared with the trainer's.
+    plan = plan_release(run, Repository(repository), precision="fp32")
+    released = carry_out(plan, on_progress=_print_line)
     version = released.version
 
     images = find_images([recipe.data.root / "test"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from tamiz_server.control import Control
@@ -30,6 +30,7 @@ def publish_run(
     target: Target = "cpu",
     engine_cache: str | None = None,
     budget_s: float = 300.0,
+    runtimes: Collection[str] = ("onnxruntime", "openvino"),
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -53,7 +54,8 @@ def publish_run(
             export did.
         target: what will compute the graph: ``cpu``, or for INT8 and FP16 ``tensorrt`` on a GPU.
         engine_cache: an absolute folder on the server, in which it keeps the engines of TensorRT.
-        budget_s: time budget of each search in seconds.
+        budget_s: time budget of the search in seconds.
+        runtimes: names of the runtimes that ``auto`` may choose.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -83,7 +85,13 @@ def publish_run(
     on_progress(_describe(run))
     report_warnings(run_warnings(run), on_progress)
     candidate = export_precision(
-        run, precision, target=target, engine_cache=engine_cache, budget_s=budget_s, on_progress=on_progress
+        run,
+        precision,
+        target=target,
+        engine_cache=engine_cache,
+        budget_s=budget_s,
+        runtimes=runtimes,
+        on_progress=on_progress,
     )
     on_exported(candidate)
     with open_source(str(run.path), repository.path) as reference:

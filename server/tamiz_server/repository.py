@@ -38,6 +38,7 @@ from .config import (
     was_published,
 )
 from .history import HistoryEntry, append_entry, check_reason, read_history
+from .plan import PLAN_FILE, require_same_kind, serve_plans
 from .staging import STAGED, changes, put_in_place, remove_folder, stage_graph, staging_parent, write_config
 from .states import State, live_without_candidate, rollout_on_disk, version_states
 from .version import Version, read_version, version_numbers, write_version
@@ -217,7 +218,8 @@ class Repository:
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added. If
                 it has the hash of the graph, ``onnx_sha256``, what is published must have that hash.
             settings: how Triton serves the model; used for the first version only.
-            files: content of other files that are stored with the version, by name.
+            files: content of other files that are stored with the version, by name. With ``model.plan``, it is what
+                Triton serves, through its backend ``tensorrt``, in place of the graph.
             reason: why, for the history.
 
         Returns:
@@ -225,7 +227,8 @@ class Repository:
 
         Raises:
             RepositoryError: the name is not valid, there is no ONNX file or it has another hash than the manifest, the
-                model was not published by Tamiz, or the repository cannot be changed.
+                model was not published by Tamiz, it serves plans and this is none or the other way round, or the
+                repository cannot be changed.
         """
         check_type("model", model, str, "the name of a model")
         check_path("onnx", onnx, "the path of an ONNX file")
@@ -248,7 +251,11 @@ class Repository:
             is_new = self._is_new(model)
             before = ModelConfig() if is_new else self.config(model)
             config = new_config(model, settings)
+            is_plan = PLAN_FILE in (files or {})
+            if is_plan:
+                serve_plans(config)
             if not is_new:
+                require_same_kind(before, is_plan=is_plan)
                 config.CopyFrom(before)
             version = self.next_version(model)
             staged_graph = stage_graph(self.path, graph)

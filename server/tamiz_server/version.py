@@ -24,6 +24,7 @@ from tamiz.spec import ModelSpec
 
 from .accelerators import name_accelerators
 from .config import ModelConfig, add_version, drop_versions, read_published_versions
+from .plan import PLATFORM
 from .states import State
 
 GRAPH_FILE = "model.onnx"
@@ -139,16 +140,17 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
 
     Returns:
         ``run``, ``precision`` (``fp32``, ``fp16`` or ``int8``), ``accelerator`` (what computes it instead of ONNX
-        Runtime's own kernels, such as ``tensorrt``), ``test_accuracy``, ``test_f1`` (the mean over the labels),
-        ``test_images`` (a hash of the test images with their labels, which is equal for versions that were measured on
-        the same ones), ``published`` (ISO 8601), ``gate`` (the verdict), ``onnx_sha256`` and ``spec_sha256``; each is
-        None if the manifest does not have it.
+        Runtime's own kernels, such as ``tensorrt``, or ``tensorrt_plan``), ``test_accuracy``, ``test_f1`` (the mean
+        over the labels), ``test_images`` (a hash of the test images with their labels, which is equal for versions that
+        were measured on the same ones), ``published`` (ISO 8601), ``gate`` (the verdict), ``onnx_sha256`` and
+        ``spec_sha256``; each is None if the manifest does not have it.
     """
     test = _object(_object(manifest.get("metrics")).get("test"))
+    named = name_accelerators(manifest.get("accelerators"))
     return {
         "run": manifest.get("run"),
         "precision": manifest.get("precision"),
-        "accelerator": ", ".join(name_accelerators(manifest.get("accelerators"))) or None,
+        "accelerator": PLATFORM if "plan" in manifest else ", ".join(named) or None,
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
         "test_images": _object(manifest.get("contents")).get("test"),

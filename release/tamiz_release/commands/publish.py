@@ -101,7 +101,7 @@ def publish(
         ),
     ] = None,
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of each search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,

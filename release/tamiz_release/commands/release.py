@@ -50,10 +50,14 @@ def release(
     run: RunArgument,
     model: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of the recipe.")] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Precision of the graph; see `tamiz export`.")
-    ] = "fp32",
+        Literal["auto", "fp32", "fp16", "int8"],
+        typer.Option(
+            help="Precision of the graph; auto takes the fastest on this machine that keeps the accuracy, with its "
+            "runtime."
+        ),
+    ] = "auto",
     budget: Annotated[
-        float, typer.Option(min=1, help="Time budget of the search for an INT8 or FP16 graph, in seconds.")
+        float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     images: GateImagesOption = None,
@@ -106,7 +110,8 @@ def release(
     tls = make_tls(ca, certificate, certificate_key)
     found = Run.find(run)
     from ..gate import folder_images, parse_limits
-    from ..releasing.plan import CanarySettings, plan_release
+    from ..releasing.canary import CanarySettings
+    from ..releasing.plan import plan_release
 
     settings = CanarySettings(share, watch_s, make_watch_limits(max_errors, max_latency, min_agreement), probes)
     with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:

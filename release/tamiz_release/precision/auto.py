@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tamiz.errors import ExportError
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
-from tamiz_server.serving_session import open_serving_session, session_config
+from tamiz_server.serving_session import computes_on_gpu, open_serving_session, session_config
 
 from ..candidate import FP32
-from ..gate.served_graph import OpenSession, computes_on_gpu
+from ..gate.served_graph import OpenSession
 from .accuracy import Accuracy, measure_accuracy
 from .choice import MAX_DISAGREEMENT_POINTS, MAX_HALF_DISAGREEMENT_POINTS
 from .images import SearchImages
 from .measurement import FINAL_ROUNDS, batch_sizes, compare_speeds, compute_probabilities
 from .search import WORTHWHILE
+
+RuntimeName = Literal["onnxruntime", "openvino"]
+"""The name of a runtime."""
+
+RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,11 @@ class Runtime:
     """What computes a graph.
 
     Attributes:
-        name: name for people.
+        name: its name.
         accelerators: see `tamiz_release.Candidate`.
     """
 
-    name: str
+    name: RuntimeName
     accelerators: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,7 +99,7 @@ class Decision:
     refusals: tuple[str | None, ...]
 
 
-def decide(options: Sequence[Option], *, max_loss_points: float) -> Decision:
+def decide(options: Sequence[Option], *, max_loss_points: float, runtimes: Collection[str] = RUNTIME_NAMES) -> Decision:
     """Choose the fastest option that keeps the accuracy; FP32 in ONNX Runtime if none is faster.
 
     INT8 may lose ``max_loss_points`` of accuracy, or change the labels of 2 % of the images if their true labels are
@@ -103,16 +108,17 @@ def decide(options: Sequence[Option], *, max_loss_points: float) -> Decision:
     Args:
         options: what was measured; FP32 in ONNX Runtime is among them.
         max_loss_points: the largest accuracy (mAP, if multilabel) that INT8 may lose, in points.
+        runtimes: names of the runtimes that may be chosen; FP32 in ONNX Runtime is chosen if nothing in them passes.
     """
-    refusals = [_refusal(option, max_loss_points) for option in options]
+    refusals = [_refusal(option, max_loss_points, runtimes) for option in options]
     passing = [option for option, refusal in zip(options, refusals, strict=True) if refusal is None]
-    chosen = max(passing, key=lambda option: option.speed)
+    (default,) = (option for option in options if option.is_default)
+    chosen = max(passing, key=lambda option: option.speed, default=default)
     slower = f"slower than {chosen.precision} in {chosen.runtime.name}"
     return Decision(
         chosen,
         tuple(
-            slower if refusal is None and option is not chosen else refusal
-            for option, refusal in zip(options, refusals, strict=True)
+            None if option is chosen else refusal or slower for option, refusal in zip(options, refusals, strict=True)
         ),
     )
 
@@ -162,7 +168,7 @@ def measure(
         except ExportError as exc:
             if expected is None:
                 raise
-            failed.append(Option(precision, runtime, graph, problem=str(exc).removeprefix(f"{graph}: ")))
+            failed.append(Option(precision, runtime, graph, problem=_plain(str(exc), graph)))
             continue
         if expected is None:
             expected = probabilities
@@ -233,11 +239,20 @@ def _combinations(
             yield runtime, precision, graph
 
 
-def _refusal(option: Option, max_loss_points: float) -> str | None:
+def _plain(reason: str, graph: Path) -> str:
+    """The reason why a runtime cannot serve, without what the table says beside it."""
+    for known in (f"{graph}: ", "cannot be served on this machine: ", "cpu_execution_accelerator openvino: "):
+        reason = reason.removeprefix(known)
+    return reason
+
+
+def _refusal(option: Option, max_loss_points: float, runtimes: Collection[str]) -> str | None:
     """Why an option may not be taken, however fast it is; None if it may."""
     accuracy = option.accuracy
     if option.problem is not None or accuracy is None:
         return option.problem or "it was not measured"
+    if option.runtime.name not in runtimes:
+        return f"only {' or '.join(runtimes)} may be chosen"
     if option.is_default:
         return None
     if not accuracy.finite:

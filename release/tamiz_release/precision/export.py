@@ -15,20 +15,20 @@ A graph is not searched again while the FP32 graph, the settings and the machine
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tamiz
-from tamiz.arguments import check_choice, check_instance, check_number, check_seconds, check_text
-from tamiz.errors import ExportError, UsageError
+from tamiz.arguments import check_choice, check_instance, check_number, check_seconds, check_text, wrong
+from tamiz.errors import ExportError, UsageError, list_names
 from tamiz.files import sha256
 from tamiz_train.run import Run
 
 from ..candidate import Candidate, run_candidate
-from .auto import decide, describe_auto_report, make_auto_report, measure
+from .auto import ONNX_RUNTIME, RUNTIME_NAMES, RUNTIMES, decide, describe_auto_report, make_auto_report, measure
 from .choice import MAX_LOSS_POINTS, Target, choose_fp16, choose_int8
 from .images import SearchImages, load_images
 from .machine import describe_machine
@@ -42,7 +42,10 @@ WantedPrecision = Literal["fp32", "fp16", "int8", "auto"]
 """A precision, or the fastest one on this machine."""
 
 BUDGET_S = 300.0
-"""Default time budget of a search, in seconds."""
+"""Default time budget of the search, in seconds."""
+
+_SHARES: dict[Precision, float] = {"int8": 0.75, "fp16": 0.25}
+"""The shares of the time budget of ``auto``: there is less to try for FP16, and few CPUs compute it faster."""
 
 
 def export_precision(
@@ -53,6 +56,7 @@ def export_precision(
     engine_cache: str | None = None,
     budget_s: float = BUDGET_S,
     max_loss_points: float = MAX_LOSS_POINTS,
+    runtimes: Collection[str] = RUNTIME_NAMES,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Candidate:
     """Export a run in a precision.
@@ -67,9 +71,10 @@ def export_precision(
             than a CPU, and gets accelerators.
         engine_cache: an absolute folder on the server for the engines of TensorRT; see
             `tamiz_release.precision.tensorrt.tensorrt_accelerators`.
-        budget_s: time budget of each search in seconds.
+        budget_s: time budget of the search in seconds; of both searches together if ``auto``.
         max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose on validation images, in
             points.
+        runtimes: names of the runtimes that ``auto`` may choose, ``onnxruntime`` and ``openvino``.
         on_progress: called with a line of text after each step.
 
     Returns:
@@ -82,7 +87,7 @@ def export_precision(
         RunError: the weights cannot be loaded; or neither the data of the run nor images that it keeps can be found.
         OutputError: the folder of the run cannot be written.
     """
-    _check(run, precision, target, engine_cache, budget_s, max_loss_points)
+    _check(run, precision, target, engine_cache, budget_s, max_loss_points, runtimes)
     largest, accelerators = run.recipe.serving.max_batch_size, None
     if target == "tensorrt":
         accelerators = tensorrt_accelerators(precision, run.spec, largest, engine_cache)
@@ -91,7 +96,7 @@ def export_precision(
         _export_fp32(run, on_progress)
     search = _Search(run, target, budget_s, max_loss_points, on_progress)
     if precision == "auto":
-        return _export_fastest(run, graph, search)
+        return _export_fastest(run, graph, search, sorted(runtimes))
     if precision == "fp32":
         return _candidate(run, graph)
     path, report = search.find(precision)
@@ -111,23 +116,28 @@ class _Search:
         self._run = run
         self._target: Target = target
 
-    def find(self, precision: Precision) -> tuple[Path, dict[str, Any]]:
-        """The graph of a precision and its report, of this search or of an earlier one."""
-        run = self._run
+    def find(self, precision: Precision, share: float = 1.0) -> tuple[Path, dict[str, Any]]:
+        """The graph of a precision and its report, of this search or of an earlier one.
+
+        Args:
+            precision: the precision.
+            share: the share of the time budget that the search has.
+        """
+        run, budget_s = self._run, self.budget_s * share
         name = _graph_name(precision, self._target)
         path = graph_path(run, precision, self._target)
         key = self.key() if precision == "fp16" else self.key() | {"max_loss_points": self.max_loss_points}
         report = read_report(run.path, name)
-        if report is not None and still_holds(report, key, path, self.budget_s):
+        if report is not None and still_holds(report, key, path, budget_s):
             self.on_progress(f"{path}: found by an earlier search on this machine")
             return path, report
         chosen = (run.path / "model.onnx", path, run.spec, run.recipe.serving, self.images)
-        budget: dict[str, Any] = {"budget_s": self.budget_s, "on_progress": self.on_progress}
+        budget: dict[str, Any] = {"budget_s": budget_s, "on_progress": self.on_progress}
         if precision == "int8":
             choice = choose_int8(*chosen, target=self._target, max_loss_points=self.max_loss_points, **budget)
         else:
             choice = choose_fp16(*chosen, **budget)
-        report = make_report(choice, path, key, self.budget_s)
+        report = make_report(choice, path, key, budget_s)
         write_report(run.path, name, report)
         return path, report
 
@@ -149,24 +159,29 @@ class _Search:
         return images
 
 
-def _export_fastest(run: Run, graph: Path, search: _Search) -> Candidate:
-    key = search.key() | {"max_loss_points": search.max_loss_points, "openvino": _openvino_version()}
+def _export_fastest(run: Run, graph: Path, search: _Search, runtimes: list[str]) -> Candidate:
+    key = search.key() | {
+        "max_loss_points": search.max_loss_points,
+        "runtimes": runtimes,
+        "openvino": _openvino_version(),
+    }
     report = read_report(run.path, "auto")
     if report is None or not still_holds(report, key, run.path / str(report.get("file")), search.budget_s):
         graphs: dict[str, Path | str] = {"fp32": graph}
         complete = True
-        lower: tuple[Precision, ...] = ("int8", "fp16")
-        for precision in lower:
+        for precision, share in _SHARES.items():
             search.on_progress(f"{precision}:")
             try:
-                graphs[precision], found = search.find(precision)
+                graphs[precision], found = search.find(precision, share)
                 complete &= bool(found["complete"])
             except ExportError as exc:
                 graphs[precision] = str(exc).removeprefix(f"{graph_path(run, precision)}: ")
                 complete = False
         search.on_progress("measuring the graphs side by side")
-        options = measure(graphs, run.spec, run.recipe.serving, search.images)
-        decision = decide(options, max_loss_points=search.max_loss_points)
+        # FP32 in ONNX Runtime is what the others are compared with, whether it may be chosen or not.
+        measured = [each for each in RUNTIMES if each == ONNX_RUNTIME or each.name in runtimes]
+        options = measure(graphs, run.spec, run.recipe.serving, search.images, runtimes=measured)
+        decision = decide(options, max_loss_points=search.max_loss_points, runtimes=runtimes)
         path = decision.chosen.path or graph
         report = make_auto_report(options, decision) | {
             "file": path.name,
@@ -214,7 +229,13 @@ def _graph_name(precision: Precision, target: Target) -> str:
 
 
 def _check(
-    run: Run, precision: str, target: str, engine_cache: str | None, budget_s: float, max_loss_points: float
+    run: Run,
+    precision: str,
+    target: str,
+    engine_cache: str | None,
+    budget_s: float,
+    max_loss_points: float,
+    runtimes: Collection[str],
 ) -> None:
     check_instance("run", run, Run)
     check_choice("precision", precision, get_args(WantedPrecision))
@@ -226,6 +247,10 @@ def _check(
     check_seconds("budget_s", budget_s)
     expected = "a number of points from 0 to below 100"
     check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
+    if isinstance(runtimes, str) or not isinstance(runtimes, Collection) or not runtimes:
+        raise wrong("runtimes", runtimes, f"one or more of {list_names(RUNTIME_NAMES)}, in a list")
+    for name in runtimes:
+        check_choice("runtimes", name, RUNTIME_NAMES)
 
 
 def _export_fp32(run: Run, on_progress: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """A release in one go: export, gate, publish, canary, watch and promote, with a plan that can be shown before."""
 
-from .plan import CanarySettings, ReleasePlan, plan_release
+from .canary import CanarySettings
+from .plan import ReleasePlan, plan_release
 from .release import ReleaseReport, carry_out
 from .steps import ReleaseStep
 

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from tamiz.arguments import check_choice, check_flag, check_instance, check_number, check_seconds, check_text
+from tamiz.arguments import check_choice, check_flag, check_instance, check_seconds, check_text
 from tamiz.errors import RepositoryError
 from tamiz_server.change import ready_versions
 from tamiz_server.control import Control
 from tamiz_server.history import check_reason
 from tamiz_server.promotion import require_promoted_live
 from tamiz_server.repository import Repository
-from tamiz_server.rollout import require_fit
 from tamiz_train.run import Run
 
 from ..candidate import Candidate
 from ..gate import GateImages, GateLimits
 from ..gate.limits import DEFAULT_LIMITS
-from ..precision.export import BUDGET_S, Precision, graph_path
-from ..rollout.judge import WatchLimits
-from ..rollout.watch import PROBES_PER_S
+from ..precision.auto import RUNTIME_NAMES, RuntimeName
+from ..precision.export import BUDGET_S, Precision, WantedPrecision, graph_path
+from .canary import DEFAULT_CANARY, CanarySettings, explain_no_canary, fitting_runtimes, require_canary_fits
 from .steps import StepName
-
-
-@dataclass(frozen=True)
-class CanarySettings:
-    """How a version is tried beside the live one before it is promoted.
-
-    Attributes:
-        share: the share of the calls that it answers, above 0 and at most 1.
-        watch_s: seconds to watch it.
-        limits: when it is rolled back.
-        probes_per_s: number of probes a second; see `tamiz_release.watch`.
-
-    Raises:
-        UsageError: a value is outside of its range.
-    """
-
-    share: float = 0.1
-    watch_s: float = 600.0
-    limits: WatchLimits = field(default_factory=WatchLimits)
-    probes_per_s: float = PROBES_PER_S
-
-    def __post_init__(self) -> None:
-        check_number("share", self.share, "a share of the calls above 0 and at most 1", above=0, below=1 + 1e-9)
-        check_seconds("watch_s", self.watch_s)
-        check_instance("limits", self.limits, WatchLimits)
-        check_number("probes_per_s", self.probes_per_s, "a number from 0 to 1,000", above=-1e-9, below=1_000 + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -60,14 +33,17 @@ class ReleasePlan:
         run: the run that is released.
         repository: the model repository; it may not exist yet.
         model: name of the model.
-        precision: precision of the exported graph.
+        precision: precision of the exported graph; ``auto`` until the export has chosen one.
         version: number of the version that would be published.
         live: number of the live version; None if the model is new, or none of its versions is live.
         is_new: whether it would be the first version of the model, which goes live when it is published.
-        limits: the limits of the gate, with the defaults of the precision.
+        limits: the limits of the gate, with the defaults of the precision once it is known.
         canary: how the version is tried before it is promoted; None goes live without that.
         why_no_canary: why there is no canary; empty if there is one.
-        budget_s: time budget of the search for an INT8 or FP16 graph in seconds.
+        budget_s: time budget of the search for a graph of lower precision, in seconds.
+        runtimes: names of the runtimes among which ``auto`` chooses: those whose versions the server can load beside
+            the live one, if there is a canary.
+        accelerators: what computes the graph, once it is exported; see `tamiz_release.Candidate`.
         images: the images of the gate and of the probes; None for held-out images of the run.
         force: why the version is published even if it fails the gate; None publishes nothing then.
         apply_serving: whether the serving settings of the recipe replace those of the published model.
@@ -78,7 +54,7 @@ class ReleasePlan:
     run: Run
     repository: Repository
     model: str
-    precision: Precision
+    precision: WantedPrecision
     version: int
     live: int | None
     is_new: bool
@@ -86,6 +62,8 @@ class ReleasePlan:
     canary: CanarySettings | None
     why_no_canary: str
     budget_s: float = BUDGET_S
+    runtimes: tuple[RuntimeName, ...] = RUNTIME_NAMES
+    accelerators: Mapping[str, Any] = field(default_factory=dict)
     images: GateImages | None = None
     force: str | None = None
     apply_serving: bool = False
@@ -93,9 +71,18 @@ class ReleasePlan:
     control: Control | None = None
 
     @property
-    def graph(self) -> Path:
-        """Path of the graph that is exported."""
-        return graph_path(self.run, self.precision)
+    def graph(self) -> Path | None:
+        """Path of the graph that is exported; None until ``auto`` has chosen one."""
+        return None if self.precision == "auto" else graph_path(self.run, self.precision)
+
+    def decided(self, candidate: Candidate) -> ReleasePlan:
+        """The plan of the steps after the export, with the precision, accelerators and limits of what was exported."""
+        return replace(
+            self,
+            precision=cast("Precision", candidate.precision),
+            accelerators=candidate.accelerators,
+            limits=self.limits.of_precision(candidate.precision),
+        )
 
     @property
     def steps(self) -> tuple[StepName, ...]:
@@ -124,7 +111,8 @@ class ReleasePlan:
             "model": self.model,
             "repository": str(self.repository.path),
             "precision": self.precision,
-            "graph": str(self.graph),
+            "accelerators": dict(self.accelerators),
+            "graph": None if self.graph is None else str(self.graph),
             "version": self.version,
             "live": self.live,
             "server": None if self.control is None else self.control.url,
@@ -137,7 +125,12 @@ class ReleasePlan:
         }
 
     def _describe_export(self) -> str:
-        return f"{self.run.path} to {self.graph.name}, {self.precision}"
+        if self.graph is not None:
+            return f"{self.run.path} to {self.graph.name}, {self.precision}"
+        return (
+            f"{self.run.path}, auto: the fastest precision that passes, in {' or '.join(self.runtimes)}; decided at "
+            f"export, within {self.budget_s:g} s"
+        )
 
     def _describe_gate(self) -> str:
         images = "held-out images of the run" if self.images is None else f"{len(self.images):,} {self.images.origin}"
@@ -148,7 +141,8 @@ class ReleasePlan:
         )
         beside = "" if self.live is None else f", beside the live version {self.live}"
         forced = "" if self.force is None else f"; published even if it fails: {self.force}"
-        return f"on at most {self.limits.images:,} {images}{beside}; limits: {limits}{forced}"
+        of_precision = "" if self.graph is not None else ", and those of the precision"
+        return f"on at most {self.limits.images:,} {images}{beside}; limits: {limits}{of_precision}{forced}"
 
     def _describe_publish(self) -> str:
         live = "; it is the first version, so it goes live at once" if self.is_new else ""
@@ -181,13 +175,13 @@ def plan_release(
     repository: Repository,
     *,
     model: str | None = None,
-    precision: Precision = "fp32",
+    precision: WantedPrecision = "auto",
     budget_s: float = BUDGET_S,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
     apply_serving: bool = False,
-    canary: CanarySettings | None = CanarySettings(),
+    canary: CanarySettings | None = DEFAULT_CANARY,
     control: Control | None = None,
     reason: str = "",
 ) -> ReleasePlan:
@@ -197,8 +191,9 @@ def plan_release(
         run: a finished run.
         repository: the model repository; it may not exist yet.
         model: name of the model. Default: the name of the recipe.
-        precision: precision of the exported graph.
-        budget_s: time budget of the search for an INT8 or FP16 graph, in seconds.
+        precision: precision of the exported graph; ``auto`` is the fastest one that passes on this machine, which the
+            export decides.
+        budget_s: time budget of the search for a graph of lower precision, in seconds.
         images: the images on which the gate measures, and with which the canary is probed. Default: held-out images of
             the run; see `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -222,7 +217,7 @@ def plan_release(
     check_instance("limits", limits, GateLimits)
     check_instance("canary", canary, CanarySettings, optional=True)
     check_instance("control", control, Control, optional=True)
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("precision", precision, get_args(WantedPrecision))
     check_seconds("budget_s", budget_s)
     check_flag("apply_serving", apply_serving)
     check_reason(reason)
@@ -258,45 +253,13 @@ def plan_release(
         reason=reason,
         control=control,
     )
-    if plan.canary is not None:
-        require_promoted_live(name, repository.config(name), numbers)
-        require_canary_fits(plan, Candidate(plan.graph, run.spec, precision))
+    if plan.canary is None or live is None:
+        return plan
+    require_promoted_live(name, repository.config(name), numbers)
+    if precision == "auto":
+        return replace(plan, runtimes=fitting_runtimes(repository, name, live, version, run.spec))
+    require_canary_fits(repository, name, live, version, run.spec, plan.accelerators)
     return plan
-
-
-def explain_no_canary(*, is_new: bool, live: int | None, has_server: bool, wanted: bool) -> str:
-    """Why a version cannot be, or is not to be, a canary; empty if it will be one.
-
-    Args:
-        is_new: whether it is the first version of the model.
-        live: number of the live version; None if there is none.
-        has_server: whether the release has the control of a running server.
-        wanted: whether a canary is wanted.
-    """
-    if is_new:
-        return "no canary: it is the first version of the model, which goes live when it is published"
-    if live is None:
-        return "no canary: no version is live beside which it could be tried"
-    if not has_server:
-        return (
-            "no canary: no running server was given, so the version goes live on disk without being tried; pass the "
-            "server's --url to have it watched first"
-        )
-    return "" if wanted else "no canary: none was asked for, so the version goes live without being tried"
-
-
-def require_canary_fits(plan: ReleasePlan, candidate: Candidate) -> None:
-    """Check that a candidate can be loaded beside the live version.
-
-    Raises:
-        RepositoryError: it cannot.
-    """
-    if plan.canary is None or plan.live is None:
-        return
-    try:
-        require_fit(plan.repository, plan.model, plan.live, plan.version, candidate.spec, candidate.accelerators)
-    except RepositoryError as exc:
-        raise RepositoryError(f"{exc}; release it with --no-canary") from exc
 
 
 def _require_no_rollout(repository: Repository, model: str) -> None:

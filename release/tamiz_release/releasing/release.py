@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from tamiz.arguments import check_function, check_instance, check_progress
-from tamiz.errors import TamizError
+from tamiz.errors import GateError, TamizError
 from tamiz.options import name_repository
 from tamiz.preprocessing import ImageSource
 from tamiz_server.promotion import promote
@@ -26,7 +26,8 @@ from ..publication import PublishedVersion
 from ..registry import synchronise
 from ..rollout.watch import WatchReport, watch
 from ..run_publication import publish_run
-from .plan import ReleasePlan, require_canary_fits
+from .canary import require_canary_fits
+from .plan import ReleasePlan
 from .steps import ReleaseStep, ReleaseSteps
 
 Outcome: TypeAlias = Literal["live", "published", "rolled back", "kept", "ended"]
@@ -37,7 +38,7 @@ class ReleaseReport:
     """What a release has done.
 
     Attributes:
-        plan: what was planned.
+        plan: what was planned, with the precision that the export chose.
         version: number of the published version.
         outcome: ``live``; ``rolled back`` because of a breach; ``kept`` as a canary, because the watch saw too few
             requests; ``ended`` if somebody else ended the canary meanwhile; ``published``, and not live, if somebody
@@ -105,7 +106,7 @@ def carry_out(
     steps = ReleaseSteps(plan.steps, on_step)
     began = time.monotonic()
     try:
-        published, gate, images = _publish(plan, steps, on_progress)
+        plan, published, gate, images = _publish(plan, steps, on_progress)
         watched = None
         if plan.canary is not None:
             watched = _try_canary(plan, published.version, images, steps, on_progress)
@@ -155,44 +156,62 @@ def describe_state(plan: ReleasePlan) -> str:
 
 def _publish(
     plan: ReleasePlan, steps: ReleaseSteps, on_progress: Callable[[str], None]
-) -> tuple[PublishedVersion, GateReport, GateImages]:
-    """Export, gate and publish."""
+) -> tuple[ReleasePlan, PublishedVersion, GateReport, GateImages]:
+    """Export, gate and publish; the plan that is returned has the precision that was exported."""
+    decided: list[ReleasePlan] = []
     verdicts: list[GateReport] = []
 
     def on_exported(candidate: Candidate) -> None:
-        require_canary_fits(plan, candidate)
-        steps.end(f"{candidate.graph}, {candidate.graph.stat().st_size / 1e6:.1f} MB")
-        steps.begin("gate")
+        decided.append(plan.decided(candidate))
+        if plan.canary is not None and plan.live is not None:
+            place = (plan.repository, plan.model, plan.live, plan.version)
+            require_canary_fits(*place, candidate.spec, candidate.accelerators)
+        steps.end(_describe_exported(candidate))
+        steps.begin("gate", decided[0].describe("gate"))
 
     def on_passed(report: GateReport) -> None:
         verdicts.append(report)
         steps.end(report.summary()[0])
-        steps.begin("publish")
+        steps.begin("publish", plan.describe("publish"))
 
-    steps.begin("export")
+    steps.begin("export", plan.describe("export"))
     images = run_images(plan.run) if plan.images is None else plan.images
-    published = publish_run(
-        plan.run,
-        plan.repository,
-        model=plan.model,
-        precision=plan.precision,
-        budget_s=plan.budget_s,
-        images=images,
-        limits=plan.limits,
-        force=plan.force,
-        apply_serving=plan.apply_serving,
-        control=plan.control,
-        reason=plan.reason,
-        on_exported=on_exported,
-        on_passed=on_passed,
-        on_progress=on_progress,
-    )
+    try:
+        published = publish_run(
+            plan.run,
+            plan.repository,
+            model=plan.model,
+            precision=plan.precision,
+            budget_s=plan.budget_s,
+            runtimes=plan.runtimes,
+            images=images,
+            limits=plan.limits,
+            force=plan.force,
+            apply_serving=plan.apply_serving,
+            control=plan.control,
+            reason=plan.reason,
+            on_exported=on_exported,
+            on_passed=on_passed,
+            on_progress=on_progress,
+        )
+    except GateError:
+        if decided[0].precision != plan.precision:
+            on_progress(
+                f"auto chose {decided[0].precision}; --precision fp32 releases the run without a loss of precision"
+            )
+        raise
     steps.end(f"{plan.model} version {published.version}" + (", live" if published.live == published.version else ""))
-    return published, verdicts[0], images
+    return decided[0], published, verdicts[0], images
+
+
+def _describe_exported(candidate: Candidate) -> str:
+    text = f"{candidate.graph}, {candidate.graph.stat().st_size / 1e6:.1f} MB"
+    choice = candidate.manifest.get("precision_choice")
+    return text if choice is None else f"{text}, {choice['precision']} in {choice['runtime']}: the fastest that passes"
 
 
 def _promote(plan: ReleasePlan, version: int, steps: ReleaseSteps) -> None:
-    steps.begin("promote")
+    steps.begin("promote", plan.describe("promote"))
     promote(plan.repository, plan.model, version, control=plan.control, reason=plan.reason)
     steps.end(f"version {version} is live")
 
@@ -208,7 +227,7 @@ def _try_canary(
     assert plan.canary is not None
     assert plan.control is not None
     probes = _probe_images(plan, images, on_progress)
-    steps.begin("canary")
+    steps.begin("canary", plan.describe("canary"))
     start_rollout(
         plan.repository,
         plan.model,
@@ -218,11 +237,11 @@ def _try_canary(
         reason=plan.reason,
     )
     steps.end(f"version {version} answers {plan.canary.share:.4g} of the calls")
-    steps.begin("watch")
+    steps.begin("watch", plan.describe("watch"))
 
     def on_promote(text: str) -> None:
         steps.end(text)
-        steps.begin("promote")
+        steps.begin("promote", plan.describe("promote"))
 
     watched = watch(
         plan.repository,

@@ -19,7 +19,7 @@ class ReleaseStep:
         name: ``export``, ``gate``, ``publish``, ``canary``, ``watch`` or ``promote``.
         state: ``waiting``, ``running``, ``done``, ``failed`` or ``interrupted``.
         seconds: how long it took; 0 until it has ended.
-        text: what came out of it, or why it failed; empty until it has ended.
+        text: what it does while it is running; then what came out of it, or why it failed. Empty while it waits.
     """
 
     name: StepName
@@ -57,10 +57,10 @@ class ReleaseSteps:
         """All steps, in their order."""
         return tuple(self._steps.values())
 
-    def begin(self, name: StepName) -> None:
-        """Begin a step; the one before it must have ended."""
+    def begin(self, name: StepName, text: str) -> None:
+        """Begin a step that does what the text says; the one before it must have ended."""
         self._running, self._began = name, self._clock()
-        self._set(name, state="running")
+        self._set(name, state="running", text=text)
 
     def end(self, text: str, state: StepState = "done") -> None:
         """End the running step; nothing happens if none is running."""

@@ -56,7 +56,7 @@ class ReleaseView:
         place = f"[{list(self._steps).index(step.name) + 1}/{len(self._steps)}] {step.name}"
         if step.state == "running":
             self._began = self._clock()
-            self.line(f"{place}: {self._plan.describe(step.name)}")
+            self.line(f"{place}: {step.text}")
         else:
             self.line(f"{place}: {step.state} after {step.seconds:.1f} s: {step.text}")
         if step.state == "running" and step.name not in _WITH_OWN_BARS:
@@ -81,7 +81,10 @@ class ReleaseView:
                 Text(step.name),
                 Text(step.state, _STYLES[step.state]),
                 Text("" if step.state == "waiting" else f"{seconds:.1f} s", justify="right"),
-                Text(printable_line(step.text or self._plan.describe(step.name)), "" if step.text else "dim"),
+                Text(
+                    printable_line(step.text or self._plan.describe(step.name)),
+                    "dim" if step.state in ("waiting", "running") else "",
+                ),
             )
         return table
 

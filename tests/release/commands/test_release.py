@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from tamiz_train.run import Run
 Tamiz = Callable[..., subprocess.CompletedProcess[str]]
 
 # The machine of these tests may be busy, so latencies are not judged.
+FP32 = ["--precision", "fp32"]
 WATCH = ["--canary", "30%", "--watch", "4s", "--probes", 40, "--max-latency", 1000]
 
 
@@ -33,7 +35,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing_and_the_release_does_what_
 ) -> None:
     name = served.new_name()
     publish_run(run, served.repository, model=name, control=served.control)
-    command = ["release", run.path, *place(served, name), *WATCH, "--reason", "weekly", "--json"]
+    command = ["release", run.path, *place(served, name), *WATCH, *FP32, "--reason", "weekly", "--json"]
     dry = tamiz(*command, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     planned = json.loads(dry.stdout.splitlines()[-1])
@@ -53,13 +55,62 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing_and_the_release_does_what_
     assert served.repository.live_version(name).version == 2
 
 
+def test_auto_is_searched_once_also_if_the_release_is_interrupted_and_goes_live_as_it_was_chosen(
+    run: Run, served: Served, tamiz: Tamiz
+) -> None:
+    name = served.new_name()
+    publish_run(run, served.repository, model=name, control=served.control)
+    command = ["release", run.path, *place(served, name), *WATCH, "--budget", "10", "--json"]
+    lines = interrupt([*command], "[2/6] gate: ")
+    assert lines[0].startswith(f"[1/6] export: {run.path}, auto: the fastest precision that passes, in onnxruntime; ")
+    assert lines[0].endswith("decided at export, within 10 s")
+    assert any(line.startswith("INT8 of all operators: ") for line in lines)
+    (chosen,) = (line for line in lines if line.startswith("fastest on this machine: "))
+    assert served.repository.version_numbers(name) == [1]
+
+    # One of the 360 test images is more than half of a limit of half a point.
+    done = tamiz(*command, "--limit", "accuracy_drop=0.05")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert chosen in lines
+    assert not any(line.startswith("INT8 of all operators: ") for line in lines), "it is not searched again"
+    report = json.loads(lines[-1])
+    assert chosen == f"fastest on this machine: {report['precision']} in onnxruntime"
+    assert (report["outcome"], report["gate"]["precision"]) == ("live", report["precision"])
+    live = served.repository.live_version(name)
+    assert (live.version, live.manifest["precision"]) == (2, report["precision"])
+    options = {each["precision"]: each for each in live.manifest["precision_choice"]["options"]}
+    speeds = options[report["precision"]]["speed_ratios"].values()
+    assert report["precision"] == "fp32" or statistics.geometric_mean(speeds) > 1
+
+
+def interrupt(command: Sequence[object], at: str) -> list[str]:
+    """Run a command, press Ctrl-C when it prints a line that begins so, and return its lines."""
+    process = subprocess.Popen(
+        [str(TAMIZ), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith(at):
+                process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    return lines
+
+
 def test_without_a_server_the_command_says_that_there_is_no_canary(run: Run, tamiz: Tamiz, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     publish_run(run, Repository(repository))
-    dry = tamiz("release", run.path, "--repository", repository, "--dry-run")
+    dry = tamiz("release", run.path, "--repository", repository, "--budget", "20", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert dry.stdout.startswith("no canary: no running server was given, so the version goes live on disk without")
     assert [word for word in ("export", "gate", "publish", "promote") if word not in dry.stdout] == []
+    assert "auto: the fastest precision that passes" in " ".join(dry.stdout.split())
     assert Repository(repository).version_numbers("digits") == [1]
 
 
@@ -68,7 +119,7 @@ def test_a_failed_gate_ends_with_1_and_the_document_says_that_nothing_was_publis
 ) -> None:
     repository = tmp_path / "repository"
     limit = ["--limit", "probability_difference=0"]
-    failed = tamiz("release", run.path, "--repository", repository, *limit, "--json")
+    failed = tamiz("release", run.path, "--repository", repository, *FP32, *limit, "--json")
     assert failed.returncode == 1
     assert "nothing was published: the gate failed" in failed.stderr
     report = json.loads(failed.stdout.splitlines()[-1])
@@ -80,21 +131,8 @@ def test_a_failed_gate_ends_with_1_and_the_document_says_that_nothing_was_publis
 def test_ctrl_c_in_the_watch_leaves_the_canary_and_says_how_to_end_it(run: Run, served: Served) -> None:
     name = served.new_name()
     publish_run(run, served.repository, model=name, control=served.control)
-    command = ["release", run.path, *place(served, name), "--watch", "10m", "--max-latency", 1000]
-    process = subprocess.Popen(
-        [str(TAMIZ), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("watching version 2"):
-                process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        process.communicate()
+    command = ["release", run.path, *place(served, name), *FP32, "--watch", "10m", "--max-latency", 1000]
+    lines = interrupt(command, "watching version 2")
     assert lines[-1].startswith(f"{name}: version 1 is live, and version 2 is a canary; end it with `tamiz rollback")
     rollout = served.repository.rollout(name)
     assert rollout is not None

@@ -9,8 +9,10 @@ from conftest import Served
 from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError, UsageError
+from tamiz_release.candidate import Candidate
 from tamiz_release.gate import GateLimits
-from tamiz_release.releasing.plan import CanarySettings, explain_no_canary, plan_release
+from tamiz_release.releasing.canary import CanarySettings, explain_no_canary
+from tamiz_release.releasing.plan import plan_release
 from tamiz_release.rollout.judge import WatchLimits
 from tamiz_server.promotion import promote
 from tamiz_server.repository import Repository
@@ -97,6 +99,37 @@ def test_a_plan_says_what_is_exported_and_which_limits_the_gate_has(trained: Run
     document = plan.to_dict()
     assert (document["model"], document["graph"]) == ("other", str(trained.path / "model.int8.onnx"))
     assert [step["name"] for step in document["steps"]] == ["export", "gate", "publish"]
+
+
+def test_auto_is_decided_at_export_within_its_time_and_the_steps_after_it_have_what_was_exported(
+    trained: Run, tmp_path: Path
+) -> None:
+    plan = plan_release(trained, Repository(tmp_path), budget_s=20)
+    assert plan.describe("export") == (
+        f"{trained.path}, auto: the fastest precision that passes, in onnxruntime or openvino; decided at export, "
+        "within 20 s"
+    )
+    assert plan.describe("gate").endswith("calibration_increase 0.02, live_drop 0.005, and those of the precision")
+    document = plan.to_dict()
+    assert (document["precision"], document["graph"], document["accelerators"]) == ("auto", None, {})
+    openvino = {"cpu_execution_accelerator": [{"name": "openvino"}]}
+    decided = plan.decided(Candidate(trained.path / "model.int8.onnx", trained.spec, "int8", openvino))
+    assert "accuracy_drop 0.005" in decided.describe("gate")
+    document = decided.to_dict()
+    assert (document["precision"], document["accelerators"]) == ("int8", openvino)
+    assert document["graph"] == str(trained.path / "model.int8.onnx")
+
+
+def test_auto_chooses_among_the_runtimes_that_can_be_loaded_beside_the_live_version(
+    trained: Run, served: Served, tmp_path: Path
+) -> None:
+    name = served.new_name()
+    add(served.repository, trained, tmp_path, name)
+    served.control.load(name)
+    plan = plan_release(trained, served.repository, model=name, control=served.control)
+    assert plan.runtimes == ("onnxruntime",)
+    without = plan_release(trained, served.repository, model=name, canary=None, control=served.control)
+    assert without.runtimes == ("onnxruntime", "openvino")
 
 
 def test_with_a_server_the_next_version_is_a_canary_that_is_watched_and_promoted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from graphs import make_spec, write_grey_graph
 from tamiz import RepositoryError
 from tamiz.errors import GateError
 from tamiz_release.gate import GateLimits
-from tamiz_release.releasing.plan import CanarySettings, ReleasePlan, plan_release
+from tamiz_release.precision.export import export_precision
+from tamiz_release.releasing.canary import CanarySettings
+from tamiz_release.releasing.plan import ReleasePlan, plan_release
 from tamiz_release.releasing.release import ReleaseReport, carry_out, describe_state
 from tamiz_release.releasing.steps import ReleaseStep
 from tamiz_release.rollout.judge import WatchLimits
@@ -54,7 +57,9 @@ def live(served: Served, run: Run) -> str:
 @pytest.fixture
 def plan(served: Served, run: Run) -> Callable[..., ReleasePlan]:
     def make(model: str, **options: object) -> ReleasePlan:
-        return plan_release(run, served.repository, model=model, control=served.control, canary=CANARY, **options)
+        # Without a search, which most of these tests are not about.
+        given = {"precision": "fp32", **options}
+        return plan_release(run, served.repository, model=model, control=served.control, canary=CANARY, **given)
 
     return make
 
@@ -137,13 +142,51 @@ def test_a_run_that_fails_the_gate_is_published_with_a_reason(
 
 def test_without_a_server_the_version_goes_live_on_disk(run: Run, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
-    first = carry_out(plan_release(run, repository))
+    first = carry_out(plan_release(run, repository, precision="fp32"))
     assert (first.outcome, first.version, first.watch) == ("live", 1, None)
     assert first.state == "digits: version 1 is live"
-    second = carry_out(plan_release(run, repository))
+    second = carry_out(plan_release(run, repository, precision="fp32"))
     assert (second.outcome, second.version) == ("live", 2)
     assert [step.name for step in second.steps] == ["export", "gate", "publish", "promote"]
     assert repository.live_version("digits").version == 2
+
+
+def test_what_the_export_chose_is_what_the_gate_limits_and_what_the_configuration_has(run: Run, tmp_path: Path) -> None:
+    """The search is made to find INT8 in OpenVINO, which not every machine has; hence the reason to publish it."""
+    export_precision(run, "auto", budget_s=20)
+    reports = json.loads((run.path / "precision.json").read_text())
+    accelerators = {"cpu_execution_accelerator": [{"name": "openvino"}]}
+    found = {"precision": "int8", "runtime": "openvino", "accelerators": accelerators}
+    found |= {key: reports["int8"][key] for key in ("file", "sha256")}
+    (run.path / "precision.json").write_text(json.dumps(reports | {"auto": reports["auto"] | found}))
+    watcher = Watcher()
+    repository = Repository(tmp_path / "repository")
+    report = watcher.carry_out(plan_release(run, repository, budget_s=20, force="a trial"))
+    assert (report.plan.precision, report.plan.accelerators) == ("int8", accelerators)
+    assert not any("INT8 of all operators" in line for line in watcher.lines), "the run is not searched again"
+    assert report.steps[0].text.endswith("int8 in openvino: the fastest that passes")
+    assert "accuracy_drop 0.005" in next(step.text for step in watcher.steps if step.name == "gate")
+    document = report.to_dict()
+    assert document["gate"]["limits"]["accuracy_drop"] == 0.005
+    assert document["gate"]["limits"]["label_agreement"] is None
+    assert document["gate"]["accelerators"] == accelerators
+    (accelerator,) = repository.config("digits").optimization.execution_accelerators.cpu_execution_accelerator
+    assert accelerator.name == "openvino"
+
+
+def test_a_choice_that_fails_the_gate_is_told_with_the_way_out(run: Run, tmp_path: Path) -> None:
+    export_precision(run, "auto", budget_s=20)
+    reports = json.loads((run.path / "precision.json").read_text())
+    found = {"precision": "int8", **{key: reports["int8"][key] for key in ("file", "sha256")}}
+    (run.path / "precision.json").write_text(json.dumps(reports | {"auto": reports["auto"] | found}))
+    watcher = Watcher()
+    limits = GateLimits(probability_difference=0.0)
+    with pytest.raises(GateError):
+        watcher.carry_out(plan_release(run, Repository(tmp_path / "repository"), budget_s=20, limits=limits))
+    assert watcher.lines[-2:] == [
+        "auto chose int8; --precision fp32 releases the run without a loss of precision",
+        "digits: nothing was published",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,22 @@ class Clock:
 def test_a_step_is_told_when_it_begins_and_when_it_ends_with_its_time() -> None:
     clock, told = Clock(), []
     steps = ReleaseSteps(("export", "gate"), told.append, clock)
-    steps.begin("export")
+    steps.begin("export", "what export does")
     clock.now += 2.5
     steps.end("model.onnx")
-    assert told == [ReleaseStep("export", "running"), ReleaseStep("export", "done", 2.5, "model.onnx")]
+    assert told == [
+        ReleaseStep("export", "running", text="what export does"),
+        ReleaseStep("export", "done", 2.5, "model.onnx"),
+    ]
     assert steps.list() == (told[1], ReleaseStep("gate"))
 
 
 def test_a_step_that_fails_keeps_its_reason_and_those_after_it_wait() -> None:
     clock = Clock()
     steps = ReleaseSteps(("export", "gate", "publish"), clock=clock)
-    steps.begin("export")
+    steps.begin("export", "what export does")
     steps.end("done")
-    steps.begin("gate")
+    steps.begin("gate", "what gate does")
     clock.now += 1
     steps.end("labels are swapped", "failed")
     assert [step.state for step in steps.list()] == ["done", "failed", "waiting"]
@@ -39,7 +42,7 @@ def test_a_step_that_fails_keeps_its_reason_and_those_after_it_wait() -> None:
 def test_an_end_between_two_steps_changes_nothing() -> None:
     told: list[ReleaseStep] = []
     steps = ReleaseSteps(("export", "gate"), told.append)
-    steps.begin("export")
+    steps.begin("export", "what export does")
     steps.end("done")
     steps.end("interrupted", "interrupted")
     assert [step.state for step in steps.list()] == ["done", "waiting"]

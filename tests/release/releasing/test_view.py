@@ -42,7 +42,7 @@ def test_without_a_terminal_each_step_is_a_line_when_it_begins_and_when_it_ends(
     plan: ReleasePlan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ReleaseView(plan, on_terminal=False) as view:
-        view.on_step(ReleaseStep("publish", "running"))
+        view.on_step(ReleaseStep("publish", "running", text="digits version 2 in model_repository"))
         view.line("published digits version 2")
         view.on_step(ReleaseStep("publish", "done", 0.21, "digits version 2"))
     captured = capsys.readouterr()
@@ -72,8 +72,8 @@ def test_on_a_terminal_the_steps_stand_in_a_table_with_their_states_and_times(
 def test_the_time_of_a_running_step_goes_on(plan: ReleasePlan) -> None:
     times = iter([10.0, 12.0, 15.5])
     view = ReleaseView(plan, on_terminal=False, clock=lambda: next(times))
-    view.on_step(ReleaseStep("export", "running"))
-    assert render(view)[0].startswith("export running 2.0 s")
+    view.on_step(ReleaseStep("export", "running", text="searched"))
+    assert render(view)[0] == "export running 2.0 s searched"
     assert render(view)[0].startswith("export running 5.5 s")
 
 
