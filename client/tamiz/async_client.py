@@ -28,9 +28,11 @@ class AsyncClient(BaseClient):
         """Read from the server which version is live now, and use it from now on; see `Client.refresh`."""
         await self._run(self._engine.classification.refresh())
 
-    async def classify(self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None) -> Prediction:
+    async def classify(
+        self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None, timeout_s: float | None = None
+    ) -> Prediction:
         """Classify one image; see `Client.classify`."""
-        return await self._run(self._engine.classification.classify(image, top_k, provenance))
+        return await self._run(self._engine.classification.classify(image, top_k, provenance, timeout_s))
 
     @overload
     def classify_many(

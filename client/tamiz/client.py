@@ -70,7 +70,9 @@ class Client(BaseClient):
         """
         self._run(self._engine.classification.refresh())
 
-    def classify(self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None) -> Prediction:
+    def classify(
+        self, image: ImageSource, *, top_k: int = 1, provenance: bool | None = None, timeout_s: float | None = None
+    ) -> Prediction:
         """Classify one image.
 
         Args:
@@ -78,15 +80,16 @@ class Client(BaseClient):
                 grey.
             top_k: how many labels `Prediction.top` holds.
             provenance: whether `Prediction.provenance` is filled; None as the client was created.
+            timeout_s: timeout of this call in seconds, retries included; None as the client was created.
 
         Raises:
             InvalidImageError: the image cannot be read; it was not sent.
             ServerError: the call failed; see the subclasses.
             SpecError: the model has no spec that this client understands.
-            UsageError: ``top_k`` is not a whole number of 1 or more, or ``provenance`` is not True, False or None.
+            UsageError: an argument is wrong.
             ClosedError: the client is closed.
         """
-        return self._run(self._engine.classification.classify(image, top_k, provenance))
+        return self._run(self._engine.classification.classify(image, top_k, provenance, timeout_s))
 
     @overload
     def classify_many(

@@ -186,10 +186,17 @@ class TritonError(TamizError):
 
 
 class MissingExtraError(TamizError):
-    """An optional part of Tamiz needs packages that are not installed."""
+    """An optional part of Tamiz needs packages that are not installed.
 
-    def __init__(self, extra: str, missing: str) -> None:
-        super().__init__(f'{missing} is not installed; type: pip install "tamiz[{extra}]"')
+    Args:
+        extra: the extras of Tamiz that have the package, such as ``train,cpu``; empty if none has it.
+        missing: name of the package.
+        command: what to type. Default: the installation of the extras.
+    """
+
+    def __init__(self, extra: str, missing: str, *, command: str | None = None) -> None:
+        command = command or f'pip install "tamiz[{extra}]"'
+        super().__init__(f"{missing} is not installed; type: {command}")
         self.extra = extra
         self.missing = missing
 

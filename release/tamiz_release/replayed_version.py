@@ -20,10 +20,9 @@ from tamiz.spec import INPUT_NAME, OUTPUT_NAME
 from tamiz.transports import Headers, Tls
 from tamiz_server.config import read_settings
 from tamiz_server.repository import Repository
-from tamiz_server.serving_session import open_serving_session
+from tamiz_server.serving_session import computes_on_gpu, open_serving_session
 from tamiz_server.version import GRAPH_FILE, SPEC_FILE, read_spec
 
-from .gate.served_graph import computes_on_gpu
 from .replay import OpenVersion, Predict, RecordedVersion, VersionGoneError
 
 

@@ -33,6 +33,7 @@ _REASONS = (
 _REMEDIES = {
     # A server in another control mode refuses to load models.
     "explicit model load": "start Triton with --model-control-mode=explicit",
+    "unable to find backend library": "serve it by a Triton that has this backend, such as its official image",
     "no GPUs are available": "serve it on a machine with a GPU, or promote a version without an accelerator for GPUs",
 }
 

@@ -56,6 +56,19 @@ def open_serving_session(graph: Path, config: Mapping[str, Any], *, gpu: int | N
         raise ExportError(f"{graph}: cannot be served on this machine: {one_line(exc)[:500]}") from exc
 
 
+def computes_on_gpu(config: Mapping[str, Any]) -> bool:
+    """Whether a GPU of this machine computes a graph that is served with a configuration.
+
+    Args:
+        config: the model's configuration, ``config.pbtxt`` as JSON.
+    """
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
+    return bool(accelerators.get("gpu_execution_accelerator")) or (
+        "CUDAExecutionProvider" in _backend().ort.get_available_providers()
+        and not accelerators.get("cpu_execution_accelerator")
+    )
+
+
 def find_missing_gpu(config: Mapping[str, Any]) -> str | None:
     """Why this machine cannot run the session of a model that a GPU accelerates.
 

@@ -319,6 +319,14 @@ def test_a_promoted_version_of_another_size_and_class_count_gives_no_wrong_label
         assert client.classify(even(3)).label == "old 3"
 
 
+def test_a_call_may_have_a_timeout_of_its_own(served: Served) -> None:
+    with served.client("grey", timeout_s=60) as client, stalled(served.triton):
+        began = time.monotonic()
+        with pytest.raises(errors.DeadlineError):
+            client.classify(even(3), timeout_s=0.5)
+        assert time.monotonic() - began < 10
+
+
 def test_a_stalled_server_is_a_deadline_error_at_the_deadline(served: Served) -> None:
     with served.client("grey", timeout_s=1) as client:
         client.refresh()

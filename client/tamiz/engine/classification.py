@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from ..arguments import check_flag, check_whole
+from ..arguments import check_flag, check_seconds, check_whole
 from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource, prepare
@@ -79,18 +79,22 @@ class Classification:
         self._budget = RetryBudget(clock)
         self._no_limits = Limits.none()
 
-    def classify(self, image: ImageSource, top_k: int, provenance: bool | None = None) -> Flow[Prediction]:
+    def classify(
+        self, image: ImageSource, top_k: int, provenance: bool | None = None, timeout_s: float | None = None
+    ) -> Flow[Prediction]:
         """Classify one image.
 
         Raises:
             InvalidImageError: the image cannot be read.
             ServerError: no attempt succeeded.
-            UsageError: ``top_k`` is not a whole number of 1 or more, or ``provenance`` is not True, False or None.
+            UsageError: an argument is wrong.
         """
         check_whole("top_k", top_k)
         if provenance is not None:
             check_flag("provenance", provenance)
-        call = self._new_call(bulk=False, provenance=provenance)
+        if timeout_s is not None:
+            check_seconds("timeout_s", timeout_s)
+        call = self._new_call(bulk=False, provenance=provenance, timeout_s=timeout_s)
         (outcome,) = yield from self._classify([image], top_k, call, self._no_limits, 0)
         if isinstance(outcome, InvalidImageError):
             raise outcome
@@ -141,9 +145,10 @@ class Classification:
                     other.served = None
             return served
 
-    def _new_call(self, *, bulk: bool, provenance: bool | None = None) -> Call:
+    def _new_call(self, *, bulk: bool, provenance: bool | None = None, timeout_s: float | None = None) -> Call:
         wanted = self._provenance if provenance is None else provenance
-        return Call(self._clock() + self._timeout_s(), bulk, wanted)
+        seconds = self._timeout_s() if timeout_s is None else timeout_s
+        return Call(self._clock() + seconds, bulk, wanted)
 
     def _classify(
         self, images: Sequence[ImageSource], top_k: int, call: Call, limits: Limits, position: int

@@ -28,6 +28,13 @@ def export(
         Literal["cpu", "tensorrt"],
         typer.Option(help="What will compute the graph: a CPU, or for fp16 and int8 TensorRT on a GPU."),
     ] = "cpu",
+    format_: Annotated[
+        Literal["onnx", "tensorrt"],
+        typer.Option(
+            "--format",
+            help="onnx; or tensorrt, a plan in fp16 or int8 for the GPU of this machine, as a model of its own.",
+        ),
+    ] = "onnx",
     budget: Annotated[
         float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
@@ -43,8 +50,28 @@ def export(
     search that measures speed and accuracy on this machine; precision.json has its result, so that the same export is
     not searched twice. With --precision auto, all three are measured in ONNX Runtime and in OpenVINO, where it is
     installed, and the fastest is taken that keeps the accuracy.
+
+    With --format tensorrt, the model <recipe>_tensorrt is written to the model repository RUN/tensorrt. This needs a
+    GPU and the package tensorrt of NVIDIA.
     """
     found = Run.find(run)
+    if format_ == "tensorrt":
+        from ..precision.tensorrt_plan import export_plan
+
+        exported = export_plan(found, precision, budget_s=budget, max_loss_points=max_loss, on_progress=progress_line)
+        if as_json:
+            print_json(
+                {
+                    "path": str(exported.path),
+                    "model": exported.model,
+                    "version": exported.version,
+                    "precision": exported.precision,
+                    "plan": dict(exported.record),
+                }
+            )
+        else:
+            print_next("models", "--repository", exported.repository)
+        return
     # Imported here, because the quantizer takes a second, which a wrong argument should not.
     from ..precision.export import export_precision
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime as ort
 
 from tamiz import __version__
@@ -119,7 +120,7 @@ def run_gate(
         limits=limits,
         checks=tuple(sorted(checks, key=lambda check: check.passed)),
         agreement=agreement,
-        metrics=_metrics(evaluation, chosen),
+        **_metrics(evaluation, chosen),
         latency=latency,
         live=beside,
         notes=tuple(notes),
@@ -267,8 +268,20 @@ def _open_live(live: LiveModel | None, open_session: OpenSession, notes: list[st
     return served
 
 
-def _metrics(evaluation: Evaluation | None, images: GateImages | None) -> dict[str, float]:
-    return evaluation.metrics if evaluation is not None and images is not None and images.labelled else {}
+def _metrics(evaluation: Evaluation | None, images: GateImages | None) -> dict[str, Any]:
+    """The figures of a report that need the labels of the images."""
+    if evaluation is None or images is None or not images.labelled:
+        return {}
+    entries: list[list[int]] = []
+    if evaluation.spec.task == "multiclass":
+        matrix = evaluation.confusion_matrix
+        places = np.argwhere(matrix)
+        entries = np.column_stack([places, matrix[tuple(places.T)]]).tolist()
+    return {
+        "metrics": evaluation.metrics,
+        "classes": tuple(evaluation.classes),
+        "confusion_matrix": tuple((true, predicted, count) for true, predicted, count in entries),
+    }
 
 
 def _processor() -> str:

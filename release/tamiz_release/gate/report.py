@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tamiz_train.metrics import ClassMetrics
+
 from .agreement import Agreement
 from .latency import Latency
 from .limits import GateLimits
@@ -53,6 +55,10 @@ class GateReport:
         checks: the checks, those that failed first.
         agreement: the candidate beside its reference; None if it was not measured.
         metrics: metrics of the candidate; empty if the labels of the images are unknown.
+        classes: metrics of each label, in the order of the labels; empty if the labels of the images are unknown.
+        confusion_matrix: the entries of the confusion matrix that are not 0, each as the index of the true label, that
+            of the predicted label, and the number of images; empty if the labels of the images are unknown, or an image
+            may have several.
         latency: latency of the candidate; None if it cannot be served, or the session that serves was not run.
         live: the candidate beside the live version; None if there is none.
         notes: what limits the meaning of the figures.
@@ -76,6 +82,8 @@ class GateReport:
     not_run: str | None = None
     agreement: Agreement | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[ClassMetrics, ...] = ()
+    confusion_matrix: tuple[tuple[int, int, int], ...] = ()
     latency: Latency | None = None
     live: LiveFigures | None = None
     notes: tuple[str, ...] = ()
@@ -120,6 +128,8 @@ class GateReport:
             "checks": [asdict(check) for check in self.checks],
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "metrics": dict(self.metrics),
+            "classes": [asdict(each) for each in self.classes],
+            "confusion_matrix": [list(entry) for entry in self.confusion_matrix],
             "latency": None if self.latency is None else self.latency.to_dict(),
             "live": None if self.live is None else self.live.to_dict(),
             "limits": self.limits.model_dump(),

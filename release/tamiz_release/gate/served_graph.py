@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime as ort
 
 from tamiz.errors import ExportError, one_line
 from tamiz.preprocessing import Pixels
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
-from tamiz_server.serving_session import find_missing_gpu, open_serving_session
+from tamiz_server.serving_session import computes_on_gpu, find_missing_gpu, open_serving_session
 from tamiz_train.metrics import Probabilities
 
 OpenSession: TypeAlias = Callable[..., Any]
@@ -114,11 +113,3 @@ def _without_gpu(config: Mapping[str, Any]) -> dict[str, Any]:
     optimization = config["optimization"]
     accelerators = {**optimization["execution_accelerators"], "gpu_execution_accelerator": []}
     return {**config, "optimization": {**optimization, "execution_accelerators": accelerators}}
-
-
-def computes_on_gpu(config: Mapping[str, Any]) -> bool:
-    """Whether a GPU of this machine computes a graph that is served with a configuration."""
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
-    return bool(accelerators.get("gpu_execution_accelerator")) or (
-        "CUDAExecutionProvider" in ort.get_available_providers() and not accelerators.get("cpu_execution_accelerator")
-    )

@@ -16,10 +16,10 @@ from typing import Any, Literal, get_args
 from tamiz.errors import ExportError
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
-from tamiz_server.serving_session import open_serving_session, session_config
+from tamiz_server.serving_session import computes_on_gpu, open_serving_session, session_config
 
 from ..candidate import FP32
-from ..gate.served_graph import OpenSession, computes_on_gpu
+from ..gate.served_graph import OpenSession
 from .accuracy import Accuracy, measure_accuracy
 from .choice import MAX_DISAGREEMENT_POINTS, MAX_HALF_DISAGREEMENT_POINTS
 from .images import SearchImages

@@ -89,6 +89,18 @@ def test_swapped_labels_are_stopped(judge: Callable[..., GateReport], tmp_path: 
     assert report.agreement.agreeing == 30
 
 
+def test_the_report_has_the_metrics_of_each_label_and_the_confusion_matrix(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    report = judge(write_colour_graph(tmp_path / "candidate.onnx", SPEC, channels=(1, 0, 2)))
+    assert [(each.label, each.recall, each.support) for each in report.classes] == [
+        ("red", 0.0, 30),
+        ("green", 0.0, 30),
+        ("blue", 1.0, 30),
+    ]
+    assert report.to_dict()["confusion_matrix"] == [[0, 1, 30], [1, 0, 30], [2, 2, 30]]
+
+
 def test_labels_in_another_order_pass_if_the_outputs_have_that_order_too(
     judge: Callable[..., GateReport], tmp_path: Path
 ) -> None:
