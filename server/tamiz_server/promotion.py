@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from itertools import groupby
 
 from tamiz.arguments import check_flag, check_instance, check_whole
 from tamiz.errors import RepositoryError, TamizError
@@ -19,7 +20,6 @@ from .config import (
     ModelConfig,
     ServingSettings,
     describe_version_policy,
-    drop_versions,
     read_promotions,
     set_live,
     write_settings,
@@ -28,11 +28,21 @@ from .control import Control
 from .history import append_entry, check_reason
 from .repository import Repository
 from .states import clear_rollout, live_without_candidate, rollout_on_disk
-from .version import read_accelerators, read_spec
+from .version import keep_specs, read_accelerators, read_spec
+
+
+class RolloutEnded(RepositoryError):
+    """A version is not, or no longer, the canary or shadow of its model."""
 
 
 def promote(
-    repository: Repository, model: str, version: int, *, control: Control | None = None, reason: str = ""
+    repository: Repository,
+    model: str,
+    version: int,
+    *,
+    control: Control | None = None,
+    reason: str = "",
+    if_candidate: bool = False,
 ) -> None:
     """Make a version the only live one, whatever version policy an operator wrote into the configuration.
 
@@ -47,8 +57,10 @@ def promote(
         version: number of the version that goes live.
         control: the control of a running server, which loads the version; None changes the disk only.
         reason: why, for the history.
+        if_candidate: promote the version only if it still is the canary or shadow of the model.
 
     Raises:
+        RolloutEnded: ``if_candidate`` is true, and it is not; nothing was changed. This is a RepositoryError.
         RepositoryError: there is no such model or version, or the repository cannot be changed. Or the server cannot
             load the version, or serves another repository; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
@@ -57,12 +69,15 @@ def promote(
     _check(repository, control)
     check_whole("version", version)
     check_reason(reason)
+    check_flag("if_candidate", if_candidate)
     before: int | None = None
 
     def update(config: ModelConfig) -> None:
         nonlocal before
         numbers = repository.version_numbers(model)
         require_version(model, version, numbers)
+        if if_candidate:
+            _require_candidate(model, version, rollout_on_disk(config, numbers))
         promotions, before = read_promotions(config), _newest(live_without_candidate(config, numbers))
         clear_rollout(config)
         _set_promotions(repository, model, config, [*promotions, version] if promotions[-1] != version else promotions)
@@ -79,6 +94,7 @@ def rollback(
     control: Control | None = None,
     reason: str = "",
     automatic: bool = False,
+    candidate: int | None = None,
 ) -> None:
     """End the canary or shadow of a model; without one, make the version live that was live before the last promotion.
 
@@ -92,8 +108,12 @@ def rollback(
         control: the control of a running server, which loads the version; None changes the disk only.
         reason: why, for the history.
         automatic: whether a program decided, which the history tells.
+        candidate: end the canary or shadow only if this version still is the candidate, and undo no promotion. None
+            rolls back whatever is there.
 
     Raises:
+        RolloutEnded: ``candidate`` is given, and is not the canary or shadow; nothing was changed. This is a
+            RepositoryError.
         RepositoryError: there is no such model, no earlier promotion, the last promoted version is not live because
             an operator edited the version policy, or the repository cannot be changed. Or the server cannot load the
             version, or serves another repository; the repository is then as it was before.
@@ -103,6 +123,8 @@ def rollback(
     _check(repository, control)
     check_reason(reason)
     check_flag("automatic", automatic)
+    if candidate is not None:
+        check_whole("candidate", candidate)
     before: int | None = None
     ended: Rollout | None = None
 
@@ -111,6 +133,8 @@ def rollback(
         numbers = repository.version_numbers(model)
         live, ended = live_without_candidate(config, numbers), rollout_on_disk(config, numbers)
         before = _newest(live)
+        if candidate is not None:
+            _require_candidate(model, candidate, ended)
         if ended is not None:
             # Nothing but the version policy: Triton then loads nothing, and the candidate is gone in milliseconds.
             config.version_policy.Clear()
@@ -119,6 +143,11 @@ def rollback(
             clear_rollout(config)
             _set_previous_live(repository, model, config, live)
 
+    def clear_ended(config: ModelConfig) -> None:
+        # Somebody else may have started the next rollout by now.
+        if rollout_on_disk(config, repository.version_numbers(model)) is None:
+            clear_rollout(config)
+
     change = change_model(repository, model, update, control)
     if ended is None:
         after: int | None = read_promotions(change.after)[-1]
@@ -126,7 +155,7 @@ def rollback(
         before, after = ended.version, before
         # From then on clients do not try the candidate any more. It is out of service in any case.
         with contextlib.suppress(TamizError):
-            change_model(repository, model, clear_rollout, control)
+            change_model(repository, model, clear_ended, control)
     append_entry(repository.path / model, "automatic rollback" if automatic else "rollback", before, after, reason)
 
 
@@ -138,6 +167,12 @@ def _set_previous_live(repository: Repository, model: str, config: ModelConfig, 
         )
     require_promoted_live(model, config, live)
     _set_promotions(repository, model, config, promotions[:-1])
+
+
+def _require_candidate(model: str, version: int, rollout: Rollout | None) -> None:
+    if rollout is None or rollout.version != version:
+        others = "it has none" if rollout is None else f"version {rollout.version} is"
+        raise RolloutEnded(f"model {model}: version {version} is not its canary or shadow any more; {others}")
 
 
 def require_version(model: str, version: int, numbers: Sequence[int]) -> None:
@@ -237,8 +272,9 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
     numbers = repository.version_numbers(model)
     if promotions[-1] not in numbers:
         raise RepositoryError(f"model {model}: version {promotions[-1]} cannot go live: it is no longer on disk")
-    drop_versions(config, keep=numbers)
-    on_disk = [version for version in promotions if version in numbers]
+    # A version that was removed can leave the same version before and after it.
+    on_disk = [version for version, _ in groupby(version for version in promotions if version in numbers)]
     folder, before, after = repository.path / model, read_promotions(config)[-1], promotions[-1]
+    keep_specs(config, folder, after, numbers)
     change_accelerators(config, read_accelerators(folder, before), read_accelerators(folder, after))
     set_live(config, on_disk, read_spec(folder, after))

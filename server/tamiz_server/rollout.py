@@ -17,13 +17,13 @@ from tamiz.spec import ModelSpec
 
 from .accelerators import fit_accelerators
 from .change import change_model
-from .config import ModelConfig, drop_versions
+from .config import ModelConfig
 from .control import Control
 from .history import append_entry, check_reason
 from .promotion import require_promoted_live, require_version
 from .repository import Repository
-from .states import State, live_without_candidate, write_rollout
-from .version import read_version
+from .states import State, live_without_candidate, rollout_on_disk, write_rollout
+from .version import keep_specs, read_version
 
 
 def start_rollout(
@@ -36,10 +36,12 @@ def start_rollout(
     shadow: float = 0.0,
     control: Control | None = None,
     reason: str = "",
+    replace: bool = True,
 ) -> None:
     """Load a version beside the live one, and have clients send it a share of their calls.
 
-    A rollout that was in force is replaced, so that a share can be raised. Clients notice within a few seconds.
+    Unless told otherwise, a rollout that is in force is replaced, so that a share can be raised. Clients notice within
+    a few seconds.
 
     With a control, the change happens on disk and in the running server, or in neither, as for
     `tamiz_server.promotion.promote`.
@@ -55,9 +57,11 @@ def start_rollout(
             and discarded.
         control: the control of a running server, which loads the candidate; None changes the disk only.
         reason: why, for the history.
+        replace: whether a rollout that is in force is replaced; otherwise it stays, and is an error.
 
     Raises:
-        RepositoryError: there is no such model or version; the version is live; it cannot be live together with the
+        RepositoryError: there is no such model or version; the version is live; ``replace`` is false and the model has
+            a canary or shadow; the version cannot be live together with the
             live version, since its input, its number of labels or its accelerators differ; or the repository cannot be
             changed. Or the server cannot load the candidate; the repository is then as it was before.
         ServerError: the server cannot be reached or rejects the key; the repository is then as it was before.
@@ -69,6 +73,7 @@ def start_rollout(
     for name, share in (("canary", canary), ("shadow", shadow)):
         check_number(name, share, "a share of the calls from 0 to 1", above=-1e-9, below=1 + 1e-9)
     check_flag("sticky", sticky)
+    check_flag("replace", replace)
     check_reason(reason)
     rollout = Rollout(int(version), min(max(float(canary), 0.0), 1.0), sticky, min(max(float(shadow), 0.0), 1.0))
     if not rollout.canary and not rollout.shadow:
@@ -84,12 +89,14 @@ def start_rollout(
         live = require_promoted_live(model, config, live_without_candidate(config, numbers))
         if version == live:
             raise RepositoryError(f"model {model}: version {version} is live already; roll out another version")
+        if not replace:
+            require_no_rollout(model, rollout_on_disk(config, numbers))
         other = read_version(repository.path / model, version, State.ARCHIVED)
         try:
             require_fit(repository, model, live, version, other.spec, other.manifest.get("accelerators"))
         except RepositoryError as exc:
             raise RepositoryError(f"{exc}; make it live with `tamiz promote` instead") from exc
-        drop_versions(config, keep=numbers)
+        keep_specs(config, repository.path / model, version, numbers)
         write_rollout(config, rollout, live)
 
     change = change_model(repository, model, update, control)
@@ -98,6 +105,16 @@ def start_rollout(
         given = {name: share for name, share in shares.items() if share}
         details = given | ({"sticky": "image"} if sticky else {})
         append_entry(repository.path / model, " and ".join(given), live, version, reason, details)
+
+
+def require_no_rollout(model: str, rollout: Rollout | None) -> None:
+    """Raise a RepositoryError if a model has a canary or shadow."""
+    if rollout is not None:
+        kind = "canary" if rollout.canary else "shadow"
+        raise RepositoryError(
+            f"model {model}: version {rollout.version} is a {kind}, which this would end; end it first, with `tamiz "
+            f"rollback {model}` or `tamiz promote {model} {rollout.version}`"
+        )
 
 
 def require_fit(

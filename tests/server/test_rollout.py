@@ -14,7 +14,7 @@ from conftest import Served
 from graphs import even, make_spec, write_grey_graph
 
 from tamiz import AsyncClient, ModelSpec, RepositoryError, Rollout, ShadowCompared, UsageError
-from tamiz_server.promotion import describe_live, promote, rollback
+from tamiz_server.promotion import RolloutEnded, describe_live, promote, rollback
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 from tamiz_server.states import State
@@ -73,6 +73,35 @@ def test_a_rollback_ends_a_rollout_first_and_then_undoes_promotions(publish: Cal
     assert repository.config("pets") == before
     rollback(repository, "pets")
     assert states(repository) == [State.LIVE, State.ARCHIVED, State.ARCHIVED]
+
+
+def test_a_rollback_of_a_candidate_undoes_no_promotion(publish: Callable[..., Repository]) -> None:
+    repository = publish(SPEC, SPEC, SPEC)
+    promote(repository, "pets", 2)
+    start_rollout(repository, "pets", 3, canary=0.1)
+    with pytest.raises(RolloutEnded, match="version 1 is not its canary or shadow any more; version 3 is"):
+        rollback(repository, "pets", candidate=1)
+    rollback(repository, "pets", candidate=3)
+    with pytest.raises(RolloutEnded, match="version 3 is not its canary or shadow any more; it has none"):
+        rollback(repository, "pets", candidate=3)
+    assert repository.live_numbers("pets") == [2]
+
+
+def test_a_version_can_be_promoted_only_while_it_is_the_candidate(publish: Callable[..., Repository]) -> None:
+    repository = publish(SPEC, SPEC)
+    with pytest.raises(RolloutEnded, match="version 2 is not its canary or shadow"):
+        promote(repository, "pets", 2, if_candidate=True)
+    start_rollout(repository, "pets", 2, canary=0.1)
+    promote(repository, "pets", 2, if_candidate=True)
+    assert repository.live_numbers("pets") == [2]
+
+
+def test_a_rollout_is_not_replaced_if_it_must_not_be(publish: Callable[..., Repository]) -> None:
+    repository = publish(SPEC, SPEC, SPEC)
+    start_rollout(repository, "pets", 2, canary=0.1, replace=False)
+    with pytest.raises(RepositoryError, match="version 2 is a canary, which this would end; end it first"):
+        start_rollout(repository, "pets", 3, canary=0.5, replace=False)
+    assert repository.rollout("pets") == Rollout(2, canary=0.1)
 
 
 def test_a_share_can_be_raised_and_a_shadow_become_a_canary(publish: Callable[..., Repository]) -> None:

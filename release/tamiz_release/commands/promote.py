@@ -109,7 +109,8 @@ def promote(
         raise UsageError(f"--sticky {sticky}: only image is known")
     if sticky and canary is None:
         raise UsageError("--sticky is for a canary; give --canary with the share of the calls")
-    shares = {name: parse_share(name, text) for name, text in (("canary", canary), ("shadow", shadow)) if text}
+    given_shares = {"canary": canary, "shadow": shadow}
+    shares: dict[str, Any] = {name: parse_share(name, text) for name, text in given_shares.items() if text is not None}
     options: dict[str, Any] = {
         "then_promote": then_promote or None,
         "images": images,

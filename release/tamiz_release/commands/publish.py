@@ -195,12 +195,12 @@ def _open(
         from ..registered_version import read_name
 
         add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
-        return _Opened(model or read_name(source), None, "train,cpu", add)
+        return _Opened(read_name(source) if model is None else model, None, "train,cpu", add)
     run = Run.find(source)
     from ..run_publication import publish_run
 
     add = partial(publish_run, run, **of_run, **computed)
-    return _Opened(model or run.recipe.name, run.spec, "train,cpu", add)
+    return _Opened(run.recipe.name if model is None else model, run.spec, "train,cpu", add)
 
 
 def _refuse(option: str, value: object, has_meaning: bool, reason: str) -> None:
@@ -233,7 +233,9 @@ def _open_timm(name: str, model: str | None, labels: Path | None, weights: Path 
     from ..adaptation.description import read_labels
 
     source = TimmSource(name, weights, None if labels is None else read_labels(labels))
-    return _Opened(model or name.partition(".")[0], source.spec, "train,cpu", partial(publish_timm, source))
+    return _Opened(
+        name.partition(".")[0] if model is None else model, source.spec, "train,cpu", partial(publish_timm, source)
+    )
 
 
 def _loaded_numbers(repository: Repository, model: str) -> list[int]:

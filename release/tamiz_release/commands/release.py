@@ -106,7 +106,8 @@ def release(
         if value is not None and no_canary:
             raise UsageError(f"--{name} and --no-canary contradict each other; give one of them")
     check_force(force)
-    share, watch_s = parse_share("canary", canary or "10%"), parse_duration("watch", watch or "10m")
+    share = parse_share("canary", "10%" if canary is None else canary)
+    watch_s = parse_duration("watch", "10m" if watch is None else watch)
     tls = make_tls(ca, certificate, certificate_key)
     found = Run.find(run)
     from ..gate import folder_images, parse_limits

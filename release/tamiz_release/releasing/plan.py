@@ -14,6 +14,7 @@ from tamiz_server.control import Control
 from tamiz_server.history import check_reason
 from tamiz_server.promotion import require_promoted_live
 from tamiz_server.repository import Repository
+from tamiz_server.rollout import require_no_rollout
 from tamiz_train.run import Run
 
 from ..candidate import Candidate
@@ -228,7 +229,7 @@ def plan_release(
     is_new = not repository.path.is_dir() or name not in repository.models()
     numbers = [] if is_new else repository.live_numbers(name)
     if not is_new:
-        _require_no_rollout(repository, name)
+        require_no_rollout(name, repository.rollout(name))
         if control is not None:
             _require_served(repository, name, control)
     live = numbers[-1] if numbers else None
@@ -260,16 +261,6 @@ def plan_release(
         return replace(plan, runtimes=fitting_runtimes(repository, name, live, version, run.spec))
     require_canary_fits(repository, name, live, version, run.spec, plan.accelerators)
     return plan
-
-
-def _require_no_rollout(repository: Repository, model: str) -> None:
-    rollout = repository.rollout(model)
-    if rollout is not None:
-        kind = "canary" if rollout.canary else "shadow"
-        raise RepositoryError(
-            f"model {model}: version {rollout.version} is a {kind}, which a release would end; end it first, with "
-            f"`tamiz rollback {model}` or `tamiz promote {model} {rollout.version}`"
-        )
 
 
 def _require_served(repository: Repository, model: str, control: Control) -> None:

@@ -235,6 +235,7 @@ def _try_canary(
         canary=plan.canary.share,
         control=plan.control,
         reason=plan.reason,
+        replace=False,
     )
     steps.end(f"version {version} answers {plan.canary.share:.4g} of the calls")
     steps.begin("watch", plan.describe("watch"))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tamiz.errors import ServerError
 from tamiz.transports.requests import VersionCounts
+from tamiz_server.promotion import RolloutEnded
 
 from .judge import Judge, Pair, WatchFinding
 
@@ -37,10 +38,6 @@ class Observed(Protocol):
 
     def probe(self) -> Pair:
         """Ask both versions about an image."""
-
-
-class RolloutEnded(Exception):
-    """Somebody else has ended the rollout, or replaced it by another one."""
 
 
 def observe(
@@ -83,7 +80,7 @@ def observe(
         elif now >= min(next_look, ends):
             try:
                 if not observed.is_in_force():
-                    raise RolloutEnded
+                    raise RolloutEnded("somebody else has ended the rollout, or replaced it by another one")
                 judge.add_requests(*counts.since_last())
                 answered = now
             except ServerError:

@@ -23,11 +23,11 @@ from tamiz.served_version import live_versions, read_served_version
 from tamiz.transports import Transport
 from tamiz.transports.requests import ModelConfig, VersionCounts, VersionStatistics
 from tamiz_server.control import Control
-from tamiz_server.promotion import promote, rollback
+from tamiz_server.promotion import RolloutEnded, promote, rollback
 from tamiz_server.repository import Repository
 
 from .judge import Judge, Pair, WatchFinding, WatchLimits
-from .observation import LOOK_S, PATIENCE_S, RolloutEnded, observe
+from .observation import LOOK_S, PATIENCE_S, observe
 from .probes import Prober
 
 Outcome: TypeAlias = Literal["kept", "promoted", "rolled back", "ended"]
@@ -138,54 +138,57 @@ def watch(
             reported = time.monotonic()
             on_progress(f"{seconds:.0f} of {watch_s:g} s: {_describe(judge)}")
 
-    breach = None
-    try:
-        breach = observe(rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, on_look=on_look)
-        in_force = _is_rolled_out(repository, model, rollout.candidate)
-    except RolloutEnded:
-        in_force = False
-    except (KeyboardInterrupt, ServerError):
-        on_progress(
-            f"the watch was interrupted, and {name} is left as it is; end it with `tamiz rollback {model}`, or make it "
-            f"live with `tamiz promote {model} {rollout.candidate}`"
-        )
-        raise
-    seconds = time.monotonic() - began
     outcome: Outcome = "kept"
-    text = f"{name} stayed within its limits for {seconds:.0f} s: {_describe(judge)}"
-    if not in_force:
+    breach: WatchFinding | None = None
+    try:
+        try:
+            breach = observe(rollout, judge, watch_s=watch_s, probes_per_s=probes_per_s, on_look=on_look)
+        except (KeyboardInterrupt, ServerError):
+            on_progress(
+                f"the watch was interrupted, and {name} is left as it is; end it with `tamiz rollback {model}`, or "
+                f"make it live with `tamiz promote {model} {rollout.candidate}`"
+            )
+            raise
+        seconds = time.monotonic() - began
+        text = f"{name} stayed within its limits for {seconds:.0f} s: {_describe(judge)}"
+        if breach is not None:
+            _roll_back(repository, model, rollout.candidate, control, str(breach))
+            outcome = "rolled back"
+            text = f"{name} was rolled back after {seconds:.1f} s: {breach}, p = {breach.p_value:.1g}"
+        elif not _is_rolled_out(repository, model, rollout.candidate):
+            raise RolloutEnded(name)
+        elif then_promote and (seen := judge.least_answered) < LEAST_REQUESTS:
+            text = (
+                f"{name} was not promoted: only {seen} requests were seen, and {LEAST_REQUESTS} are needed; watch it "
+                "for longer, or with more probes"
+            )
+        elif then_promote:
+            on_promote(text)
+            promote(repository, model, rollout.candidate, control=control, reason=text, if_candidate=True)
+            outcome, text = "promoted", f"{text}; it is live now"
+    except RolloutEnded:
+        breach, seconds = None, time.monotonic() - began
         outcome, text = "ended", f"the rollout of {name} was ended by somebody else during the watch"
-    elif breach is not None:
-        outcome, text = (
-            "rolled back",
-            f"{name} was rolled back after {seconds:.1f} s: {breach}, p = {breach.p_value:.1g}",
-        )
-        _roll_back(repository, model, control, str(breach))
-    elif then_promote and (seen := judge.least_answered) < LEAST_REQUESTS:
-        text = (
-            f"{name} was not promoted: only {seen} requests were seen, and {LEAST_REQUESTS} are needed; watch it for "
-            "longer, or with more probes"
-        )
-    elif then_promote:
-        on_promote(text)
-        promote(repository, model, rollout.candidate, control=control, reason=text)
-        outcome, text = "promoted", f"{text}; it is live now"
     findings = tuple(judge.findings())
     return WatchReport(model, rollout.live, rollout.candidate, outcome, seconds, findings, breach, text)
 
 
 def _is_rolled_out(repository: Repository, model: str, candidate: int) -> bool:
-    """Whether the candidate is rolled out on disk. If not, a rollback would undo what somebody else has promoted."""
+    """Whether the candidate is rolled out on disk, which a server follows only if it is told to."""
     rollout = repository.rollout(model)
     return rollout is not None and rollout.version == candidate
 
 
-def _roll_back(repository: Repository, model: str, control: Control, reason: str) -> None:
-    """Roll back; try again for a while, because a bad candidate may have taken the server down with it."""
+def _roll_back(repository: Repository, model: str, candidate: int, control: Control, reason: str) -> None:
+    """Roll back; try again for a while, because a bad candidate may have taken the server down with it.
+
+    Raises:
+        RolloutEnded: somebody else has ended the rollout; a rollback would undo a promotion.
+    """
     gives_up = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return rollback(repository, model, control=control, reason=reason, automatic=True)
+            return rollback(repository, model, control=control, reason=reason, automatic=True, candidate=candidate)
         except ServerError:
             if time.monotonic() > gives_up:
                 raise

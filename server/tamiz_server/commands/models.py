@@ -38,6 +38,7 @@ from ..version import Version, summarize
 
 Row: TypeAlias = dict[str, Any]
 
+_METRICS = ("test_f1", "test_accuracy")
 _TITLES = {"age_s": "age", "difference_to_live": "to live"}
 
 
@@ -169,8 +170,14 @@ def _measured(summary: Mapping[str, Any]) -> Row:
         age = (datetime.now(UTC) - datetime.fromisoformat(published)).total_seconds() if published else None
     except (TypeError, ValueError):
         age = None
-    known = {name: summary.get(name) for name in summarize({})}
+    known = {name: _scalar(name, summary.get(name)) for name in summarize({})}
     return {**known, "difference_to_live": None, "age_s": age}
+
+
+def _scalar(name: str, value: object) -> object:
+    """An entry of a summary if it has its type; otherwise None, since the files on disk may hold anything."""
+    wanted = (int, float) if name in _METRICS else str
+    return value if isinstance(value, wanted) else None
 
 
 def _compared(rows: list[Row]) -> list[Row]:
@@ -183,7 +190,7 @@ def _compared(rows: list[Row]) -> list[Row]:
         return rows
     for row in rows:
         same_images = row["test_images"] == live["test_images"]
-        for metric in ("test_f1", "test_accuracy"):
+        for metric in _METRICS:
             if same_images and None not in (row[metric], live[metric]):
                 row["difference_to_live"] = row[metric] - live[metric]
     return rows

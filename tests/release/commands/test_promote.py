@@ -40,6 +40,8 @@ def test_a_canary_that_answers_otherwise_is_rolled_back_by_the_command_that_star
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--canary", ""], "--canary : give a share of the calls"),
+        (["--shadow", ""], "--shadow : give a share of the calls"),
         (["--canary", "10%", "--then-promote"], "--then-promote is for a watch; give --watch"),
         (["--canary", "10%", "--max-errors", "2%"], "--max-errors is for a watch; give --watch"),
         (["--watch", "10m"], "--watch is for a canary or shadow; give --canary"),

@@ -166,7 +166,7 @@ def test_a_model_with_a_canary_is_not_released_because_that_would_end_it(trained
     for _ in range(2):
         add(repository, trained, tmp_path)
     start_rollout(repository, "digits", 2, shadow=0.1)
-    with pytest.raises(RepositoryError, match="version 2 is a shadow, which a release would end; end it first"):
+    with pytest.raises(RepositoryError, match="version 2 is a shadow, which this would end; end it first"):
         plan_release(trained, repository)
 
 

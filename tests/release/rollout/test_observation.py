@@ -10,7 +10,8 @@ import pytest
 from tamiz.errors import UnavailableError
 from tamiz.transports.requests import VersionCounts
 from tamiz_release.rollout.judge import Answer, Judge, Pair, WatchFinding, WatchLimits
-from tamiz_release.rollout.observation import PATIENCE_S, RolloutEnded, observe
+from tamiz_release.rollout.observation import PATIENCE_S, observe
+from tamiz_server.promotion import RolloutEnded
 
 WATCH_S = 120.0
 PROBES_PER_S = 5.0

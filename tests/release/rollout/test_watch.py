@@ -7,18 +7,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import Served
-from graphs import even, make_spec
+from graphs import even, make_spec, write_grey_graph
 
 from tamiz import Client, errors
 from tamiz.engine.events import OnEvent
 from tamiz.served_version import read_served_version
 from tamiz_release.rollout.judge import WatchLimits
 from tamiz_release.rollout.probes import Prober
-from tamiz_release.rollout.watch import WatchReport, watch
-from tamiz_server.promotion import promote
+from tamiz_release.rollout.watch import WatchReport, _roll_back, watch
+from tamiz_server.control import Control
+from tamiz_server.promotion import RolloutEnded, promote, rollback
+from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 
 LABELS = [f"grey {index}" for index in range(10)]
@@ -103,6 +106,37 @@ def test_a_promotion_that_somebody_makes_during_the_watch_is_left_alone(
     assert report.seconds < 20
     assert live(served, model) == [2]
     assert served.repository.history(model)[-1].what == "promote"
+
+
+def test_a_canary_that_somebody_ends_just_before_its_promotion_does_not_go_live(
+    served: Served, roll_out: Callable[..., str], run_watch: Callable[..., WatchReport]
+) -> None:
+    model = roll_out()
+    report = run_watch(
+        model,
+        6.0,
+        then_promote=True,
+        on_promote=lambda text: rollback(served.repository, model, control=served.control),
+    )
+    assert report.outcome == "ended"
+    assert live(served, model) == [1]
+    assert served.repository.history(model)[-1].what == "rollback"
+
+
+def test_a_rollback_that_is_tried_again_does_not_undo_a_promotion_made_in_the_meantime(tmp_path: Path) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(LABELS)
+    graph = write_grey_graph(tmp_path / "grey.onnx", spec)
+    for _ in range(3):
+        repository.publish("grey", graph, spec)
+    promote(repository, "grey", 2)
+    start_rollout(repository, "grey", 3, canary=0.1)
+    timer = threading.Timer(0.5, lambda: promote(repository, "grey", 3))
+    timer.start()
+    # Nothing listens there.
+    with Control("grpc://127.0.0.1:9") as control, pytest.raises(RolloutEnded):
+        _roll_back(repository, "grey", 3, control, "too slow")
+    timer.join()
+    assert repository.live_numbers("grey") == [3]
 
 
 def test_the_requests_of_a_client_in_this_process_are_compared_too(
