@@ -36,9 +36,9 @@ def staged(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)
         # The content reaches the disk before the new name does, and the new name before the caller deletes
         # anything that the file replaces.
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -75,6 +75,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, have reached the disk and survive a power loss.
+
+    Raises:
+        OSError: the file or folder cannot be opened, or the disk failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _temporary_file(path: Path) -> Iterator[Path]:
     """An empty, locked file beside ``path``, which is deleted when the block raises."""
@@ -102,11 +115,3 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -111,7 +111,7 @@ def _recorded_hash(config: model_config_pb2.ModelConfig, version: int) -> str | 
     key = f"{SUMMARY_PARAMETER}{version}"
     try:
         recorded = json.loads(config.parameters[key].string_value)["onnx_sha256"] if key in config.parameters else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return recorded if isinstance(recorded, str) else None
 

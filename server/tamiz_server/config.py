@@ -172,7 +172,7 @@ def read_summary(config: ModelConfig, version: int) -> dict[str, object]:
 def _read_object(config: ModelConfig, name: str) -> dict[str, object]:
     try:
         document = json.loads(config.parameters[name].string_value) if name in config.parameters else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -121,19 +121,26 @@ def read_history(model_folder: Path) -> list[HistoryEntry]:
 def _parse(line: bytes) -> HistoryEntry | None:
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or not {"time", "who", "what"} <= document.keys():
+    if not isinstance(document, dict):
         return None
-    return HistoryEntry(
-        document["time"],
-        document["who"],
-        document["what"],
+    entry = HistoryEntry(
+        document.get("time", 0),
+        document.get("who", 0),
+        document.get("what", 0),
         document.get("from"),
         document.get("to"),
         document.get("why", ""),
         document.get("details"),
     )
+    texts, versions = (entry.time, entry.who, entry.what, entry.why), (entry.before, entry.after)
+    has_its_types = (
+        all(isinstance(text, str) for text in texts)
+        and all(version is None or isinstance(version, int) for version in versions)
+        and (entry.details is None or isinstance(entry.details, dict))
+    )
+    return entry if has_its_types else None
 
 
 def _user() -> str:

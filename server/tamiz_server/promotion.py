@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from itertools import groupby
 
 from tamiz.arguments import check_flag, check_instance, check_whole
 from tamiz.errors import RepositoryError, TamizError
@@ -19,7 +20,6 @@ from .config import (
     ModelConfig,
     ServingSettings,
     describe_version_policy,
-    drop_versions,
     read_promotions,
     set_live,
     write_settings,
@@ -28,7 +28,7 @@ from .control import Control
 from .history import append_entry, check_reason
 from .repository import Repository
 from .states import clear_rollout, live_without_candidate, rollout_on_disk
-from .version import read_accelerators, read_spec
+from .version import keep_specs, read_accelerators, read_spec
 
 
 class RolloutEnded(RepositoryError):
@@ -272,8 +272,9 @@ def _set_promotions(repository: Repository, model: str, config: ModelConfig, pro
     numbers = repository.version_numbers(model)
     if promotions[-1] not in numbers:
         raise RepositoryError(f"model {model}: version {promotions[-1]} cannot go live: it is no longer on disk")
-    drop_versions(config, keep=numbers)
-    on_disk = [version for version in promotions if version in numbers]
+    # A version that was removed can leave the same version before and after it.
+    on_disk = [version for version, _ in groupby(version for version in promotions if version in numbers)]
     folder, before, after = repository.path / model, read_promotions(config)[-1], promotions[-1]
+    keep_specs(config, folder, after, numbers)
     change_accelerators(config, read_accelerators(folder, before), read_accelerators(folder, after))
     set_live(config, on_disk, read_spec(folder, after))

@@ -39,7 +39,7 @@ from .config import (
 )
 from .history import HistoryEntry, append_entry, check_reason, read_history
 from .plan import PLAN_FILE, require_same_kind, serve_plans
-from .staging import STAGED, changes, remove_folder, stage_graph, staging_parent, write_config
+from .staging import STAGED, changes, put_in_place, remove_folder, stage_graph, staging_parent, write_config
 from .states import State, live_without_candidate, rollout_on_disk, version_states
 from .version import Version, read_version, version_numbers, write_version
 
@@ -216,7 +216,7 @@ class Repository:
                 ``[batch, height, width, channels]``, and the output ``probabilities``, float32 ``[batch, classes]``.
             spec: labels, preprocessing and thresholds of the version.
             manifest: how the version was created; the hashes of the graph and the spec, and the time, are added. If
-                it has the hash of the graph, ``onnx_sha256``, the graph is not hashed again.
+                it has the hash of the graph, ``onnx_sha256``, what is published must have that hash.
             settings: how Triton serves the model; used for the first version only.
             files: content of other files that are stored with the version, by name. With ``model.plan``, it is what
                 Triton serves, through its backend ``tensorrt``, in place of the graph.
@@ -226,8 +226,9 @@ class Repository:
             the number of the new version. A number is never reused, even after its version is deleted.
 
         Raises:
-            RepositoryError: the name is not valid, there is no ONNX file, the model was not published by Tamiz, it
-                serves plans and this is none or the other way round, or the repository cannot be changed.
+            RepositoryError: the name is not valid, there is no ONNX file or it has another hash than the manifest, the
+                model was not published by Tamiz, it serves plans and this is none or the other way round, or the
+                repository cannot be changed.
         """
         check_type("model", model, str, "the name of a model")
         check_path("onnx", onnx, "the path of an ONNX file")
@@ -275,11 +276,13 @@ class Repository:
                 set_live(config, [version], spec)
                 change_accelerators(config, {}, (manifest or {}).get("accelerators") or {})
                 write_config(staged / CONFIG_FILE, before, config)
-                staged.rename(folder)
+                put_in_place(staged, folder)
             else:
-                staged.rename(folder / str(version))
-                # The configuration is replaced last: a version that it does not mention is not served.
+                # The configuration is written first: a version without a spec in it could go live, but no client
+                # could use it. A spec without a version is dropped by the next change.
+                drop_versions(config, keep=[*self.version_numbers(model), version])
                 write_config(folder / CONFIG_FILE, before, config)
+                put_in_place(staged, folder / str(version))
             live = live_without_candidate(config, self.version_numbers(model))
             append_entry(folder, "publish", live[-1] if live and not is_new else None, version, reason)
         return version
@@ -351,10 +354,10 @@ class Repository:
             removed = [number for number in numbers if states[number] is State.ARCHIVED and number not in kept]
             for number in removed:
                 remove_folder(self._folder(model) / str(number))
-            if removed:
-                after = ModelConfig()
-                after.CopyFrom(before)
-                drop_versions(after, keep=[number for number in numbers if number not in removed])
+            after = ModelConfig()
+            after.CopyFrom(before)
+            drop_versions(after, keep=[number for number in numbers if number not in removed])
+            if after != before:
                 write_config(self._folder(model) / CONFIG_FILE, before, after)
             return removed
 

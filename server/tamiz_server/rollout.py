@@ -17,13 +17,13 @@ from tamiz.spec import ModelSpec
 
 from .accelerators import fit_accelerators
 from .change import change_model
-from .config import ModelConfig, drop_versions
+from .config import ModelConfig
 from .control import Control
 from .history import append_entry, check_reason
 from .promotion import require_promoted_live, require_version
 from .repository import Repository
 from .states import State, live_without_candidate, rollout_on_disk, write_rollout
-from .version import read_version
+from .version import keep_specs, read_version
 
 
 def start_rollout(
@@ -96,7 +96,7 @@ def start_rollout(
             require_fit(repository, model, live, version, other.spec, other.manifest.get("accelerators"))
         except RepositoryError as exc:
             raise RepositoryError(f"{exc}; make it live with `tamiz promote` instead") from exc
-        drop_versions(config, keep=numbers)
+        keep_specs(config, repository.path / model, version, numbers)
         write_rollout(config, rollout, live)
 
     change = change_model(repository, model, update, control)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tamiz.errors import RepositoryError, os_reason
+from tamiz.files import sync
 from tamiz.locks import open_locked
 
 from .config import ModelConfig, parse_config
@@ -44,9 +46,11 @@ def changes(repository: Path) -> Iterator[None]:
         assert descriptor is not None, "open_locked returns None only with wait=False"
         try:
             _remove_staged(repository)
-            yield
+            try:
+                yield
+            finally:
+                _remove_staged(repository)
         finally:
-            _remove_staged(repository)
             os.close(descriptor)
     except OSError as exc:
         path = exc.filename or repository
@@ -54,13 +58,14 @@ def changes(repository: Path) -> Iterator[None]:
 
 
 def _remove_staged(repository: Path) -> None:
-    """Remove what a failed change, or a killed process, left behind."""
+    """Remove what a failed change, or a killed process, left behind; what cannot be removed harms nothing."""
     for name in (STAGED, _GRAPH, _CONFIG):
         for path in (repository / name, *repository.glob(f"*/{name}")):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def stage_graph(repository: Path, graph: Path) -> Path:
@@ -90,7 +95,16 @@ def remove_folder(folder: Path) -> None:
     """
     staged = folder.with_name(STAGED)
     folder.rename(staged)
+    sync(folder.parent)
     shutil.rmtree(staged)
+
+
+def put_in_place(staged: Path, path: Path) -> None:
+    """Rename a staged file or folder; its content reaches the disk first, so that a power loss leaves no part of it."""
+    for each in (*staged.rglob("*"), staged):
+        sync(each)
+    staged.replace(path)
+    sync(path.parent)
 
 
 def write_config(path: Path, before: ModelConfig, after: ModelConfig) -> None:
@@ -106,4 +120,15 @@ def write_config(path: Path, before: ModelConfig, after: ModelConfig) -> None:
     if written != after:
         staged.unlink()
         raise RepositoryError(f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again")
-    staged.replace(path)
+    if path.is_file():
+        _copy_owner_and_mode(path, staged)
+    put_in_place(staged, path)
+
+
+def _copy_owner_and_mode(source: Path, target: Path) -> None:
+    """Keep a file readable for the same users, such as that of the server, after another one replaces it."""
+    status = source.stat()
+    # Only root may give a file away.
+    with suppress(PermissionError):
+        os.chown(target, status.st_uid, status.st_gid)
+    target.chmod(stat.S_IMODE(status.st_mode))

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from tamiz.json_text import to_json
 from tamiz.spec import ModelSpec
 
 from .accelerators import name_accelerators
+from .config import ModelConfig, add_version, drop_versions, read_published_versions
 from .plan import PLATFORM
 from .states import State
 
@@ -73,8 +74,8 @@ def write_version(
         version: number of the version.
         graph: the ONNX file, which is moved into the folder.
         spec: spec of the version.
-        manifest: entries of the manifest, beside the hashes and the time, which are added here; the graph is hashed
-            unless its hash, ``onnx_sha256``, is among them.
+        manifest: entries of the manifest, beside the hashes and the time, which are added here. If the hash of the
+            graph, ``onnx_sha256``, is among them, the graph must have it.
         files: content of other files of the version, by name; the manifest gets their hashes, as ``files``.
 
     Returns:
@@ -83,8 +84,15 @@ def write_version(
 
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
+        RepositoryError: the graph has another hash than the manifest.
     """
-    onnx_sha256 = manifest.get("onnx_sha256") or sha256(graph)
+    onnx_sha256 = sha256(graph)
+    checked = manifest.get("onnx_sha256") or onnx_sha256
+    if checked != onnx_sha256:
+        raise RepositoryError(
+            f"model {model}: the graph changed since it was checked: its SHA-256 is {onnx_sha256}, then it was "
+            f"{checked}; check and publish it again"
+        )
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     for name, content in (files or {}).items():
@@ -100,7 +108,31 @@ def write_version(
     }
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
-    return {**summarize(document), "manifest_sha256": sha256(folder / MANIFEST_FILE)}
+    return _summary(folder, document)
+
+
+def _summary(folder: Path, manifest: Mapping[str, Any]) -> dict[str, object]:
+    return {**summarize(manifest), "manifest_sha256": sha256(folder / MANIFEST_FILE)}
+
+
+def keep_specs(config: ModelConfig, model_folder: Path, version: int, numbers: Collection[int]) -> None:
+    """Drop the specs of versions that are gone from a configuration, and add that of a version if it has none.
+
+    A version has none if its folder was put back after it was removed, such as from a backup.
+
+    Args:
+        config: the configuration, changed in place.
+        model_folder: the folder of the model.
+        version: a version that goes into service.
+        numbers: the versions that are on disk.
+
+    Raises:
+        RepositoryError: the version is damaged.
+    """
+    drop_versions(config, keep=numbers)
+    if version not in read_published_versions(config):
+        manifest = _read_manifest(model_folder, version)
+        add_version(config, version, read_spec(model_folder, version), _summary(model_folder / str(version), manifest))
 
 
 def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
@@ -113,9 +145,7 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         were measured on the same ones), ``published`` (ISO 8601), ``gate`` (the verdict), ``onnx_sha256`` and
         ``spec_sha256``; each is None if the manifest does not have it.
     """
-    metrics = manifest.get("metrics")
-    test = metrics.get("test") if isinstance(metrics, dict) else None
-    test = test if isinstance(test, dict) else {}
+    test = _object(_object(manifest.get("metrics")).get("test"))
     named = name_accelerators(manifest.get("accelerators"))
     return {
         "run": manifest.get("run"),
@@ -123,12 +153,17 @@ def summarize(manifest: Mapping[str, Any]) -> dict[str, object]:
         "accelerator": PLATFORM if "plan" in manifest else ", ".join(named) or None,
         "test_accuracy": test.get("accuracy"),
         "test_f1": test.get("f1", test.get("f1_macro")),
-        "test_images": (manifest.get("contents") or {}).get("test"),
+        "test_images": _object(manifest.get("contents")).get("test"),
         "published": manifest.get("published"),
-        "gate": (manifest.get("gate") or {}).get("verdict"),
+        "gate": _object(manifest.get("gate")).get("verdict"),
         "onnx_sha256": manifest.get("onnx_sha256"),
         "spec_sha256": manifest.get("spec_sha256"),
     }
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    """A JSON object; an empty one for anything else, since a manifest on disk may hold anything."""
+    return value if isinstance(value, dict) else {}
 
 
 def read_version(model_folder: Path, version: int, state: State) -> Version:
@@ -137,15 +172,21 @@ def read_version(model_folder: Path, version: int, state: State) -> Version:
     Raises:
         RepositoryError: the spec or the manifest is missing or damaged.
     """
-    model = model_folder.name
-    path = model_folder / str(version) / MANIFEST_FILE
+    manifest = _read_manifest(model_folder, version)
+    return Version(model_folder.name, version, state, read_spec(model_folder, version), manifest)
+
+
+def _read_manifest(model_folder: Path, version: int) -> dict[str, Any]:
+    model, path = model_folder.name, model_folder / str(version) / MANIFEST_FILE
     try:
         manifest = json.loads(path.read_bytes())
     except (OSError, ValueError) as exc:
         raise _damaged(model, version, path, os_reason(exc)) from exc
+    except RecursionError as exc:
+        raise _damaged(model, version, path, "the JSON document is nested too deeply") from exc
     if not isinstance(manifest, dict):
         raise _damaged(model, version, path, "expected a JSON object")
-    return Version(model, version, state, read_spec(model_folder, version), manifest)
+    return manifest
 
 
 def read_accelerators(model_folder: Path, version: int) -> Mapping[str, Any]:
@@ -155,11 +196,9 @@ def read_accelerators(model_folder: Path, version: int) -> Mapping[str, Any]:
         the message ``optimization.execution_accelerators`` of config.pbtxt as JSON.
     """
     try:
-        manifest = json.loads((model_folder / str(version) / MANIFEST_FILE).read_bytes())
-    except (OSError, ValueError):
+        return _object(_read_manifest(model_folder, version).get("accelerators"))
+    except RepositoryError:
         return {}
-    accelerators = manifest.get("accelerators") if isinstance(manifest, dict) else None
-    return accelerators if isinstance(accelerators, dict) else {}
 
 
 def read_spec(model_folder: Path, version: int) -> ModelSpec:

@@ -77,3 +77,13 @@ def test_a_model_without_history_has_an_empty_one_and_an_unknown_model_is_an_err
     assert repository.history("pets") == []
     with pytest.raises(RepositoryError, match="no model 'dogs'"):
         repository.history("dogs")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "[" * 100_000, '{"time": 5, "who": "a", "what": "b"}', '{"time": "", "who": "", "what": "", "to": []}'],
+)
+def test_a_line_that_is_no_entry_is_ignored(line: str, repository: Repository) -> None:
+    with (repository.path / "pets" / HISTORY_FILE).open("a") as file:
+        file.write(line + "\n")
+    assert len(repository.history("pets")) == 2

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from tamiz import RepositoryError, errors
 from tamiz_server.config import ServingSettings, read_settings
 from tamiz_server.control import Control
 from tamiz_server.promotion import apply_settings, describe_live, promote, rollback
+from tamiz_server.pruning import prune
 from tamiz_server.repository import Repository
+from tamiz_server.rollout import start_rollout
+from tamiz_server.verification import verify
 
 SPEC = make_spec(["a", "b"])
 
@@ -145,6 +150,31 @@ def test_a_rollback_skips_deleted_versions_except_the_one_it_would_make_live(rep
     promote(repository, "pets", 1)
     rollback(repository, "pets")
     assert repository.live_version("pets").version == 3
+
+
+def test_a_rollback_never_leads_from_a_version_to_itself(repository: Repository) -> None:
+    for version in (2, 1, 2, 3):
+        promote(repository, "pets", version)
+    shutil.rmtree(repository.path / "pets" / "1")
+    rollback(repository, "pets")
+    assert repository.live_version("pets").version == 2
+    with pytest.raises(RepositoryError, match="nothing to roll back to"):
+        rollback(repository, "pets")
+
+
+@pytest.mark.parametrize("put_into_service", [promote, partial(start_rollout, canary=0.1)])
+def test_a_version_that_was_put_back_from_a_backup_goes_into_service_with_its_spec(
+    put_into_service: Callable[..., None], repository: Repository
+) -> None:
+    folder = repository.path / "pets"
+    shutil.copytree(folder / "2", folder.parent.parent / "backup")
+    published = repository.config("pets").parameters
+    assert prune(repository, "pets", 1) == [2]
+    shutil.copytree(folder.parent.parent / "backup", folder / "2")
+    put_into_service(repository, "pets", 2)
+    for name in ("tamiz.spec.2", "tamiz.summary.2"):
+        assert repository.config("pets").parameters[name] == published[name]
+    assert verify(repository).findings == ()
 
 
 def test_a_damaged_version_does_not_prevent_the_promotion_of_others(repository: Repository, graph: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import Served
 from graphs import even, make_spec, write_grey_graph
 
+from tamiz_server.config import read_published_versions
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.pruning import prune
 from tamiz_server.repository import Repository
@@ -62,6 +64,12 @@ def test_what_a_killed_removal_left_is_removed_by_the_next_change(repository: Re
     promote(repository, "pets", 3)
     assert not (folder / ".tamiz-staging").exists()
     assert repository.version_numbers("pets") == [1, 3, 4, 5, 6]
+
+
+def test_a_spec_that_a_killed_removal_left_is_dropped_by_the_next_one(repository: Repository) -> None:
+    shutil.rmtree(repository.path / "pets" / "2")
+    assert prune(repository, "pets", 5) == []
+    assert read_published_versions(repository.config("pets")) == {1, 3, 4, 5, 6}
 
 
 def test_a_running_server_keeps_serving_and_its_versions_are_kept(served: Served) -> None:

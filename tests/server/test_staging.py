@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,12 +17,15 @@ from fleet import until
 from graphs import even, make_spec, write_grey_graph
 
 from tamiz import Client, TamizError
+from tamiz.locks import open_locked
+from tamiz_server.config import read_published_versions
 from tamiz_server.installation import find_installation
 from tamiz_server.ports import LOOPBACK, Ports, choose_ports
 from tamiz_server.process import ServerProcess
 from tamiz_server.promotion import promote
 from tamiz_server.readiness import wait_until_ready
 from tamiz_server.repository import Repository
+from tamiz_server.verification import verify
 
 SPEC = make_spec(["black", "white"])
 
@@ -117,7 +122,98 @@ def test_a_publication_that_is_killed_at_any_moment_leaves_a_complete_repository
         # Every version can be read, the live one is still the first, and the next publication succeeds.
         versions = repository.versions("pets")
         assert versions[0].live
-        assert repository.publish("pets", graph, SPEC) == versions[-1].version + 1
+        assert set(repository.version_numbers("pets")) <= read_published_versions(repository.config("pets"))
+        assert repository.publish("pets", graph, SPEC) > versions[-1].version
+
+
+def publish_until(stop: str, repository: Path, graph: Path) -> None:
+    """Publish a version in a process that is killed before a file or folder gets a name that ends with ``stop``."""
+    code = (
+        "import os, signal, sys\n"
+        "from tamiz import ModelSpec\n"
+        "from tamiz_server.repository import Repository\n"
+        "rename = os.replace\n"
+        "def kill_before(source, target):\n"
+        "    if str(target).endswith(sys.argv[4]):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    rename(source, target)\n"
+        "os.replace = kill_before\n"
+        "Repository(sys.argv[1]).publish('pets', sys.argv[2], ModelSpec.from_json(sys.argv[3]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, repository, graph, SPEC.to_json(), stop], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stop", ["/2", "/config.pbtxt"])
+def test_each_version_that_a_killed_publication_leaves_has_its_spec_in_the_configuration(
+    stop: str, repository: Repository, graph: Path
+) -> None:
+    repository.publish("pets", graph, SPEC)
+    publish_until(stop, repository.path, graph)
+    assert set(repository.version_numbers("pets")) <= read_published_versions(repository.config("pets"))
+    version = repository.publish("pets", graph, SPEC)
+    assert verify(repository).findings == ()
+    promote(repository, "pets", version)
+    assert read_published_versions(repository.config("pets")) == {1, version}
+
+
+def test_everything_reaches_the_disk_before_it_appears_in_the_repository(
+    repository: Repository, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss cannot be tried; so the order of the calls that guard against one is checked, which are all real."""
+    synced: set[Path] = set()
+    renamed: list[Path] = []
+    unsynced: list[Path] = []
+    sync, rename = os.fsync, os.replace
+
+    def recording_sync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    def recording_rename(source: Path, target: Path) -> None:
+        unsynced.extend(path for path in (source, *source.rglob("*")) if path not in synced)
+        rename(source, target)
+        renamed.append(target)
+        # The names in both folders have changed, and another file may be staged under the same name.
+        synced.difference_update({source, source.parent, target.parent})
+
+    monkeypatch.setattr(os, "fsync", recording_sync)
+    monkeypatch.setattr(os, "replace", recording_rename)
+    repository.publish("pets", graph, SPEC)
+    repository.publish("pets", graph, SPEC)
+    promote(repository, "pets", 2)
+    pets = repository.path / "pets"
+    assert {pets, pets / "2", pets / "config.pbtxt"} <= set(renamed)
+    assert unsynced == []
+    assert {repository.path, pets} <= synced, "the new names reach the disk too"
+
+
+def test_a_configuration_keeps_its_mode_and_owner(repository: Repository, graph: Path) -> None:
+    repository.publish("pets", graph, SPEC)
+    config = repository.path / "pets" / "config.pbtxt"
+    config.chmod(0o640)
+    other = (12345, 54321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(config, *other)
+    repository.publish("pets", graph, SPEC)
+    promote(repository, "pets", 2)
+    status = config.stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, *other)
+
+
+def test_the_lock_is_released_if_what_was_staged_cannot_be_removed(
+    repository: Repository, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    repository.publish("pets", graph, SPEC)
+    (repository.path / ".tamiz-staging.onnx").write_text("half")
+    # An immutable file, which not even root may delete.
+    monkeypatch.setattr(Path, "unlink", refuse)
+    promote(repository, "pets", 1)
+    descriptor = open_locked(repository.path)
+    assert descriptor is not None
+    os.close(descriptor)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from graphs import make_spec
 
 from tamiz import ModelSpec, RepositoryError
 from tamiz_server.states import State
-from tamiz_server.version import read_version, version_numbers, write_version
+from tamiz_server.version import read_accelerators, read_version, summarize, version_numbers, write_version
 
 SPEC = make_spec(["a", "b"])
 
@@ -50,6 +50,7 @@ def test_a_version_that_was_written_reads_back(model_folder: Path) -> None:
         ("spec.json", None, "spec.json: No such file or directory"),
         ("manifest.json", "{", "manifest.json: Expecting property name"),
         ("manifest.json", "[]", "manifest.json: expected a JSON object"),
+        ("manifest.json", "[" * 100_000, "manifest.json: the JSON document is nested too deeply"),
         ("manifest.json", None, "manifest.json: No such file or directory"),
     ],
 )
@@ -85,3 +86,24 @@ def test_the_summary_of_a_version_has_the_hashes_of_all_of_its_files(tmp_path: P
     ):
         assert summary[key] == hashlib.sha256((tmp_path / "1" / name).read_bytes()).hexdigest()
     assert summary["run"] == "r1"
+
+
+def test_a_graph_that_changed_since_it_was_checked_is_not_published(tmp_path: Path) -> None:
+    (tmp_path / "graph.onnx").write_bytes(b"another graph")
+    checked = hashlib.sha256(b"a graph").hexdigest()
+    arguments = {"model": "pets", "version": 1, "graph": tmp_path / "graph.onnx", "spec": SPEC}
+    with pytest.raises(RepositoryError, match=f"the graph changed since it was checked: .* then it was {checked}"):
+        write_version(tmp_path / "1", **arguments, manifest={"onnx_sha256": checked})
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [1], [[]], {"test": [1]}, {"verdict": {}}])
+def test_a_manifest_whose_entries_have_other_types_has_a_summary(value: object) -> None:
+    manifest = dict.fromkeys(("metrics", "contents", "gate", "accelerators", "run", "published"), value)
+    assert summarize(manifest).keys() == summarize({}).keys()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"accelerators": 5}'])
+def test_a_damaged_manifest_has_no_accelerators(content: str, model_folder: Path) -> None:
+    (model_folder / "7" / "manifest.json").write_text(content)
+    assert read_accelerators(model_folder, 7) == {}

@@ -23,21 +23,21 @@ from tamiz.options import (
     JsonOption,
     KeyOption,
     RepositoryOption,
-    make_tls,
     name_repository,
-    parse_headers,
 )
 from tamiz.transports.requests import ModelState
 
 from ..config import ModelConfig, read_labels, read_summary, was_published
-from ..control import Control, open_control
+from ..control import Control
 from ..repository import Repository
 from ..states import State, version_states
 from ..triton_faults import known_version, setting_warnings
 from ..version import Version, summarize
+from .connection import connect
 
 Row: TypeAlias = dict[str, Any]
 
+_METRICS = ("test_f1", "test_accuracy")
 _TITLES = {"age_s": "age", "difference_to_live": "to live"}
 
 
@@ -61,8 +61,7 @@ def models(
     server has, and why it does not serve the rest. With --json, also their configurations, with whatever an operator or
     another tool wrote into them.
     """
-    tls = make_tls(ca, certificate, certificate_key)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         rows = _repository_rows(repository) if control is None else _server_rows(control)
     if as_json:
         print_json(rows)
@@ -169,8 +168,14 @@ def _measured(summary: Mapping[str, Any]) -> Row:
         age = (datetime.now(UTC) - datetime.fromisoformat(published)).total_seconds() if published else None
     except (TypeError, ValueError):
         age = None
-    known = {name: summary.get(name) for name in summarize({})}
+    known = {name: _scalar(name, summary.get(name)) for name in summarize({})}
     return {**known, "difference_to_live": None, "age_s": age}
+
+
+def _scalar(name: str, value: object) -> object:
+    """An entry of a summary if it has its type; otherwise None, since the files on disk may hold anything."""
+    wanted = (int, float) if name in _METRICS else str
+    return value if isinstance(value, wanted) else None
 
 
 def _compared(rows: list[Row]) -> list[Row]:
@@ -183,7 +188,7 @@ def _compared(rows: list[Row]) -> list[Row]:
         return rows
     for row in rows:
         same_images = row["test_images"] == live["test_images"]
-        for metric in ("test_f1", "test_accuracy"):
+        for metric in _METRICS:
             if same_images and None not in (row[metric], live[metric]):
                 row["difference_to_live"] = row[metric] - live[metric]
     return rows

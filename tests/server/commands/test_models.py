@@ -124,6 +124,19 @@ def test_a_model_that_is_damaged_does_not_hide_the_others(tamiz: Tamiz, tmp_path
     assert "skipped: model cats version 1 is damaged" in done.stderr
 
 
+def test_a_manifest_with_entries_of_other_types_does_not_hide_its_version(tamiz: Tamiz, tmp_path: Path) -> None:
+    repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
+    graph = write_grey_graph(tmp_path / "graph.onnx", spec)
+    measured = {"metrics": {"test": {"accuracy": "high", "f1": [1]}}, "contents": {"test": [1]}, "gate": {"verdict": 5}}
+    for manifest in (measured, {"metrics": 5, "contents": [1], "gate": "x", "published": 7, "run": {}}):
+        repository.publish("pets", graph, spec, manifest=manifest)
+    done = tamiz("models", "--repository", repository.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[:2] for line in done.stdout.splitlines() if "pets" in line]
+    rows = json.loads(tamiz("models", "--repository", repository.path, "--json").stdout)
+    assert {row[name] for row in rows for name in ("test_accuracy", "test_f1", "test_images", "gate", "run")} == {None}
+
+
 def test_models_of_other_tools_are_listed_as_not_published_by_tamiz(tamiz: Tamiz, tmp_path: Path) -> None:
     repository, spec = Repository(tmp_path / "models"), make_spec(["a", "b"])
     repository.publish("pets", write_grey_graph(tmp_path / "graph.onnx", spec), spec)
