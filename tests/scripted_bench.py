@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tamiz_release.precision.budget import Budget
 from tamiz_release.precision.int8 import Quantization
 
 
@@ -21,20 +22,21 @@ class ScriptedBench:
     ) -> None:
         self.limit = limit
         self.taken = 0
+        self.budget = Budget(steps, clock=lambda: self.taken)
         self.measured: list[Any] = []
-        self._speed, self._loss, self._steps = speed, loss, steps
+        self._speed, self._loss = speed, loss
 
     def speeds(self, settings: Sequence[Any]) -> list[float]:
-        self.taken += len(settings)
+        with self.budget.step("speeds", len(settings)):
+            # FP32 is measured beside them.
+            self.taken += len(settings) + 1
         return [self._speed(setting) for setting in settings]
 
     def loss(self, setting: Any) -> float:
-        self.taken += 1
+        with self.budget.step("losses"):
+            self.taken += 1
         self.measured.append(setting)
         return self._loss(setting)
 
     def deviation(self, setting: Any) -> float:
         return self._loss(setting) / 100
-
-    def remaining(self) -> float:
-        return 1 - self.taken / self._steps

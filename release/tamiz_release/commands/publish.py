@@ -26,12 +26,10 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
     name_repository,
-    parse_headers,
 )
 from tamiz.spec import ModelSpec
-from tamiz_server.control import open_control
+from tamiz_server.commands.connection import connect
 from tamiz_server.promotion import describe_live
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
@@ -134,7 +132,7 @@ def publish(
     limits = parse_limits(limit)
     check_force(force)
     store = Repository(repository)
-    server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
+    server = connect(url, key, header, ca, certificate, certificate_key)
     _refuse("--engine-cache", engine_cache, target == "tensorrt", "only --target tensorrt has engines")
     of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
     computed = {} if target == "cpu" else {"target": target, "engine_cache": engine_cache}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tamiz.errors import ExportError
+from tamiz.errors import ExportError, list_names
 from tamiz.files import staged
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
@@ -16,10 +16,11 @@ from tamiz_train.graph import read_spec
 
 from . import fp16, search
 from .accuracy import Accuracy
+from .budget import Budget
 from .images import SearchImages
 from .int8 import Quantizer
 from .machine import saturates
-from .measurement import FINAL_ROUNDS, Measurement
+from .measurement import FINAL_ROUNDS, SEARCH_ROUNDS, Measurement
 from .network import Network
 from .rescue import Part, S, S_contra, Trial
 from .search_bar import SearchBar
@@ -52,7 +53,7 @@ class Choice:
         accuracy: the graph beside the FP32 graph, on validation images.
         images: the images that were used, as one line of text.
         seconds: duration of the search in seconds.
-        complete: whether the time budget was long enough for all steps.
+        left_out: what the time budget was too short for.
     """
 
     setting: dict[str, Any]
@@ -61,7 +62,12 @@ class Choice:
     accuracy: Accuracy
     images: str
     seconds: float
-    complete: bool
+    left_out: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the time budget was long enough for all steps."""
+        return not self.left_out
 
 
 def choose_int8(
@@ -97,6 +103,7 @@ def choose_int8(
         OutputError: the file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder, SearchBar("INT8", budget_s, on_progress) as bar:
+        budget = Budget(budget_s)
         quantizer = Quantizer(graph, images.calibration, Path(folder))
         known = images.targets is not None
         bench = Measurement(
@@ -107,7 +114,7 @@ def choose_int8(
             settings,
             limit=max_loss_points if known else max_disagreement_points,
             by_agreement=not known,
-            budget_s=budget_s,
+            budget=budget,
             folder=Path(folder),
         )
         if target == "tensorrt":
@@ -135,6 +142,7 @@ def choose_fp16(
     `choose_int8`.
     """
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder, SearchBar("FP16", budget_s, on_progress) as bar:
+        budget = Budget(budget_s)
         converter = fp16.Converter(graph)
         bench = Measurement(
             graph,
@@ -144,7 +152,7 @@ def choose_fp16(
             settings,
             limit=max_disagreement_points,
             by_agreement=True,
-            budget_s=budget_s,
+            budget=budget,
             folder=Path(folder),
             accuracy_session=fp16.open_rounding_session,
         )
@@ -170,18 +178,21 @@ def _finish(
     *,
     measure_speed: bool,
 ) -> Choice:
-    seconds = bench.seconds
+    seconds, left_out = bench.budget.spent, tuple(bench.budget.left_out)
     if trial is None:
         raise ExportError(
             f"{path}: no {title} graph was found in {seconds:.0f} s that loses at most {bench.limit:g} points; the "
             f"best one loses {bench.least_loss():.2f}; give the search more time by --budget, or allow more by "
-            "--max-loss"
+            "--max-loss" + (f"; left out for lack of time: {list_names(left_out)}" if left_out else "")
         )
     accuracy = bench.accuracy(trial.setting)
-    (speeds,) = bench.speeds_by_batch([trial.setting], FINAL_ROUNDS) if measure_speed else [{}]
+    # It takes as long as so many steps of the search, each of which measures FP32 and the graph.
+    fits = bench.budget.fits(speeds=2 * FINAL_ROUNDS // SEARCH_ROUNDS - 1)
+    rounds = FINAL_ROUNDS if fits else SEARCH_ROUNDS
+    (speeds,) = bench.speeds_by_batch([trial.setting], rounds) if measure_speed else [{}]
     with staged(path) as part:
         writer.write(trial.setting, part)
         # Checks the types and the shapes of its input and output, too.
         read_spec(part)
     setting = vars(trial.setting) | {"float_nodes": writer.network.sort(trial.setting.float_nodes)}
-    return Choice(setting, trial.parts, speeds, accuracy, images.describe(), seconds, bench.remaining() > 0.5)
+    return Choice(setting, trial.parts, speeds, accuracy, images.describe(), seconds, left_out)

@@ -24,6 +24,7 @@ from tamiz_server.serving_session import open_serving_session, session_config
 from tamiz_train.metrics import Probabilities
 
 from .accuracy import Accuracy, measure_accuracy
+from .budget import Budget
 from .images import SearchImages
 from .rescue import S
 
@@ -51,7 +52,7 @@ class Measurement(Generic[S]):
         limit: the largest allowed loss, in points.
         by_agreement: whether the loss is the share of images with other predicted labels, even if true labels are
             known.
-        budget_s: time budget of the search in seconds, which begins now.
+        budget: time budget of the search, which learns here how long its steps take.
         folder: an empty folder for the graphs.
         accuracy_session: loads a graph to compute its probabilities; the session that serves unless given.
     """
@@ -66,7 +67,7 @@ class Measurement(Generic[S]):
         *,
         limit: float,
         by_agreement: bool,
-        budget_s: float,
+        budget: Budget,
         folder: Path,
         accuracy_session: Callable[[Path], ort.InferenceSession] | None = None,
     ) -> None:
@@ -76,14 +77,14 @@ class Measurement(Generic[S]):
         self._images = images
         self._spec = spec
         self._by_agreement = by_agreement
-        self._budget_s = budget_s
-        self._began = time.monotonic()
+        self.budget = budget
         self._folder = folder
         self._one_thread = session_config(settings.model_copy(update={"threads": 1}))
         served = session_config(settings.model_copy(update={"threads": 0}))
         self._open = accuracy_session or (lambda path: open_serving_session(path, served))
         self._float = open_serving_session(graph, self._one_thread)
-        self._expected = compute_probabilities(open_serving_session(graph, served), images.validation)
+        with budget.step("losses"):
+            self._expected = compute_probabilities(open_serving_session(graph, served), images.validation)
         self._files: dict[S, Path] = {}
         self._numbers = iter(range(10**9))
         self._accuracies: dict[S, Accuracy] = {}
@@ -94,8 +95,9 @@ class Measurement(Generic[S]):
 
     def speeds_by_batch(self, settings: Sequence[S], rounds: int = SEARCH_ROUNDS) -> list[dict[int, float]]:
         """Speed of each graph as a ratio to that of the FP32 graph, for each batch size."""
-        sessions = [self._float, *(open_serving_session(self._file(each), self._one_thread) for each in settings)]
-        return compare_speeds(sessions, self.batch_sizes, self._images.validation, rounds)[1:]
+        with self.budget.step("speeds", len(settings)):
+            sessions = [self._float, *(open_serving_session(self._file(each), self._one_thread) for each in settings)]
+            return compare_speeds(sessions, self.batch_sizes, self._images.validation, rounds)[1:]
 
     def loss(self, setting: S) -> float:
         """What a graph loses, in points of its metric or of agreement; infinite if an output is not finite."""
@@ -112,7 +114,8 @@ class Measurement(Generic[S]):
     def accuracy(self, setting: S) -> Accuracy:
         """The graph beside the FP32 graph, on all images; measured once."""
         if setting not in self._accuracies:
-            probabilities = compute_probabilities(self._open(self._file(setting)), self._images.validation)
+            with self.budget.step("losses"):
+                probabilities = compute_probabilities(self._open(self._file(setting)), self._images.validation)
             self._accuracies[setting] = measure_accuracy(
                 probabilities, self._expected, self._spec, self._images.targets
             )
@@ -121,15 +124,6 @@ class Measurement(Generic[S]):
     def least_loss(self) -> float:
         """The smallest loss of a measured graph, in points; infinite if none was measured."""
         return min(map(self.loss, list(self._accuracies)), default=float("inf"))
-
-    def remaining(self) -> float:
-        """The share of the time budget that remains, from 1 down to 0 and below."""
-        return 1 - self.seconds / self._budget_s
-
-    @property
-    def seconds(self) -> float:
-        """Time since the search began, in seconds."""
-        return time.monotonic() - self._began
 
     def _file(self, setting: S) -> Path:
         if setting not in self._files:

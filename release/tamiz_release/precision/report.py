@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tamiz.errors import list_names
 from tamiz.files import sha256, write_whole
 from tamiz.json_text import to_json
 
@@ -46,6 +47,7 @@ def make_report(choice: Choice, path: Path, key: Mapping[str, Any], budget_s: fl
         "seconds": choice.seconds,
         "budget_s": budget_s,
         "complete": choice.complete,
+        "left_out": list(choice.left_out),
     }
 
 
@@ -69,6 +71,8 @@ def describe_report(report: Mapping[str, Any]) -> list[str]:
     lines += [f"in FP32: {part['name']} ({part['reason']})" for part in parts[:_MOST_PARTS]]
     if len(parts) > _MOST_PARTS:
         lines.append(f"in FP32: {len(parts) - _MOST_PARTS} more parts; {REPORT_FILE} names them")
+    if left_out := report.get("left_out"):
+        lines.append(f"left out for lack of time, which --budget gives: {list_names(left_out)}")
     return lines
 
 

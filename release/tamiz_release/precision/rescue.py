@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
+from .budget import Budget
 from .network import Network
 
 
@@ -34,9 +35,11 @@ class Bench(Protocol[S_contra]):
 
     Attributes:
         limit: the largest allowed `loss`.
+        budget: the time that the search has.
     """
 
     limit: float
+    budget: Budget
 
     def speeds(self, settings: Sequence[S_contra]) -> list[float]:
         """Speed of each graph as a ratio to that of the FP32 graph, measured in interleaved rounds."""
@@ -46,9 +49,6 @@ class Bench(Protocol[S_contra]):
 
     def deviation(self, setting: S_contra) -> float:
         """How far the probabilities of a graph are from those of the FP32 graph, from 0 to 1."""
-
-    def remaining(self) -> float:
-        """The share of the time budget that remains, from 1 down to 0 and below."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ def rescue(
         the graph that keeps the accuracy; None if the time was too short, or no layer can be of lower precision.
     """
     before = bench.deviation(trial.setting)
-    harms = []
-    for number, block in enumerate(network.blocks(), 1):
-        if not block - trial.setting.float_nodes:
-            continue
-        if bench.remaining() <= 0:
-            return None
-        harms.append((before - bench.deviation(trial.setting.keep(block)), number, block))
+    blocks = [(n, block) for n, block in enumerate(network.blocks(), 1) if block - trial.setting.float_nodes]
+    # The harm of all blocks, a graph without the most harmful one, and its speed: less than that gives no result.
+    if not bench.budget.fits(losses=len(blocks) + 1, speeds=1):
+        bench.budget.leave_out(f"which of {len(blocks)} blocks to give back to FP32")
+        return None
+    harms = [(before - bench.deviation(trial.setting.keep(block)), number, block) for number, block in blocks]
     setting, parts = trial.setting, list(trial.parts)
     for harm, number, block in sorted(harms, key=lambda each: -each[0]):
-        if bench.remaining() <= 0:
+        if not bench.budget.fits(losses=1, speeds=1):
+            bench.budget.leave_out(f"giving more than {len(parts) - len(trial.parts)} blocks back to FP32")
             return None
         parts.append(
             Part(f"block {number}", block - setting.float_nodes, f"accuracy: it adds {harm:.4f} to the deviation")

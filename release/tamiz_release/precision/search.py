@@ -55,14 +55,15 @@ def search(
     """
     best: Trial[Quantization] | None = None
     fastest_first = sorted(_climb(network, bench, on_progress), key=lambda fast: -fast.speed)
-    for fast in fastest_first[:_MOST_RESCUED]:
+    for number, fast in enumerate(fastest_first[:_MOST_RESCUED]):
         if best is not None and fast.speed <= best.speed * WORTHWHILE:
+            break
+        if number and not bench.budget.fits(losses=1, speeds=1):
+            bench.budget.leave_out("the accuracy of the next fastest graph")
             break
         trial = _make_accurate(network, bench, fast, saturates, on_progress)
         if trial is not None and (best is None or trial.speed > best.speed):
             best = trial
-        if bench.remaining() <= 0:
-            break
     return best
 
 
@@ -87,10 +88,7 @@ def _climb(network: Network, bench: Bench[Quantization], on_progress: Callable[[
     on_progress(f"INT8 of all operators: {fast.speed:.2f} × FP32")
     yield fast
     for repeated, moves in _moves(network):
-        while bench.remaining() > 1 - _FAST_SHARE:
-            improved = _improve(network, fast, moves, bench)
-            if improved is None:
-                break
+        while (improved := _improve(network, fast, moves, bench)) is not None:
             fast = improved
             on_progress(f"{fast.parts[-1].name} in FP32: {fast.speed:.2f} × FP32")
             yield fast
@@ -109,6 +107,10 @@ def _improve(
         for name, nodes in useful.items()
         if nodes and network.layers() - fast.quantization.float_nodes - nodes
     }
+    # Together with the current graph.
+    while useful and not bench.budget.fits(speeds=len(useful) + 1, share=_FAST_SHARE):
+        name, _ = useful.popitem()
+        bench.budget.leave_out(f"{name} in FP32")
     if not useful:
         return None
     tried = [fast.quantization.keep(nodes) for nodes in useful.values()]
@@ -151,13 +153,15 @@ def _make_accurate(
     """The quantization itself, with other ranges, or rescued; None if it cannot be made accurate in time."""
     deviations: dict[Quantization, float] = {}
     for variant in _variants(fast.quantization, saturates, deviations):
+        # The first one is measured in any case, since there is no result without it.
+        if deviations and not bench.budget.fits(losses=1, speeds=1):
+            bench.budget.leave_out(f"{variant}, and what would follow")
+            return None
         loss, deviations[variant] = bench.loss(variant), bench.deviation(variant)
         on_progress(f"{variant}: loses {loss:.2f} points, deviates by {deviations[variant]:.4f}")
         if loss <= bench.limit:
             speed = fast.speed if variant == fast.quantization else bench.speeds([variant])[0]
             return Trial(variant, speed, fast.parts)
-        if bench.remaining() <= 0:
-            return None
     best = min(deviations, key=deviations.__getitem__)
     return rescue(network, bench, Trial(best, fast.speed, fast.parts), on_progress=on_progress)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tamiz import ExportError, ModelSpec
 from tamiz.preprocessing import Pixels
+from tamiz_release.precision.budget import Budget
 from tamiz_release.precision.images import SearchImages
 from tamiz_release.precision.int8 import Quantization, Quantizer
 from tamiz_release.precision.measurement import Measurement, batch_sizes, compare_speeds, compute_probabilities
@@ -39,7 +40,7 @@ def make_bench(graph: Path, spec: ModelSpec, search_images: SearchImages, tmp_pa
             replace(search_images, targets=targets),
             spec,
             ServingSettings(max_batch_size=4),
-            **{"limit": 0.5, "by_agreement": False, "budget_s": 100.0, "folder": folder} | options,
+            **{"limit": 0.5, "by_agreement": False, "budget": Budget(100.0), "folder": folder} | options,
         )
 
     return make
@@ -130,10 +131,13 @@ def test_more_graphs_than_files_that_are_kept_can_be_compared_at_once(make_bench
     assert len(bench.speeds(settings)) == 20
 
 
-def test_the_remaining_share_of_the_time_budget_falls(make_bench: MakeBench) -> None:
-    bench = make_bench(budget_s=1e-9)
-    assert bench.remaining() < 0
-    assert 0.5 < make_bench(budget_s=1e6).remaining() < 1
+def test_the_budget_learns_how_long_steps_take(make_bench: MakeBench) -> None:
+    bench = make_bench(budget=Budget(100.0))
+    assert bench.budget.fits(losses=1)
+    assert not bench.budget.fits(losses=10**9), "the FP32 graph was computed"
+    assert bench.budget.fits(speeds=10**9), "no speed was measured"
+    bench.speeds([Quantization()])
+    assert not bench.budget.fits(speeds=10**9)
 
 
 def test_a_graph_that_takes_other_images_is_an_error_with_the_reason(graph: Path, images: Pixels) -> None:

@@ -142,6 +142,41 @@ def test_an_accurate_graph_is_found_in_a_short_time_though_not_the_fastest(netwo
     assert trial.setting == Quantization()
 
 
+@pytest.mark.parametrize("steps", range(4, 90, 3))
+def test_no_step_is_begun_that_would_not_fit_into_the_time(network: Network, steps: int) -> None:
+    harmful = network.blocks()[2]
+    bench = ScriptedBench(
+        lambda quantization: 1 + len(quantization.float_nodes) / 100,
+        lambda quantization: 0.0 if harmful <= quantization.float_nodes else 3.0,
+        steps=steps,
+    )
+    trial = search(network, bench, saturates=False)
+    assert bench.taken <= steps
+    assert trial is not None or bench.budget.left_out
+
+
+def test_what_does_not_fit_is_named_and_what_fits_is_tried(network: Network) -> None:
+    first_two = network.first_layers(2)
+    bench = ScriptedBench(lambda quantization: 2.0 if quantization.float_nodes == first_two else 1.4, steps=14)
+    trial = search(network, bench, saturates=False)
+    assert trial is not None
+    assert trial.setting.float_nodes == first_two
+    assert bench.budget.left_out[0] == "the first 5 layers in FP32"
+    assert "all Relu in FP32" in bench.budget.left_out
+    unhurried = ScriptedBench()
+    search(network, unhurried, saturates=False)
+    assert unhurried.budget.left_out == []
+
+
+def test_ranges_and_blocks_for_which_there_is_no_time_are_named(network: Network) -> None:
+    bench = ScriptedBench(loss=lambda quantization: 9.0, steps=4)
+    assert search(network, bench, saturates=False) is None
+    assert any("and what would follow" in text for text in bench.budget.left_out)
+    bench = ScriptedBench(loss=lambda quantization: 9.0, steps=18)
+    assert search(network, bench, saturates=False) is None
+    assert any(text.startswith("which of ") for text in bench.budget.left_out)
+
+
 def test_a_graph_whose_outputs_are_not_finite_is_not_taken(network: Network) -> None:
     bench = ScriptedBench(loss=lambda quantization: float("inf") if quantization.method == "minmax" else 0.0)
     trial = search(network, bench, saturates=False)
