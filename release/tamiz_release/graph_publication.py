@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tamiz.arguments import check_instance, check_path
 from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control
 from tamiz_server.repository import Repository
@@ -20,6 +21,7 @@ from .candidate import Candidate, graph_candidate
 from .gate import GateImages, GateLimits, run_images
 from .gate.limits import DEFAULT_LIMITS
 from .publication import PublishedVersion, publish_candidate
+from .publication_arguments import check_publication, check_target
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
@@ -74,6 +76,21 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_instance("adaptation", adaptation, Adaptation, optional=True)
+    check_target(target, engine_cache)
+    check_publication(
+        repository,
+        model,
+        images=images,
+        limits=limits,
+        force=force,
+        promote=promote,
+        control=control,
+        reason=reason,
+        on_progress=on_progress,
+    )
+    path = Path(path)
     adaptation = adaptation or examine(path)
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:

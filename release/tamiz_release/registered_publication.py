@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tamiz.arguments import check_instance, check_text
+from tamiz.arguments import check_path, check_text
 from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 
 from .gate import GateLimits, folder_images
 from .gate.limits import DEFAULT_LIMITS
 from .publication import PublishedVersion, publish_candidate
+from .publication_arguments import check_publication
 from .registered_version import pull, read_name
 from .registry import ORIGIN_KEY
 
@@ -60,8 +61,21 @@ def publish_registered(
         ServerError: the server does not answer, or rejects the key.
     """
     check_text("uri", uri, "the name of a registered version, such as models:/digits@champion")
-    check_instance("repository", repository, Repository)
-    name = model or read_name(uri)
+    if images is not None:
+        check_path("images", images, "the path of a folder")
+    check_publication(
+        repository,
+        "default" if model is None else model,
+        images=None,
+        limits=limits,
+        force=force,
+        promote=promote,
+        apply_serving=apply_serving,
+        control=control,
+        reason=reason,
+        on_progress=on_progress,
+    )
+    name = read_name(uri) if model is None else model
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         candidate = pull(uri, Path(folder), repository)
         origin = candidate.manifest[ORIGIN_KEY]
@@ -70,7 +84,7 @@ def publish_registered(
             candidate,
             repository,
             name,
-            images=None if images is None else folder_images(images, candidate.spec),
+            images=None if images is None else folder_images(Path(images), candidate.spec),
             limits=limits,
             force=force,
             promote=promote,

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tamiz.arguments import check_instance
 from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 
@@ -13,6 +14,7 @@ from .candidate import timm_candidate
 from .gate import GateImages, GateLimits
 from .gate.limits import DEFAULT_LIMITS
 from .publication import PublishedVersion, publish_candidate
+from .publication_arguments import check_publication
 from .sources.timm_model import TimmSource
 
 
@@ -52,6 +54,18 @@ def publish_timm(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_instance("source", source, TimmSource)
+    check_publication(
+        repository,
+        model,
+        images=images,
+        limits=limits,
+        force=force,
+        promote=promote,
+        control=control,
+        reason=reason,
+        on_progress=on_progress,
+    )
     for note in source.notes:
         on_progress(f"note: {note}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
