@@ -24,6 +24,7 @@ from tamiz_release import (
     GateLimits,
     InputSettings,
     ModelSource,
+    PublicationOptions,
     TimmSource,
     WatchLimits,
     carry_out,
@@ -120,18 +121,20 @@ RELEASED: dict[str, tuple[object, ...]] = {
     "repository": (None, 5, "models"),
     "model": NO_NAME,
     "images": NO_OPTION,
-    "limits": NO_OBJECT,
-    "force": NO_REASON,
-    "promote": NO_FLAG,
-    "control": (5, "grpc://localhost:8001"),
-    "reason": NO_TEXT,
+    "options": NO_OBJECT,
     "on_progress": NO_FUNCTION,
 }
 """What all publications take."""
 
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "limits": NO_OBJECT,
+    "force": NO_REASON,
+    "apply_serving": NO_FLAG,
+    "control": (5, "grpc://localhost:8001"),
+    "reason": NO_TEXT,
+}
 OPTIONAL_NAME = {"model": NO_NAME[1:]}
 TARGET = {"target": (None, 5, "tpu"), "engine_cache": (5, "", b"a")}
-SERVING = {"apply_serving": NO_FLAG}
 candidate = with_defaults(Candidate, graph=Path("pets.onnx"), spec=SPEC)
 gate_images = with_defaults(GateImages, origin="some images", images=LabelledImages("some", [], []))
 plan = with_defaults(plan_release, run=RUN, repository=STORE, model="pets")
@@ -205,6 +208,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         background=("a", -1),
         output=(5, []),
     ),
+    **table("PublicationOptions", PublicationOptions, promote=NO_FLAG, **OPTIONS),
     **table("TimmSource", TimmSource, name=NO_NAME),
     **table("TimmSource", with_defaults(TimmSource, name="resnet18"), weights=NO_FILE, labels=(5, "cat", b"a")),
     **table(
@@ -267,9 +271,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         precision=(None, 8, "int4"),
         budget_s=NO_SECONDS,
         canary=(5, 0.1, "10%"),
-        **{name: wrong for name, wrong in RELEASED.items() if name not in ("promote", "on_progress")}
-        | OPTIONAL_NAME
-        | SERVING,
+        **OPTIONS | OPTIONAL_NAME | {"repository": RELEASED["repository"], "images": NO_OPTION},
     ),
     **table(
         "publish_candidate",
@@ -278,14 +280,13 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         reference=NO_OPTION,
         on_passed=NO_FUNCTION,
         **RELEASED,
-        **SERVING,
     ),
     **table("publish_graph", graph, path=NO_PATH, adaptation=NO_OPTION, **RELEASED, **TARGET),
     **table(
         "publish_registered",
         registered,
         uri=NO_NAME,
-        **RELEASED | OPTIONAL_NAME | SERVING | {"images": NO_FILE},
+        **RELEASED | OPTIONAL_NAME | {"images": NO_FILE},
     ),
     **table(
         "publish_run",
@@ -296,7 +297,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         runtimes=(None, 5, "openvino", [], ["tensorrt"]),
         on_exported=NO_FUNCTION,
         on_passed=NO_FUNCTION,
-        **RELEASED | OPTIONAL_NAME | SERVING | TARGET,
+        **RELEASED | OPTIONAL_NAME | TARGET,
     ),
     **table("publish_timm", of_timm, source=NO_OBJECT),
     **table("read_description", read_description, graph=NO_PATH),

@@ -1,1 +1,0 @@
-"""The command of the gateway; `tamiz.cli` lists and calls it."""
