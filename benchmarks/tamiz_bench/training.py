@@ -150,7 +150,7 @@ def write_photographs(root: Path, count: int) -> None:
 
 
 def _measure_in_process(name: str, workload: Workload, images: str) -> float:
-    command = [sys.executable, "-m", __name__, name, json.dumps(asdict(workload)), images]
+    command = [sys.executable, "-P", "-m", __name__, name, json.dumps(asdict(workload)), images]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise BenchmarkError(f"{name} could not be measured: {' '.join(done.stderr.strip().splitlines()[-1:])}")

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 """Seconds to wait for a connection to a server or a database, before MLflow's own retries would begin."""
 
+REQUEST_TIMEOUT_S = 10
+"""Seconds to wait for the answer to a request, unless ``MLFLOW_HTTP_REQUEST_TIMEOUT`` is set; MLflow waits for 120."""
+
+_FILE_TIMEOUT_S = 120
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-"""Variables that MLflow reads at each request; those that the user set stay. By default it retries for minutes."""
+"""Variables that MLflow reads at each request, besides the timeout. By default it retries for minutes."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,21 @@ def open_store(store: Store) -> Iterator[MlflowClient]:
             raise TrackingError(f"{store.public_registry}: {reason}") from exc
 
 
+@contextmanager
+def more_time_for_files() -> Iterator[None]:
+    """Wait longer for answers while files are sent or fetched: a server may store them elsewhere before it answers."""
+    usual = str(REQUEST_TIMEOUT_S)
+    # Anything else is what the user set.
+    is_usual = os.environ.get(_TIMEOUT) == usual
+    if is_usual:
+        os.environ[_TIMEOUT] = str(_FILE_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        if is_usual:
+            os.environ[_TIMEOUT] = usual
+
+
 def _require_reachable(uri: str) -> None:
     """Fail at once if nothing answers at the address: MLflow would retry for minutes, and create a missing database."""
     path = _database_file(uri)
@@ -153,7 +173,8 @@ def _database_file(uri: str) -> Path | None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Let MLflow print and log nothing; it logs each step of updating a database, and prints links to runs."""
-    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    settings = _SETTINGS | {_TIMEOUT: str(REQUEST_TIMEOUT_S)}
+    added = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(added)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():

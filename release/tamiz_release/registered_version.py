@@ -20,7 +20,7 @@ from tamiz_server.version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE
 
 from .adaptation import examine
 from .candidate import Candidate, find_precision
-from .mlflow_store import Store, find_store, open_store
+from .mlflow_store import Store, find_store, more_time_for_files, open_store
 from .registry import FILES, ORIGIN_KEY, TRACKING_KEY
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
@@ -73,7 +73,8 @@ def pull(uri: str, folder: Path, repository: Repository | None = None) -> Candid
     with open_store(store) as client:
         registered = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
         source = client.get_model_version_download_uri(name, registered.version)
-        missing = [file for file in FILES if not _download(f"{source}/{file}", folder, store)]
+        with more_time_for_files():
+            missing = [file for file in FILES if not _download(f"{source}/{file}", folder, store)]
         tags, version = registered.tags, str(registered.version)
     if missing:
         raise TrackingError(

@@ -25,7 +25,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.states import State, version_states
 from tamiz_server.version import GRAPH_FILE, MANIFEST_FILE, SPEC_FILE, Version, read_version
 
-from .mlflow_store import find_store, open_store
+from .mlflow_store import Store, find_store, more_time_for_files, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,11 +64,7 @@ def synchronise(repository: Repository, model: str, *, on_progress: Callable[[st
     check_instance("repository", repository, Repository)
     check_text("model", model, "the name of a model")
     check_progress(on_progress)
-    config = repository.config(model)
-    numbers = repository.version_numbers(model)
-    versions = _readable_versions(repository, model, numbers, on_progress)
-    recorded = [version.manifest.get(TRACKING_KEY) for version in versions.values()]
-    store = find_store(next((uri for uri in reversed(recorded) if isinstance(uri, str)), None))
+    store = _find_store(repository, model)
     if store is None:
         return
     # What happens inside the block is said after it, because MLflow's own output is suppressed there.
@@ -79,7 +75,7 @@ def synchronise(repository: Repository, model: str, *, on_progress: Callable[[st
         assert lock is not None, "open_locked returns None only with wait=False"
         try:
             with open_store(store) as client:
-                _mirror(client, repository.path / model, versions, _states(config, numbers), lines.append)
+                _mirror(client, repository, model, lines.append)
         finally:
             os.close(lock)
     except (TrackingError, OSError) as exc:
@@ -91,14 +87,18 @@ def synchronise(repository: Repository, model: str, *, on_progress: Callable[[st
         on_progress(line)
 
 
-def _readable_versions(
-    repository: Repository, model: str, numbers: list[int], on_progress: Callable[[str], None]
-) -> dict[int, Version]:
+def _find_store(repository: Repository, model: str) -> Store | None:
+    """The store of a model: that of the newest version that was tracked."""
+    versions = _readable_versions(repository, model, lambda line: None)
+    recorded = [version.manifest.get(TRACKING_KEY) for version in versions.values()]
+    return find_store(next((uri for uri in reversed(recorded) if isinstance(uri, str)), None))
+
+
+def _readable_versions(repository: Repository, model: str, on_progress: Callable[[str], None]) -> dict[int, Version]:
     versions = {}
-    states = version_states(repository.config(model), numbers)
-    for number in numbers:
+    for number, state in version_states(repository.config(model), repository.version_numbers(model)).items():
         try:
-            versions[number] = read_version(repository.path / model, number, states[number])
+            versions[number] = read_version(repository.path / model, number, state)
         except RepositoryError as exc:
             on_progress(f"warning: not registered in MLflow: {exc}")
     return versions
@@ -113,14 +113,11 @@ def _states(config: ModelConfig, numbers: list[int]) -> dict[str, int | None]:
     return {CHAMPION: live, CHALLENGER: next(tried, newest if newest != live else None)}
 
 
-def _mirror(
-    client: MlflowClient,
-    folder: Path,
-    versions: Mapping[int, Version],
-    states: Mapping[str, int | None],
-    on_progress: Callable[[str], None],
-) -> None:
-    model = folder.name
+def _mirror(client: MlflowClient, repository: Repository, model: str, on_progress: Callable[[str], None]) -> None:
+    # Read here, where no other process registers: what was promoted or rolled back meanwhile is seen.
+    states = _states(repository.config(model), repository.version_numbers(model))
+    versions = _readable_versions(repository, model, on_progress)
+    folder = repository.path / model
     known = _registered(client, model)
     registered = {}
     for number, version in versions.items():
@@ -183,8 +180,9 @@ def _register(client: MlflowClient, folder: Path, version: Version) -> ModelVers
     manifest_sha256 = sha256(folder / MANIFEST_FILE)
     place = f"tamiz/{manifest_sha256[:16]}"
     further = version.manifest.get("files")
-    for name in [*FILES, *(name for name in further or () if (folder / Path(name).name).is_file())]:
-        client.log_artifact(run_id, str(folder / Path(name).name), place)
+    with more_time_for_files():
+        for name in [*FILES, *(name for name in further or () if (folder / Path(name).name).is_file())]:
+            client.log_artifact(run_id, str(folder / Path(name).name), place)
     _require_registered_model(client, version.model)
     tags = {**hashes, "tamiz.version": str(version.version), "tamiz.manifest_sha256": manifest_sha256}
     source = f"{client.get_run(run_id).info.artifact_uri.rstrip('/')}/{place}"

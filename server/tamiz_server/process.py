@@ -28,13 +28,21 @@ class ServerProcess:
         environment: all environment variables of the process.
         log: file for its standard output and standard error.
         append: whether to append to the log instead of overwriting it.
+        folder: the current folder of the process; that of this process unless given.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, append: bool = False
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        append: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self._command = command
         self._environment = environment
+        self._folder = folder
         self._log = log
         self._mode = "ab" if append else "wb"
         self._process: subprocess.Popen[bytes]
@@ -62,6 +70,7 @@ class ServerProcess:
                 self._process = subprocess.Popen(
                     [*guard, *self._command],
                     env=self._environment,
+                    cwd=self._folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

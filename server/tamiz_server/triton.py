@@ -168,7 +168,8 @@ class Triton:
         """Start the server's process and wait until it is ready; the caller kills it on failure."""
         command = triton_command(installation, workspace, self.repository, self.ports, self.key)
         again = self._process is not None
-        process = ServerProcess(command, installation.environment(), self.log, append=again)
+        # Not the current folder: the Python processes of Triton import the files that are there.
+        process = ServerProcess(command, installation.environment(), self.log, append=again, folder=workspace.folder)
         try:
             with self._lock:
                 # A process that is started after stop() would never end.

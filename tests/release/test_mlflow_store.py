@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from tamiz import TrackingError
-from tamiz_release.mlflow_store import Store, find_store, open_store, recordable, without_password
+from tamiz_release import mlflow_store
+from tamiz_release.mlflow_store import Store, find_store, more_time_for_files, open_store, recordable, without_password
 
 SERVER, OTHER = "http://mlflow:5000", "http://other:5000"
 
@@ -60,3 +65,32 @@ def test_a_database_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="none.db: no such file"), open_store(Store(uri, uri)):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_accepts_connections_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_store, "REQUEST_TIMEOUT_S", 1)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as hanging:
+        uri = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(TrackingError, match="127.0.0.1"), open_store(Store(uri, uri)) as client:
+            client.get_registered_model("pets")
+        assert time.monotonic() - began < 30
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+@pytest.mark.parametrize(("of_user", "of_requests", "of_files"), [(None, "10", "120"), ("7", "7", "7")])
+def test_files_have_more_time_than_requests_unless_the_user_set_it(
+    of_user: str | None, of_requests: str, of_files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stores its files elsewhere answers when it has stored them."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    if of_user is not None:
+        monkeypatch.setenv(name, of_user)
+    (tmp_path / "mlflow.db").touch()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with open_store(Store(uri, uri)):
+        assert os.environ[name] == of_requests
+        with more_time_for_files():
+            assert os.environ[name] == of_files
+        assert os.environ[name] == of_requests
+    assert os.environ.get(name) == of_user

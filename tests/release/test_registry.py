@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ from fresh_python import BLOCK_TORCH, run_python
 from graphs import make_spec, write_published_graph
 from mlflow import MlflowClient
 
+from tamiz.locks import open_locked
 from tamiz_release.registry import synchronise
 from tamiz_release.run_publication import publish_run
 from tamiz_server.promotion import promote, rollback
@@ -224,6 +226,25 @@ def test_two_commands_at_once_register_each_version_once(
     synchronised(repository)
     champion = client.get_model_version_by_alias(MODEL, "champion")
     assert champion.tags["tamiz.version"] == str(repository.live_version(MODEL).version)
+
+
+def test_what_changes_while_another_process_registers_is_seen(
+    publish: Callable[..., int], repository: Repository, mlflow_uri: str
+) -> None:
+    """A rollback during the wait for the lock: the alias must not end at the version that was rolled back."""
+    publish()
+    publish()
+    promote(repository, MODEL, 2)
+    lock = open_locked(repository.path / MODEL)
+    assert lock is not None
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(synchronised, repository)
+        time.sleep(1)
+        assert not waiting.done()
+        rollback(repository, MODEL)
+        os.close(lock)
+        waiting.result()
+    assert aliases(MlflowClient(mlflow_uri)) == {"champion": "1", "challenger": "2"}
 
 
 def test_a_version_with_a_changed_file_is_not_registered_and_hides_no_other(

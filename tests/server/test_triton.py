@@ -60,6 +60,19 @@ def test_a_server_is_ready_when_it_has_started_and_leaves_nothing_behind(reposit
     assert not leftovers() - before
 
 
+def test_nothing_in_the_current_folder_is_executed(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, executed = tmp_path / "current", tmp_path / "executed"
+    folder.mkdir()
+    for name in ("numpy", "json", "onnxruntime", "struct"):
+        (folder / f"{name}.py").write_text(f"open({str(executed)!r}, 'a').write(__name__)\n")
+    monkeypatch.chdir(folder)
+    with Triton(repository) as triton, Client(triton.url, model="pets") as client:
+        assert client.classify(png_of(255)).label == "b"
+    assert not executed.exists()
+
+
 def png_of(grey: int) -> bytes:
     import cv2
     import numpy as np

@@ -34,7 +34,8 @@ def run_confined(target: str, request: dict[str, Any], *, name: str, memory: int
         ExportError: the function raised it, or needs more memory or time. An error of another class that the function
             raises (`SpecError`, `UsageError`) is raised too.
     """
-    arguments = [sys.executable, "-m", __name__, target, str(memory), str(seconds)]
+    # Without -P, Python would import the files of the current folder, which may be anybody's.
+    arguments = [sys.executable, "-P", "-m", __name__, target, str(memory), str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment

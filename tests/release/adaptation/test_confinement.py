@@ -90,6 +90,20 @@ def test_a_file_that_takes_much_memory_to_read_is_refused(tmp_path: Path) -> Non
         examine(path, DESCRIPTION, memory=2**30)
 
 
+def test_nothing_in_the_current_folder_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Softmax", ["means"], ["scores"]),
+    ]
+    path = save(tmp_path / "model.onnx", nodes, axes=np.array([2, 3]))
+    executed = tmp_path / "executed"
+    for name in ("yaml", "numpy", "onnx", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(executed)!r}, 'a').write(__name__)\n")
+    monkeypatch.chdir(tmp_path)
+    assert examine(path, DESCRIPTION).spec.labels == ("a", "b", "c")
+    assert not executed.exists()
+
+
 def test_publishing_a_hostile_file_needs_little_memory_itself(tmp_path: Path) -> None:
     """The command has a limit of its own here, and its process, unlike the examined graph, stays within it."""
     path = write_memory_bomb(tmp_path / "model.onnx")
