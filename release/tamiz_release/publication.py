@@ -32,12 +32,12 @@ class PublishedVersion:
     Attributes:
         model: name of the model.
         version: number of the added version.
-        live: number of the version that is live now.
+        live: number of the version that is live now; None if an operator has made none live.
     """
 
     model: str
     version: int
-    live: int
+    live: int | None
 
 
 def publish_candidate(
@@ -89,14 +89,17 @@ def publish_candidate(
         "serving": settings.model_dump() if settings is not None else None,
     }
     report_warnings(version_warnings(repository, model, spec, manifest), on_progress)
+    notes: list[str] = []
+    live = find_live(repository, model, notes)
     report = run_gate(
         candidate,
         reference,
         images,
         model=model,
         config=plan_config(candidate, repository, model, apply_serving=options.apply_serving),
-        live=find_live(repository, model),
+        live=live,
         limits=options.limits,
+        notes=notes,
         on_progress=on_progress,
     )
     run = None if reference is None else reference.run
@@ -129,15 +132,16 @@ def publish_candidate(
             )
     if options.promote:
         promote_version(repository, model, version, control=options.control, reason=options.reason)
-    live = repository.live_version(model).version
-    if options.control is not None and live == version and not options.promote:
+    # Its files need not be readable, as those of a damaged one are not.
+    now_live = max(repository.live_numbers(model), default=None)
+    if options.control is not None and now_live == version and not options.promote:
         # The first version of a model goes live without a promotion.
         options.control.load(model)
     on_progress(describe_live(repository, model, before, control=options.control))
     report_warnings(setting_warnings(repository.config(model), known_version(options.control)), on_progress)
     # MLflow comes last: it is slow to import, and may be slow to answer.
     synchronise(repository, model, on_progress=on_progress)
-    return PublishedVersion(model, version, live)
+    return PublishedVersion(model, version, now_live)
 
 
 def _loaded_numbers(repository: Repository, model: str) -> list[int]:

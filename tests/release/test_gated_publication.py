@@ -76,6 +76,22 @@ def test_the_second_version_is_compared_with_the_live_one_on_images_that_neither
     assert not [note for note in gate["notes"] if "unknown" in note]
 
 
+@pytest.mark.parametrize("damage", ["manifest.json", "model.onnx"])
+def test_a_live_version_that_cannot_be_read_is_named_and_stops_nothing(
+    exported: Run, repository: Repository, damage: str
+) -> None:
+    publish(exported, repository)
+    (repository.path / "digits" / "1" / damage).write_bytes(b"[1]")
+    lines: list[str] = []
+    publish(exported, repository, on_progress=lines.append)
+    gate = json.loads((repository.path / "digits" / "2" / "gate.json").read_text())
+    (note,) = (note for note in gate["notes"] if "live version" in note)
+    assert note.startswith("not compared with ") or "was not measured: " in note
+    assert f"gate: {note}" in lines
+    (repository.path / "digits" / "1" / damage).unlink()
+    publish(exported, repository, on_progress=lines.append)
+
+
 def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(
     exported: Run, repository: Repository
 ) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tamiz.errors import list_names
 from tamiz.spec import ModelSpec
 from tamiz_train.evaluation import Evaluation
-from tamiz_train.metrics import Probabilities, compute_metrics, predict_labels
+from tamiz_train.metrics import Probabilities, Targets, compute_metrics, predict_labels
 
 TIE = 1e-4
 """Probabilities that differ by less are a tie: sums of float32 in another order differ by less, and decide it."""
@@ -48,7 +48,7 @@ class Agreement:
         largest_difference: the largest difference of two probabilities.
         different: the images with the largest differences, at most `MAX_DIFFERENT`.
         metric: name of the main metric: ``accuracy``, or ``map`` (mean average precision) of a multilabel model; None
-            if the labels of the images are unknown.
+            if the labels of the images are unknown, or give it no value.
         values: that metric of the candidate and of the reference.
         calibration_errors: the expected calibration errors of the candidate and of the reference.
     """
@@ -119,11 +119,11 @@ def measure_agreement(candidate: Evaluation, reference: Evaluation, *, labelled:
         for row in furthest.tolist()
     )
     agreeing = int(_agrees(predicted, expected, other, reference.spec).sum())
-    if not labelled:
+    targets = reference.split.targets[indices] if labelled else None
+    metric = main_metric(reference.spec, targets)
+    if targets is None or metric is None:
         return Agreement(len(indices), agreeing, float(differences.max()), different)
-    targets = reference.split.targets[indices]
     metrics = [compute_metrics(own, targets, own_spec), compute_metrics(other, targets, reference.spec)]
-    metric = main_metric(reference.spec)
     return Agreement(
         len(indices),
         agreeing,
@@ -144,9 +144,24 @@ def find_label_problem(candidate: ModelSpec, reference: ModelSpec) -> str | None
     return None
 
 
-def main_metric(spec: ModelSpec) -> str:
-    """The metric in which a candidate may not fall below its reference."""
-    return "accuracy" if spec.task == "multiclass" else "map"
+def main_metric(spec: ModelSpec, targets: Targets | None) -> str | None:
+    """The metric in which a candidate may not fall below its reference.
+
+    Args:
+        spec: spec of the model.
+        targets: the true labels; multiclass: int64 ``[images]``, multilabel: float32 ``[images, labels]``; None if they
+            are unknown.
+
+    Returns:
+        ``accuracy``, or ``map`` of a multilabel model; None if these labels give it no value, so that they count as
+        unknown: average precision needs images with a label and images without it.
+    """
+    if targets is None:
+        return None
+    if spec.task == "multiclass":
+        return "accuracy"
+    with_label = (targets > 0).sum(0)
+    return "map" if ((with_label > 0) & (with_label < len(targets))).any() else None
 
 
 def count_non_finite(probabilities: Probabilities) -> int:

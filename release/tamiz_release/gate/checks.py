@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tamiz.errors import list_names
 
@@ -11,6 +10,7 @@ from .agreement import Agreement
 from .latency import Latency
 from .limits import GateLimits
 from .live import LiveFigures
+from .overflow import Overflows
 from .report import GateCheck
 
 FEW_IMAGES = 200
@@ -30,16 +30,15 @@ def check_finite(count: int, images: int) -> GateCheck:
     return GateCheck("finite", count == 0, text, float(count), 0.0)
 
 
-def check_overflows(names: Sequence[str]) -> GateCheck:
-    """The check of activations that no float16 can hold, which a GPU makes infinite.
-
-    Args:
-        names: names of these activations, in the order of computation.
-    """
-    if not names:
-        return GateCheck("overflow", True, "no activation overflows in FP16", 0.0, 0.0)
-    text = f"activations overflow in FP16: {list_names(names)}; none may"
-    return GateCheck("overflow", False, text, float(len(names)), 0.0)
+def check_overflows(found: Overflows) -> GateCheck:
+    """The check of activations that no float16 can hold, which a GPU makes infinite."""
+    names = found.names
+    text = (
+        f"activations overflow in FP16: {list_names(names)}; none may" if names else "no activation overflows in FP16"
+    )
+    if found.unchecked:
+        text += f"; {found.unchecked:,} inside of branches and loops could not be checked"
+    return GateCheck("overflow", not names, text, float(len(names)), 0.0)
 
 
 def check_agreement(agreement: Agreement, limits: GateLimits) -> list[GateCheck]:
@@ -87,8 +86,6 @@ def _check_drop(agreement: Agreement, most: float) -> GateCheck:
         text = f"without labels, up to {worst * 100:.2f} points of accuracy may be lost; the limit is {most * 100:g}"
         return GateCheck("accuracy_drop", worst <= most, text, worst, most)
     name = _METRICS[agreement.metric]
-    if math.isnan(agreement.drop):
-        return GateCheck("accuracy_drop", True, f"{name} has no value on these images")
     own, other = agreement.values
     text = (
         f"{name} is {own:.4f}, {agreement.drop * 100:.2f} points below the {other:.4f} of the reference; the limit is "

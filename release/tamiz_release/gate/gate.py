@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,7 @@ def run_gate(
     config: Mapping[str, Any],
     live: LiveModel | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
+    notes: Sequence[str] = (),
     open_session: OpenSession = open_serving_session,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> GateReport:
@@ -60,6 +61,7 @@ def run_gate(
         config: ``config.pbtxt`` as JSON, with which the candidate will be served.
         live: the live version; None if the model has none.
         limits: the limits.
+        notes: what limits the meaning of the figures, and is known before they are measured.
         open_session: opens the sessions of the candidate and the live version.
         on_progress: called with a line of text before each long step.
 
@@ -77,13 +79,14 @@ def run_gate(
     check_type("config", config, Mapping, "config.pbtxt as a dict")
     check_instance("live", live, LiveModel, optional=True)
     check_instance("limits", limits, GateLimits)
+    check_type("notes", notes, (list, tuple), "a list of texts")
     check_function("open_session", open_session, "a function that opens a session")
     check_progress(on_progress)
     began = time.monotonic()
     limits = limits.of_precision(candidate.precision)
     checks: list[GateCheck] = []
-    notes: list[str] = []
-    chosen = _held_out(images, reference, limits, notes)
+    noted = [*notes]
+    chosen = _held_out(images, reference, live, limits, noted)
     served = _open(candidate, config, open_session, checks)
     evaluation, agreement = None, None
     if served is not None and chosen is not None:
@@ -95,14 +98,14 @@ def run_gate(
         agreement = _compare(evaluation, reference, chosen, limits, checks)
     latency, beside = None, None
     if served is not None:
-        live_graph = _open_live(live, open_session, notes)
+        live_graph = _open_live(live, open_session, noted)
         latency, live_latency = _measure_latencies(served, live_graph, on_progress)
         if live is not None:
             comparison, reason = None, "no images"
             if evaluation is not None and chosen is not None:
                 on_progress(f"gate: comparing with the live version {live.version}")
                 fitted = None if reference is None else reference.fitted_images
-                comparison, reason = measure_live(live, live_graph, chosen, evaluation, fitted, notes)
+                comparison, reason = measure_live(live, live_graph, chosen, evaluation, fitted, noted)
             beside = LiveFigures(live.version, comparison, reason, live_latency, live.graph.stat().st_size)
             checks += check_live(beside, latency, candidate.graph.stat().st_size, limits)
     return GateReport(
@@ -122,7 +125,7 @@ def run_gate(
         **_metrics(evaluation, chosen),
         latency=latency,
         live=beside,
-        notes=tuple(notes),
+        notes=tuple(noted),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.monotonic() - began,
         machine={"processor": _processor(), "tamiz": __version__, "onnxruntime": ort.__version__},
@@ -147,31 +150,36 @@ def require_passed(report: GateReport, hint: str) -> None:
 
 
 def _held_out(
-    images: GateImages | None, reference: ModelSource | None, limits: GateLimits, notes: list[str]
+    images: GateImages | None,
+    reference: ModelSource | None,
+    live: LiveModel | None,
+    limits: GateLimits,
+    notes: list[str],
 ) -> GateImages | None:
-    """Choose the images that are measured: not too many, and none that the model was fitted to if there are others."""
+    """Choose the images that are measured: not too many, and none that the model was fitted to if there are others.
+
+    Images that the live version was not fitted to either come first, since only these compare the two.
+    """
     if images is None:
-        notes.append("there are no images to measure on; give some by --images")
         return None
     notes += images.notes
     if not len(images):
         return None
-    chosen = images.spread(limits.images)
-    if len(chosen) < len(images):
-        notes.append(f"measured on {len(chosen):,} of {len(images):,} images; --limit images={len(images)} takes all")
     fitted = None if reference is None else reference.fitted_images
+    fitted_live = (live and live.fitted) or frozenset()
+    chosen, seen = images.spread_unseen(limits.images, fitted or frozenset(), fitted_live)
     if fitted is None:
         notes.append("the images that the candidate was trained on are unknown; it may have seen some of these")
-        return chosen
-    unseen = chosen.unseen(fitted)
-    if not unseen:
+    elif not len(chosen):
         notes.append("the model was trained on these images, or they chose its best epoch: its accuracy is too good")
-        return chosen
-    if seen := len(chosen) - len(unseen):
+        chosen, seen = images.spread(limits.images), 0
+    if seen:
         notes.append(f"left out: {seen:,} images that the candidate was trained on")
-    if len(unseen) < FEW_IMAGES:
-        notes.append(f"only {len(unseen):,} images: the figures are rough")
-    return chosen.take(unseen)
+        if len(chosen) < FEW_IMAGES:
+            notes.append(f"only {len(chosen):,} images: the figures are rough")
+    if len(chosen) + seen < len(images):
+        notes.append(f"measured on {len(chosen):,} of {len(images):,} images; --limit images={len(images)} takes all")
+    return chosen
 
 
 def _open(

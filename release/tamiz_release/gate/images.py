@@ -14,6 +14,7 @@ from tamiz.errors import RecipeError, RunError, UsageError
 from tamiz.image_files import summarise, walk
 from tamiz.spec import ModelSpec
 from tamiz_train.data import Split, load_data
+from tamiz_train.data.content import content_hashes
 from tamiz_train.labelled_images import Image, LabelledImages, from_split, read_labelled_folder
 from tamiz_train.run import Run
 from tamiz_train.run_data import changed_splits, load_run_data
@@ -50,9 +51,37 @@ class GateImages:
 
     def spread(self, most: int) -> GateImages:
         """At most so many of the images, spread evenly over all, because images in folders are ordered by label."""
-        if len(self) <= most:
-            return self
-        return self.take(np.linspace(0, len(self) - 1, most).astype(int).tolist())
+        return self.take(_spread(range(len(self)), most))
+
+    def spread_unseen(
+        self, most: int, fitted: frozenset[bytes], rather_not: frozenset[bytes] = frozenset()
+    ) -> tuple[GateImages, int]:
+        """At most so many of the images that a model was not fitted to, spread evenly over all.
+
+        Args:
+            most: the largest number of images.
+            fitted: content hashes of the images that the model was fitted to.
+            rather_not: content hashes of images that are taken only if the others are too few.
+
+        Returns:
+            the images, which may be none; and the number of images that were left out because of `fitted`.
+        """
+        first = _spread(range(len(self)), most)
+        chosen: list[int] = []
+        reserve: list[int] = []
+        left_out = 0
+        for indices in (first, sorted(set(range(len(self))) - set(first))):
+            # All contents are read only if the first ones do not suffice.
+            if len(chosen) == most:
+                break
+            hashes = dict(zip(indices, content_hashes([self.images.images[index] for index in indices]), strict=True))
+            unseen = [index for index in indices if hashes[index] not in fitted]
+            left_out += len(indices) - len(unseen)
+            fresh = [index for index in unseen if hashes[index] not in rather_not]
+            reserve += [index for index in unseen if hashes[index] in rather_not]
+            chosen += _spread(fresh, most - len(chosen))
+        chosen += _spread(reserve, most - len(chosen))
+        return self.take(sorted(chosen)), left_out
 
     def unseen(self, fitted: frozenset[bytes]) -> list[int]:
         """Indices of the images whose content is not among the given content hashes."""
@@ -139,6 +168,13 @@ def folder_images(folder: Path, spec: ModelSpec) -> GateImages:
         labelled=False,
         notes=("the images have no labels: no folder has the name of a label of the model",),
     )
+
+
+def _spread(indices: Sequence[int], most: int) -> list[int]:
+    """At most so many of the indices, spread evenly over all."""
+    if len(indices) <= most:
+        return list(indices)
+    return [indices[place] for place in np.linspace(0, len(indices) - 1, most).astype(int)]
 
 
 def _without_labels(name: str, images: Sequence[Image]) -> LabelledImages:

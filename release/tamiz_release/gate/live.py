@@ -46,23 +46,34 @@ class LiveModel:
     test_images: str | None = None
 
 
-def find_live(repository: Repository, model: str) -> LiveModel | None:
-    """The live version of a model; None if there is none that can be read."""
+def find_live(repository: Repository, model: str, notes: list[str]) -> LiveModel | None:
+    """The live version of a model; None if there is none that can be read.
+
+    Args:
+        repository: the model repository; it may not exist yet.
+        model: name of the model; there may be no such model yet.
+        notes: gets a line if there is a model, and no live version that can be read.
+    """
     try:
         if not repository.path.is_dir() or model not in repository.models():
             return None
         version = repository.live_version(model)
         config: dict[str, Any] = MessageToDict(repository.config(model), preserving_proto_field_name=True)
-    except RepositoryError:
-        # What is damaged cannot be measured; publishing itself gives the reason if it must fail.
+    except RepositoryError as exc:
+        # Publishing itself gives the reason if it must fail.
+        notes.append(f"not compared with a live version: {exc}")
         return None
     folder = repository.path / model / str(version.version)
+    if not (folder / GRAPH_FILE).is_file():
+        notes.append(f"not compared with the live version {version.version}: no {folder / GRAPH_FILE}")
+        return None
     try:
         fitted = read_hashes(folder / HASHES_FILE, FITTED_SPLITS)
     except RunError:
         fitted = None
-    contents = version.manifest.get("contents") or {}
-    return LiveModel(version.version, folder / GRAPH_FILE, version.spec, config, fitted, contents.get("test"))
+    contents = version.manifest.get("contents")
+    test_images = contents.get("test") if isinstance(contents, dict) else None
+    return LiveModel(version.version, folder / GRAPH_FILE, version.spec, config, fitted, test_images)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ overflows on a GPU can look right on a CPU. Here every activation is an output o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,21 @@ _AT_ONCE = 4
 """The number of images that are computed together, since all of their activations are in memory."""
 
 
-def find_overflows(graph: Path, spec: ModelSpec, images: GateImages | None) -> list[str]:
-    """Names of the float16 activations that are infinite or NaN for an image.
+@dataclass(frozen=True)
+class Overflows:
+    """The activations of a graph that no float16 can hold.
+
+    Attributes:
+        names: their names, in the order of computation.
+        unchecked: the number of activations that could not be checked: those inside of branches and loops.
+    """
+
+    names: tuple[str, ...]
+    unchecked: int
+
+
+def find_overflows(graph: Path, spec: ModelSpec, images: GateImages | None) -> Overflows:
+    """Find the float16 activations that are infinite or NaN for an image.
 
     Args:
         graph: path of the ONNX file.
@@ -37,31 +52,36 @@ def find_overflows(graph: Path, spec: ModelSpec, images: GateImages | None) -> l
     Raises:
         ExportError: the graph cannot be computed.
     """
-    model = onnx.shape_inference.infer_shapes(onnx.load(graph))
-    # Other tools leave the types of activations behind that they removed from the graph.
-    computed = {name for node in model.graph.node for name in node.output}
-    halves = [
-        value
-        for value in model.graph.value_info
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 and value.name in computed
-    ]
-    model.graph.output.extend(halves)
-    names = [value.name for value in halves]
-    if not names:
-        return []
     pixels = _pixels(spec, images)
     overflowing: set[str] = set()
     try:
+        model = onnx.load(graph)
+        unchecked = sum(len(inner.node) for node in model.graph.node for inner in _inner_graphs(node))
+        known = {output.name for output in model.graph.output}
+        computed = dict.fromkeys(name for node in model.graph.node for name in node.output if name)
+        # Without their types, which ONNX Runtime knows of operators that are not those of ONNX, too.
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name not in known)
         session = ort.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
-        for start in range(0, len(pixels), _AT_ONCE):
+        halves = {output.name for output in session.get_outputs() if output.type == "tensor(float16)"}
+        names = [name for name in computed if name in halves]
+        for start in range(0, len(pixels) if names else 0, _AT_ONCE):
             activations = session.run(names, {INPUT_NAME: pixels[start : start + _AT_ONCE]})
             overflowing.update(
                 name for name, array in zip(names, activations, strict=True) if not np.isfinite(array).all()
             )
     except Exception as exc:
-        # ONNX Runtime has an error class for each way in which a graph can be wrong.
+        # ONNX and ONNX Runtime have an error class for each way in which a graph can be wrong.
         raise ExportError(f"its activations cannot be computed: {one_line(exc)[:300]}") from exc
-    return [name for name in names if name in overflowing]
+    return Overflows(tuple(name for name in names if name in overflowing), unchecked)
+
+
+def _inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node, such as the branches of an ``If``, and those within them."""
+    for attribute in node.attribute:
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            yield graph
+            for inner in graph.node:
+                yield from _inner_graphs(inner)
 
 
 def _options() -> Any:

@@ -10,8 +10,7 @@ import numpy as np
 from tamiz.spec import ModelSpec
 from tamiz_train.metrics import Probabilities, Targets, compute_metrics, predict_labels
 
-_MAIN = {"multiclass": "accuracy", "multilabel": "map"}
-"""The metric of each task whose loss is limited."""
+from ..gate.agreement import main_metric
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Accuracy:
             distance); multilabel: mean difference of two probabilities.
         largest_difference: largest difference of two probabilities.
         finite: whether all outputs are finite; if not, the graph agrees on no image and differs by 1.
-        metric: ``accuracy``, or ``map`` of a multilabel model; None without true labels.
+        metric: ``accuracy``, or ``map`` of a multilabel model; None without true labels that give it a value.
         value: this metric of the graph.
         reference: this metric of the FP32 graph.
     """
@@ -74,7 +73,7 @@ def measure_accuracy(
         targets: the true labels; multiclass: int64 ``[images]``, multilabel: float32 ``[images, labels]``; None if they
             are unknown.
     """
-    images, metric = len(reference), None if targets is None else _MAIN[spec.task]
+    images, metric = len(reference), main_metric(spec, targets)
     expected = None if targets is None or metric is None else compute_metrics(reference, targets, spec)[metric]
     if not np.isfinite(probabilities).all():
         value = None if metric is None else 0.0

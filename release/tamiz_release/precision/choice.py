@@ -14,6 +14,7 @@ from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
 from tamiz_train.graph import read_spec
 
+from ..gate.agreement import main_metric
 from . import fp16, search
 from .accuracy import Accuracy
 from .budget import Budget
@@ -105,7 +106,7 @@ def choose_int8(
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder, SearchBar("INT8", budget_s, on_progress) as bar:
         budget = Budget(budget_s)
         quantizer = Quantizer(graph, images.calibration, Path(folder))
-        known = images.targets is not None
+        known = main_metric(spec, images.targets) is not None
         bench = Measurement(
             graph,
             quantizer.write,

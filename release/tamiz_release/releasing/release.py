@@ -268,10 +268,9 @@ def _try_canary(
 
 def _probe_images(plan: ReleasePlan, images: GateImages, on_progress: Callable[[str], None]) -> Sequence[ImageSource]:
     """The images of the gate that neither version was trained on; none if there are none."""
-    live = find_live(plan.repository, plan.model)
+    live = find_live(plan.repository, plan.model, [])
     fitted = (plan.run.fitted_images or frozenset()) | ((live and live.fitted) or frozenset())
-    spread = images.spread(plan.limits.images)
-    unseen = spread.take(spread.unseen(fitted)).images.images
+    unseen = images.spread_unseen(plan.limits.images, fitted)[0].images.images
     if not unseen:
         on_progress("the probes of the watch are random pixels, and answers are not compared: there are no images")
     return unseen

@@ -8,6 +8,8 @@ from graphs import make_spec
 
 from tamiz import ModelSpec
 from tamiz_release.gate.agreement import count_non_finite, find_label_problem, finite, measure_agreement
+from tamiz_release.gate.checks import check_agreement
+from tamiz_release.gate.limits import GateLimits
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation
 
@@ -70,6 +72,16 @@ def test_a_multilabel_model_is_measured_by_mean_average_precision() -> None:
     assert (found.metric, found.values[1]) == ("map", 1.0)
     assert found.drop > 0.2
     assert found.different[0].reference == "sun"
+
+
+def test_labels_that_give_the_metric_no_value_are_unknown_labels() -> None:
+    """Average precision needs images with a label and images without it."""
+    reference = evaluation([[0.9, 0.1], [0.1, 0.9]], [[1, 0], [1, 0]], TAGS)
+    candidate = evaluation([[0.1, 0.1], [0.1, 0.9]], [[1, 0], [1, 0]], TAGS)
+    found = measure_agreement(candidate, reference, labelled=True)
+    assert (found.metric, found.agreeing) == (None, 1)
+    (check,) = (each for each in check_agreement(found, GateLimits().of_precision("int8")))
+    assert (check.name, check.passed, check.value) == ("accuracy_drop", False, 0.5)
 
 
 def test_without_labels_there_is_no_metric() -> None:

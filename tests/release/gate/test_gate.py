@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from tamiz import ExportError, GateError, ModelSpec
 from tamiz_release import GateImages, GateLimits, GateReport, open_source, run_gate
 from tamiz_release.candidate import Candidate
 from tamiz_release.gate import LiveModel, require_passed
+from tamiz_release.gate.overflow import find_overflows
+from tamiz_release.sources.onnx_file import OnnxSource
 from tamiz_server.config import ServingSettings
 from tamiz_server.serving_session import find_missing_gpu, open_serving_session, session_config
 from tamiz_train.data.content import content_hashes
@@ -157,6 +159,67 @@ def test_the_type_of_an_activation_that_is_not_in_the_graph_is_ignored(
     model.graph.value_info.append(helper.make_tensor_value_info("removed", onnx.TensorProto.FLOAT16, ["batch", 3]))
     onnx.save(model, path)
     assert judge(path, precision="fp16").passed
+
+
+def add_unknown_type(path: Path) -> Path:
+    """Multiply and divide again where ONNX does not know the type, because an operator is not one of its own."""
+    model = onnx.load(path)
+    (last,) = (node for node in model.graph.node if node.output[0] == "logits")
+    position = list(model.graph.node).index(last)
+    nodes = [
+        helper.make_node("QuickGelu", [last.input[0]], ["gelu"], domain="com.microsoft"),
+        helper.make_node("Mul", ["gelu", "large"], ["multiplied"]),
+        helper.make_node("Mul", ["multiplied", "small"], ["divided"]),
+    ]
+    for node in reversed(nodes):
+        model.graph.node.insert(position, node)
+    for name, value in (("large", 60_000), ("small", 1 / 60_000)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float16), name))
+    last.input[0] = "divided"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    return path
+
+
+def test_activations_whose_type_onnx_cannot_infer_are_checked_too(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    path = add_unknown_type(write_colour_graph(tmp_path / "candidate.onnx", SPEC, gain=10, half=True))
+    report = judge(path, precision="fp16", limits=GateLimits(label_agreement=0, probability_difference=1))
+    (check,) = (check for check in report.checks if check.name == "overflow")
+    assert check.text.startswith("activations overflow in FP16: multiplied")
+
+
+def add_branch(path: Path) -> Path:
+    """Compute the last layer in a branch of the graph, whose activations cannot be outputs."""
+    model = onnx.load(path)
+    (last,) = (node for node in model.graph.node if node.output[0] == "logits")
+    position = list(model.graph.node).index(last)
+    half, value = onnx.TensorProto.FLOAT16, helper.make_tensor_value_info
+    branch = helper.make_graph(
+        [helper.make_node("Identity", [last.input[0]], ["same"])], "branch", [], [value("same", half, None)]
+    )
+    model.graph.node.insert(
+        position, helper.make_node("If", ["always"], ["chosen"], then_branch=branch, else_branch=branch)
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    last.input[0] = "chosen"
+    onnx.save(model, path)
+    return path
+
+
+def test_activations_that_cannot_be_checked_are_counted(judge: Callable[..., GateReport], tmp_path: Path) -> None:
+    path = add_branch(write_colour_graph(tmp_path / "candidate.onnx", SPEC, half=True))
+    report = judge(path, precision="fp16")
+    (check,) = (check for check in report.checks if check.name == "overflow")
+    assert check.passed
+    assert check.text == "no activation overflows in FP16; 2 inside of branches and loops could not be checked"
+
+
+def test_a_graph_that_cannot_be_examined_for_overflow_fails_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(ExportError, match="its activations cannot be computed"):
+        find_overflows(tmp_path / "model.onnx", SPEC, None)
 
 
 def fix_batch(path: Path) -> Path:
@@ -414,6 +477,32 @@ def test_the_number_of_images_is_bounded(judge: Callable[..., GateReport], tmp_p
     report = judge(write_colour_graph(tmp_path / "candidate.onnx", SPEC), limits=GateLimits(images=30))
     assert report.images == 30
     assert "measured on 30 of 90 images; --limit images=90 takes all" in report.notes
+
+
+def seen_images(indices: Iterable[int], count: int = 90) -> frozenset[bytes]:
+    images = colour_images(count).images.images
+    return frozenset(content_hashes([images[index] for index in indices]))
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_of_many_images_those_that_the_candidate_has_not_seen_are_measured(
+    judge: Callable[..., GateReport], tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = range(1, 1 + 3 * count, 3)
+    fitted = seen_images(set(range(90)) - set(unseen))
+    monkeypatch.setattr(OnnxSource, "fitted_images", fitted, raising=False)
+    report = judge(write_colour_graph(tmp_path / "candidate.onnx", SPEC), limits=GateLimits(images=10))
+    assert report.images == min(10, count)
+    assert not [note for note in report.notes if "too good" in note]
+
+
+def test_images_that_the_live_version_has_not_seen_either_are_measured_first(
+    judge: Callable[..., GateReport], tmp_path: Path
+) -> None:
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC)
+    live = live_model(graph, fitted=seen_images(set(range(90)) - {1, 2, 77}))
+    report = judge(graph, live=live, limits=GateLimits(images=10))
+    assert (report.images, report.live.comparison.count) == (10, 3)
 
 
 def test_images_that_cannot_be_read_are_no_evidence(judge: Callable[..., GateReport], tmp_path: Path) -> None:

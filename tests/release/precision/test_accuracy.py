@@ -46,6 +46,15 @@ def test_outputs_that_are_not_finite_agree_on_nothing() -> None:
     assert str(accuracy) == "its outputs are not finite"
 
 
+@pytest.mark.parametrize("targets", [[[1, 1]] * 4, [[0, 0]] * 4, [[1, 0]] * 4])
+def test_labels_that_give_the_metric_no_value_are_unknown_labels(targets: list[list[int]]) -> None:
+    """Average precision needs images with a label and images without it."""
+    spec = make_spec(["cat", "dog"], task="multilabel", thresholds=(0.5, 0.5))
+    accuracy = measure_accuracy(EXPECTED[:, ::-1], EXPECTED, spec, np.array(targets, np.float32))
+    assert (accuracy.metric, accuracy.value, accuracy.reference, accuracy.loss_points) == (None, None, None, None)
+    assert accuracy.disagreement_points == 100
+
+
 def test_a_multilabel_model_is_measured_by_map_and_by_all_labels_of_an_image() -> None:
     spec = make_spec(["cat", "dog"], task="multilabel", thresholds=(0.5, 0.5))
     targets = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.float32)
