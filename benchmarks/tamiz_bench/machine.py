@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import tamiz
+from tamiz_server.processor import processor_name
 
 MAX_STEAL = 0.05
 """Median fraction of steal time above which the results of a benchmark are unreliable."""
@@ -20,7 +21,7 @@ def describe_machine() -> dict[str, str]:
 
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
+        "processor": f"{os.cpu_count()} × {processor_name()}",
         "system": platform.platform(),
         "python": platform.python_version(),
         "tamiz": tamiz.__version__,
@@ -40,10 +41,3 @@ def steal_fraction(before: Sequence[float], after: Sequence[float]) -> float:
     """
     spent = [end - start for start, end in zip(before[:8], after[:8], strict=True)]
     return spent[7] / sum(spent) if sum(spent) else 0.0
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.processor()

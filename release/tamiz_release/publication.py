@@ -103,7 +103,7 @@ def publish_candidate(
         on_progress=on_progress,
     )
     run = None if reference is None else reference.run
-    if not report.passed and options.force is not None:
+    if report.failures and options.force is not None:
         report = replace(report, forced=options.force)
     track_gate(report, run, on_progress)
     _require_passed(report, run)
@@ -150,7 +150,7 @@ def _loaded_numbers(repository: Repository, model: str) -> list[int]:
 
 
 def _require_passed(report: GateReport, run: Run | None) -> None:
-    if report.passed or report.forced is not None:
+    if not report.failures or report.forced is not None:
         return
     folder = Path("gate") / report.model if run is None else run.path / "gate"
     page = write_gate_report(report, folder)
@@ -162,5 +162,9 @@ def _describe_gate(report: GateReport, force: str | None, on_progress: Callable[
         on_progress(f"gate: {note}")
     for line in report.summary():
         on_progress(f"gate: {line}")
-    if report.passed and force is not None:
+    if not report.failures and report.not_measured is not None:
+        report_warnings(
+            [f"{report.model}: nothing says whether the answers are right: {report.not_measured}"], on_progress
+        )
+    if not report.failures and force is not None:
         on_progress("gate: --force was not needed")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.json_format import MessageToDict
 
 from tamiz import Client, Prediction
 from tamiz.arguments import check_instance, check_text
@@ -25,6 +24,7 @@ from tamiz_server.serving_session import computes_on_gpu, open_serving_session
 from tamiz_server.version import GRAPH_FILE, SPEC_FILE, read_spec
 
 from .replay import OpenVersion, Predict, RecordedVersion, VersionGoneError
+from .serving_plan import version_config
 
 
 def open_on_disk(repository: Repository) -> OpenVersion:
@@ -50,9 +50,8 @@ def open_on_disk(repository: Repository) -> OpenVersion:
         _require_hash("graph", version.onnx_sha256, sha256(folder / GRAPH_FILE))
         _require_hash("spec", version.spec_sha256, sha256(folder / SPEC_FILE))
         spec = read_spec(folder.parent, number)
-        config = repository.config(model)
-        settings = read_settings(config)
-        document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
+        settings = read_settings(repository.config(model))
+        document = version_config(repository, model, number)
         gpu = 0 if computes_on_gpu(document) else None
         session = open_serving_session(folder / GRAPH_FILE, document, gpu=gpu)
         batch_size = max(1, min(int(settings["max_batch_size"]), results))

@@ -1,7 +1,9 @@
-"""The configuration with which a candidate will be served, before it is published."""
+"""The configuration with which a version is served: a candidate before it is published, or one that is not live."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -38,9 +40,31 @@ def plan_config(
     config = repository.config(model) if known else new_config(model, candidate.settings or ServingSettings())
     if apply_serving and candidate.settings is not None:
         write_settings(config, candidate.settings)
-    live = repository.live_numbers(model)[-1:] if known else []
-    before = read_accelerators(repository.path / model, live[0]) if live else {}
-    change_accelerators(config, before, candidate.accelerators)
+    live = repository.live_numbers(model) if known else []
+    return _with_accelerators(config, repository.path / model, live, candidate.accelerators)
+
+
+def version_config(repository: Repository, model: str, version: int) -> dict[str, Any]:
+    """The configuration with which a version is served while it is live, whichever is live now, as JSON.
+
+    Args:
+        repository: the model repository.
+        model: name of the model.
+        version: number of the version, which is on disk.
+
+    Raises:
+        RepositoryError: there is no such model, or its configuration cannot be read.
+    """
+    folder = repository.path / model
+    live = repository.live_numbers(model)
+    return _with_accelerators(repository.config(model), folder, live, read_accelerators(folder, version))
+
+
+def _with_accelerators(
+    config: ModelConfig, folder: Path, live: Sequence[int], accelerators: Mapping[str, Any]
+) -> dict[str, Any]:
+    before = read_accelerators(folder, live[-1]) if live else {}
+    change_accelerators(config, before, accelerators)
     document: dict[str, Any] = MessageToDict(config, preserving_proto_field_name=True)
     return document
 

@@ -22,6 +22,7 @@ from tamiz_release.candidate import Candidate, find_precision, graph_candidate, 
 from tamiz_release.gate import run_gate
 from tamiz_release.graph_publication import publish_graph
 from tamiz_release.publication import publish_candidate
+from tamiz_release.publication_options import PublicationOptions
 from tamiz_server.config import ServingSettings
 from tamiz_server.repository import Repository
 from tamiz_server.serving_session import session_config
@@ -119,7 +120,8 @@ def test_the_manifest_of_a_published_candidate_names_its_precision_and_its_accel
     graph: Path, tmp_path: Path
 ) -> None:
     repository = Repository(tmp_path / "repository")
-    publish_candidate(Candidate(graph, SPEC, "fp16", manifest={"origin": "elsewhere"}), repository, "light")
+    candidate = Candidate(graph, SPEC, "fp16", manifest={"origin": "elsewhere"})
+    publish_candidate(candidate, repository, "light", options=PublicationOptions(force="measured elsewhere"))
     manifest = repository.live_version("light").manifest
     assert {name: manifest[name] for name in ("precision", "accelerators", "origin")} == {
         "precision": "fp16",

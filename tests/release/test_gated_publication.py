@@ -11,11 +11,13 @@ from typing import Any
 
 import mlflow
 import pytest
+from graphs import make_spec, write_published_graph
 
 from tamiz import GateError
 from tamiz.files import sha256
 from tamiz_release import GateLimits, PublicationOptions, PublishedVersion, publish_graph, publish_run
 from tamiz_release.candidate import Candidate
+from tamiz_release.publication import publish_candidate
 from tamiz_release.serving_plan import plan_config
 from tamiz_server.config import ServingSettings, read_summary
 from tamiz_server.repository import Repository
@@ -74,6 +76,36 @@ def test_the_second_version_is_compared_with_the_live_one_on_images_that_neither
     assert gate["live"]["comparison"]["images"] == exported.metrics["images"]["test"]
     assert gate["live"]["comparison"]["right"]["only_live"] == 0
     assert not [note for note in gate["notes"] if "unknown" in note]
+
+
+def test_an_fp32_graph_without_images_is_published_as_not_measured_with_a_warning(
+    repository: Repository, tmp_path: Path
+) -> None:
+    spec = make_spec(["cat", "dog"])
+    graph = write_published_graph(tmp_path / "graph.onnx", spec)
+    lines: list[str] = []
+    publish_candidate(Candidate(graph, spec), repository, "pets", on_progress=lines.append)
+    reason = "there are no images; measure it with --images FOLDER"
+    assert f"gate: not measured: {reason}" in lines
+    assert f"warning: pets: nothing says whether the answers are right: {reason}" in lines
+    gate = repository.live_version("pets").manifest["gate"]
+    assert (gate["verdict"], gate["passed"], gate["not_measured"]) == ("not measured", False, reason)
+    assert read_summary(repository.config("pets"), 1)["gate"] == "not measured"
+    assert f"Not measured: <bdi>{reason}</bdi>" in (repository.path / "pets" / "1" / "gate.html").read_text()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_graph_of_lower_precision_without_images_is_published_only_by_force(
+    repository: Repository, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec(["cat", "dog"])
+    candidate = Candidate(write_published_graph(tmp_path / "graph.onnx", spec), spec, precision)
+    with pytest.raises(GateError, match=f"what {precision.upper()} loses is unknown: .*--images FOLDER; see .*--force"):
+        publish_candidate(candidate, repository, "pets")
+    assert not repository.path.exists()
+    publish_candidate(candidate, repository, "pets", options=PublicationOptions(force="measured elsewhere"))
+    assert repository.live_version("pets").manifest["gate"]["verdict"] == "forced: measured elsewhere"
 
 
 @pytest.mark.parametrize("damage", ["manifest.json", "model.onnx"])
@@ -152,7 +184,7 @@ def test_a_graph_in_the_folder_of_its_run_is_compared_with_the_run(exported: Run
     elsewhere.write_bytes((exported.path / "model.onnx").read_bytes())
     publish_graph(elsewhere, repository, "digits")
     gate = repository.versions("digits")[2].manifest["gate"]
-    assert (gate["reference"], gate["images"], gate["verdict"]) == (None, 0, "passed")
+    assert (gate["reference"], gate["images"], gate["verdict"]) == (None, 0, "not measured")
 
 
 def test_the_planned_configuration_is_the_one_that_publication_writes(exported: Run, repository: Repository) -> None:

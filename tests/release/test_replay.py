@@ -14,12 +14,12 @@ import pytest
 from conftest import Served
 from graphs import grey_level, make_spec, write_grey_graph
 
-from tamiz import Prediction, UsageError
+from tamiz import ExportError, Prediction, UsageError
 from tamiz.bulk.results import to_record, write_records
 from tamiz.prediction import Scored
 from tamiz_release.replay import RecordedVersion, Replay, VersionGoneError, replay_results
 from tamiz_release.replayed_version import open_on_disk
-from tamiz_server.promotion import promote
+from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 
 Tamiz = Callable[..., subprocess.CompletedProcess[str]]
@@ -155,6 +155,28 @@ def test_a_version_that_is_not_there_as_it_was_recorded_is_gone(
 ) -> None:
     with pytest.raises(VersionGoneError, match=reason), open_on_disk(repository)(version_of(repository, **changes), 1):
         pass
+
+
+def test_a_version_is_replayed_with_its_own_accelerators_and_not_with_those_of_the_live_one(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """The live version needs TensorRT, which no machine of these tests has."""
+    spec = make_spec(["cat", "dog"])
+    accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt"}]}
+    graph = write_grey_graph(tmp_path / "graph.onnx", spec)
+    first = version_of(repository)
+    repository.publish("pets", graph, spec, manifest={"accelerators": accelerators})
+    second = version_of(repository, version=2)
+    cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((9, 9), np.uint8))
+    for live in (2, 1):
+        if live == 2:
+            promote(repository, "pets", 2)
+        else:
+            rollback(repository, "pets")
+        with open_on_disk(repository)(first, 1) as predict:
+            assert [each.label for each in predict([tmp_path / "dark.png"], 1)] == ["cat"]
+        with pytest.raises(ExportError, match="tensorrt"), open_on_disk(repository)(second, 1):
+            pass
 
 
 def test_results_of_several_versions_are_each_replayed_by_their_own(repository: Repository, tmp_path: Path) -> None:

@@ -13,9 +13,6 @@ from .live import LiveFigures
 from .overflow import Overflows
 from .report import GateCheck
 
-FEW_IMAGES = 200
-"""With fewer images, one image is more than half a point of accuracy."""
-
 _METRICS = {"accuracy": "accuracy", "map": "mean average precision", "f1_macro": "macro F1"}
 
 
@@ -39,6 +36,11 @@ def check_overflows(found: Overflows) -> GateCheck:
     if found.unchecked:
         text += f"; {found.unchecked:,} inside of branches and loops could not be checked"
     return GateCheck("overflow", not names, text, float(len(names)), 0.0)
+
+
+def check_unmeasured(precision: str, reason: str) -> GateCheck:
+    """The failed check of a graph of lower precision that nothing was measured of."""
+    return GateCheck("measured", False, f"what {precision.upper()} loses is unknown: {reason}")
 
 
 def check_agreement(agreement: Agreement, limits: GateLimits) -> list[GateCheck]:

@@ -7,12 +7,10 @@ machine lacks is not run: the graph is measured on the CPU, its speed is not jud
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,15 @@ import onnxruntime as ort
 from tamiz import __version__
 from tamiz.arguments import check_function, check_instance, check_progress, check_text, check_type
 from tamiz.errors import ExportError, GateError
+from tamiz_server.processor import processor_name
 from tamiz_server.serving_session import open_serving_session
 from tamiz_train.evaluation import Evaluation, evaluate_function
 
-from ..candidate import Candidate
+from ..candidate import FP32, Candidate
 from ..sources.base import ModelSource
 from .agreement import Agreement, count_non_finite, find_label_problem, finite, measure_agreement
-from .checks import FEW_IMAGES, check_agreement, check_finite, check_live, check_overflows
-from .images import GateImages
+from .checks import check_agreement, check_finite, check_live, check_overflows, check_unmeasured
+from .images import GateImages, choose_images
 from .latency import Latency, measure_latencies
 from .limits import DEFAULT_LIMITS, GateLimits
 from .live import LiveFigures, LiveModel, measure_live
@@ -66,7 +65,9 @@ def run_gate(
         on_progress: called with a line of text before each long step.
 
     Returns:
-        the verdict with its figures; `require_passed` raises the error of a candidate that failed.
+        the verdict with its figures; `require_passed` raises the error of a candidate that failed. One that nothing was
+        measured of, because there are no images, or because they have no labels and there is no reference, has not
+        passed; it fails if its precision is lower than FP32.
 
     Raises:
         UsageError: an argument is wrong; or an image has several labels, or none, and the model is multiclass.
@@ -86,7 +87,8 @@ def run_gate(
     limits = limits.of_precision(candidate.precision)
     checks: list[GateCheck] = []
     noted = [*notes]
-    chosen = _held_out(images, reference, live, limits, noted)
+    fitted = None if reference is None else reference.fitted_images
+    chosen = choose_images(images, fitted, None if live is None else live.fitted, limits.images, noted)
     served = _open(candidate, config, open_session, checks)
     evaluation, agreement = None, None
     if served is not None and chosen is not None:
@@ -104,10 +106,13 @@ def run_gate(
             comparison, reason = None, "no images"
             if evaluation is not None and chosen is not None:
                 on_progress(f"gate: comparing with the live version {live.version}")
-                fitted = None if reference is None else reference.fitted_images
                 comparison, reason = measure_live(live, live_graph, chosen, evaluation, fitted, noted)
             beside = LiveFigures(live.version, comparison, reason, live_latency, live.graph.stat().st_size)
             checks += check_live(beside, latency, candidate.graph.stat().st_size, limits)
+    measured = agreement is not None or (evaluation is not None and chosen is not None and chosen.labelled)
+    not_measured = None if measured or not all(check.passed for check in checks) else _why_not_measured(evaluation)
+    if not_measured is not None and candidate.precision != FP32:
+        checks.append(check_unmeasured(candidate.precision, not_measured))
     return GateReport(
         model=model,
         candidate=_describe(candidate),
@@ -119,6 +124,7 @@ def run_gate(
         images=0 if evaluation is None else evaluation.images,
         origin="no images" if chosen is None else chosen.origin,
         not_run=None if served is None else served.not_run,
+        not_measured=not_measured,
         limits=limits,
         checks=tuple(sorted(checks, key=lambda check: check.passed)),
         agreement=agreement,
@@ -128,58 +134,34 @@ def run_gate(
         notes=tuple(noted),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.monotonic() - began,
-        machine={"processor": _processor(), "tamiz": __version__, "onnxruntime": ort.__version__},
+        machine={"processor": processor_name(), "tamiz": __version__, "onnxruntime": ort.__version__},
     )
 
 
 def require_passed(report: GateReport, hint: str) -> None:
-    """Check that a candidate passed the gate.
+    """Check that no check of a candidate failed. An FP32 candidate that was not measured may be published.
 
     Args:
         report: the verdict.
         hint: what to do, the end of the message.
 
     Raises:
-        GateError: it did not; the message has the first limit that it failed.
+        GateError: one did; the message has the first one.
     """
-    if report.passed:
+    if not report.failures:
         return
     first, *others = report.failures
     more = f" (and {len(others)} more: {', '.join(check.name for check in others)})" if others else ""
     raise GateError(f"{report.model}: nothing was published: the gate failed: {first.text}{more}; {hint}")
 
 
-def _held_out(
-    images: GateImages | None,
-    reference: ModelSource | None,
-    live: LiveModel | None,
-    limits: GateLimits,
-    notes: list[str],
-) -> GateImages | None:
-    """Choose the images that are measured: not too many, and none that the model was fitted to if there are others.
-
-    Images that the live version was not fitted to either come first, since only these compare the two.
-    """
-    if images is None:
-        return None
-    notes += images.notes
-    if not len(images):
-        return None
-    fitted = None if reference is None else reference.fitted_images
-    fitted_live = (live and live.fitted) or frozenset()
-    chosen, seen = images.spread_unseen(limits.images, fitted or frozenset(), fitted_live)
-    if fitted is None:
-        notes.append("the images that the candidate was trained on are unknown; it may have seen some of these")
-    elif not len(chosen):
-        notes.append("the model was trained on these images, or they chose its best epoch: its accuracy is too good")
-        chosen, seen = images.spread(limits.images), 0
-    if seen:
-        notes.append(f"left out: {seen:,} images that the candidate was trained on")
-        if len(chosen) < FEW_IMAGES:
-            notes.append(f"only {len(chosen):,} images: the figures are rough")
-    if len(chosen) + seen < len(images):
-        notes.append(f"measured on {len(chosen):,} of {len(images):,} images; --limit images={len(images)} takes all")
-    return chosen
+def _why_not_measured(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return "there are no images; measure it with --images FOLDER"
+    return (
+        "the images have no labels, and there is no reference to compare it with; measure it with --images FOLDER that "
+        "has the images of each label in a folder of that name"
+    )
 
 
 def _open(
@@ -289,14 +271,6 @@ def _metrics(evaluation: Evaluation | None, images: GateImages | None) -> dict[s
         "classes": tuple(evaluation.classes),
         "confusion_matrix": tuple((true, predicted, count) for true, predicted, count in entries),
     }
-
-
-def _processor() -> str:
-    """The name of the processor, as Linux gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def _describe(candidate: Candidate) -> str:

@@ -19,6 +19,9 @@ from tamiz_train.labelled_images import Image, LabelledImages, from_split, read_
 from tamiz_train.run import Run
 from tamiz_train.run_data import changed_splits, load_run_data
 
+FEW_IMAGES = 200
+"""With fewer images, one image is more than half a point of accuracy."""
+
 
 @dataclass(frozen=True)
 class GateImages:
@@ -102,6 +105,47 @@ class GateImages:
         count, labels = len(self), len(spec.labels)
         targets = np.zeros((count, labels), np.float32) if spec.task == "multilabel" else np.full(count, -1, np.int64)
         return Split(self.images.name, cast("Sequence[Path]", self.images.images), targets)
+
+
+def choose_images(
+    images: GateImages | None,
+    fitted: frozenset[bytes] | None,
+    fitted_live: frozenset[bytes] | None,
+    most: int,
+    notes: list[str],
+) -> GateImages | None:
+    """Choose the images that are measured: not too many, and none that the model was fitted to if there are others.
+
+    Images that the live version was not fitted to either come first, since only these compare the two.
+
+    Args:
+        images: the images; None for no images.
+        fitted: content hashes of the images that the candidate was fitted to; None if they are unknown.
+        fitted_live: those of the live version.
+        most: the largest number of images.
+        notes: gets a line for what limits the meaning of figures on these images.
+
+    Returns:
+        the images; None if there are none.
+    """
+    if images is None:
+        return None
+    notes += images.notes
+    if not len(images):
+        return None
+    chosen, seen = images.spread_unseen(most, fitted or frozenset(), fitted_live or frozenset())
+    if fitted is None:
+        notes.append("the images that the candidate was trained on are unknown; it may have seen some of these")
+    elif not len(chosen):
+        notes.append("the model was trained on these images, or they chose its best epoch: its accuracy is too good")
+        chosen, seen = images.spread(most), 0
+    elif len(chosen) < FEW_IMAGES:
+        notes.append(f"only {len(chosen):,} images: the figures are rough")
+    if seen:
+        notes.append(f"left out: {seen:,} images that the candidate was trained on")
+    if len(chosen) + seen < len(images):
+        notes.append(f"measured on {len(chosen):,} of {len(images):,} images; --limit images={len(images)} takes all")
+    return chosen
 
 
 def run_images(run: Run) -> GateImages:

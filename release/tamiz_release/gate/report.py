@@ -19,9 +19,10 @@ class GateCheck:
     """One question that the gate asked.
 
     Attributes:
-        name: name of the limit, see `GateLimits`; or ``served``, ``computed`` (in place of ``served`` where the session
-            that serves was not run), ``images``, ``labels``, ``finite`` or
-            ``overflow``.
+        name: name of the limit, see `GateLimits`. The other checks have no limit: ``served`` (the session that will
+            serve can compute the graph; ``computed`` if only a CPU could be tried), ``images`` (some can be read),
+            ``labels`` (they are those of the reference), ``finite`` (all probabilities are numbers), ``overflow`` (no
+            activation is too large for FP16) and ``measured`` (what a lower precision loses could be measured).
         passed: whether the answer is within the limit.
         text: the answer as a sentence.
         value: the measured figure, if it is one.
@@ -51,6 +52,8 @@ class GateReport:
         origin: what these images are.
         not_run: why the session that will serve the candidate was not run, so that the graph was measured on the CPU,
             and its latency was not; None if it was run.
+        not_measured: why nothing says whether the answers of the candidate are right, and what would measure it; None
+            if something does, or if a check failed before.
         limits: the limits, with the defaults of the precision.
         checks: the checks, those that failed first.
         agreement: the candidate beside its reference; None if it was not measured.
@@ -80,6 +83,7 @@ class GateReport:
     limits: GateLimits
     checks: tuple[GateCheck, ...]
     not_run: str | None = None
+    not_measured: str | None = None
     agreement: Agreement | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     classes: tuple[ClassMetrics, ...] = ()
@@ -94,8 +98,8 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every figure is within its limit."""
-        return all(check.passed for check in self.checks)
+        """Whether the candidate was measured, and every figure is within its limit."""
+        return not self.failures and self.not_measured is None
 
     @property
     def failures(self) -> tuple[GateCheck, ...]:
@@ -104,10 +108,12 @@ class GateReport:
 
     @property
     def verdict(self) -> str:
-        """``passed``, ``passed on the CPU alone``, ``failed``, or ``forced:`` with the reason."""
-        if self.passed:
-            return "passed" if self.not_run is None else "passed on the CPU alone"
-        return "failed" if self.forced is None else f"forced: {self.forced}"
+        """``passed``, ``passed on the CPU alone``, ``not measured``, ``failed``, or ``forced:`` with the reason."""
+        if self.failures:
+            return "failed" if self.forced is None else f"forced: {self.forced}"
+        if self.not_measured is not None:
+            return "not measured"
+        return "passed" if self.not_run is None else "passed on the CPU alone"
 
     def to_dict(self) -> dict[str, Any]:
         """The content of gate.json, and of ``gate`` in manifest.json."""
@@ -125,6 +131,7 @@ class GateReport:
             "images": self.images,
             "origin": self.origin,
             "not_run": self.not_run,
+            "not_measured": self.not_measured,
             "checks": [asdict(check) for check in self.checks],
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "metrics": dict(self.metrics),
@@ -141,7 +148,7 @@ class GateReport:
 
     def summary(self) -> list[str]:
         """The verdict in a few lines, for a terminal."""
-        measured = [f"{self.images:,} {self.origin}"] if self.images else []
+        measured = [f"{self.images:,} {self.origin}"] if self.images and self.not_measured is None else []
         if (agreement := self.agreement) is not None:
             measured += [
                 f"label agreement {agreement.label_agreement:.4f}",
@@ -152,6 +159,8 @@ class GateReport:
                 measured.append(f"{agreement.metric} {own:.4f} (reference {other:.4f})")
         elif self.metrics:
             measured += [f"{name} {value:.4f}" for name, value in [*self.metrics.items()][:1]]
+        if self.not_measured is not None and not self.failures:
+            measured.append(self.not_measured)
         lines = [f"{self.verdict}: {', '.join(measured)}" if measured else self.verdict]
         lines += [f"failed: {check.text}" for check in self.failures]
         if self.not_run is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+
+from tamiz_server.processor import processor_name, read_processor
 
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """The vector instructions, as Linux names them, that ONNX Runtime's kernels choose by."""
@@ -16,7 +17,7 @@ _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 def describe_machine() -> dict[str, Any]:
     """The processor, its vector instructions, and the version of ONNX Runtime."""
-    return {"processor": _field("model name") or platform.processor() or platform.machine()} | {
+    return {"processor": processor_name()} | {
         "instructions": [name for name in _INSTRUCTIONS if name in _flags()],
         "onnxruntime": ort.__version__,
     }
@@ -28,10 +29,4 @@ def saturates() -> bool:
 
 
 def _flags() -> set[str]:
-    return set((_field("flags") or _field("Features")).split())
-
-
-def _field(name: str) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+    return set((read_processor("flags") or read_processor("Features")).split())

@@ -512,9 +512,38 @@ def test_images_that_cannot_be_read_are_no_evidence(judge: Callable[..., GateRep
     assert failed(report) == {"images"}
 
 
-def test_without_a_reference_and_without_images_a_graph_must_only_be_servable(tmp_path: Path) -> None:
+NOTHING = GateImages("no images", LabelledImages("none", [], []), labelled=False, notes=("there are no images: gone",))
+
+
+@pytest.mark.parametrize("images", [None, NOTHING])
+@pytest.mark.parametrize("has_reference", [True, False])
+def test_without_images_an_fp32_graph_is_not_called_passed(
+    tmp_path: Path, images: GateImages | None, has_reference: bool
+) -> None:
     graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC)
-    report = run_gate(Candidate(graph, SPEC), None, None, model="colours", config=CONFIG)
-    assert report.passed
-    assert (report.images, report.reference) == (0, None)
-    assert report.notes == ("there are no images to measure on; give some by --images",)
+    (tmp_path / "candidate.spec.json").write_text(SPEC.to_json())
+    reference = OnnxSource(graph) if has_reference else None
+    report = run_gate(Candidate(graph, SPEC), reference, images, model="colours", config=CONFIG)
+    assert (report.verdict, report.passed, report.failures) == ("not measured", False, ())
+    assert report.not_measured == "there are no images; measure it with --images FOLDER"
+    assert report.summary()[0] == f"not measured: {report.not_measured}"
+    require_passed(report, "it is published all the same")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_graph_of_lower_precision_that_was_not_measured_is_stopped(tmp_path: Path, precision: str) -> None:
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC, half=precision == "fp16")
+    report = run_gate(Candidate(graph, SPEC, precision), None, None, model="colours", config=CONFIG)
+    assert (report.verdict, failed(report)) == ("failed", {"measured"})
+    with pytest.raises(GateError, match=f"what {precision.upper()} loses is unknown: there are no images; measure it"):
+        require_passed(report, "see gate.html")
+
+
+def test_images_without_labels_and_without_a_reference_measure_nothing(tmp_path: Path) -> None:
+    graph = write_colour_graph(tmp_path / "candidate.onnx", SPEC)
+    unlabelled = colour_images(labelled=False)
+    report = run_gate(Candidate(graph, SPEC), None, unlabelled, model="colours", config=CONFIG)
+    assert (report.verdict, report.images) == ("not measured", 90)
+    assert "the images have no labels, and there is no reference" in report.not_measured
+    labelled = run_gate(Candidate(graph, SPEC, "int8"), None, colour_images(), model="colours", config=CONFIG)
+    assert (labelled.verdict, labelled.not_measured, labelled.metrics["accuracy"]) == ("passed", None, 1.0)

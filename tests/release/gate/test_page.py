@@ -105,6 +105,7 @@ def test_a_failure_is_said_first() -> None:
 def test_a_report_without_images_reference_and_live_version_is_a_page_too() -> None:
     report = make_report(agreement=None, metrics={}, latency=None, live=None, reference=None, images=0, notes=())
     text = str(Text(render_gate_page(report)))
+    assert "Passed: all 1 checks" in text
     assert "There was no reference to compare it with." in text
     not_compared = make_report(live=LiveFigures(4, None, "other labels", None, 1))
     assert "Not compared: other labels ." in str(Text(render_gate_page(not_compared)))
@@ -161,3 +162,13 @@ def test_a_session_that_was_not_run_is_said_before_all_figures() -> None:
     assert "tensorrt: this machine has no NVIDIA GPU" in page
     assert "was computed in the session that serves it" not in page
     assert "not run" not in render_gate_page(make_report())
+
+
+def test_a_report_that_measured_nothing_does_not_say_passed() -> None:
+    reason = "there are no images; measure it with --images FOLDER"
+    report = make_report(not_measured=reason, agreement=None, metrics={}, live=None, images=0, notes=())
+    page = render_gate_page(report)
+    assert f"Not measured: {reason}" in str(Text(page))
+    assert 'class="verdict passed"' not in page
+    assert (report.to_dict()["verdict"], report.to_dict()["passed"]) == ("not measured", False)
+    assert (report.to_dict()["not_measured"], report.figures()["passed"]) == (reason, 0)
