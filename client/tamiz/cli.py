@@ -174,6 +174,12 @@ COMMANDS: tuple[LazyCommand | LazyGroup, ...] = (
         extra="server,cpu",
         summary="Serve the model repository with the embedded Triton.",
     ),
+    LazyCommand(
+        "gateway",
+        "tamiz_gateway.commands.gateway:gateway",
+        extra="gateway,server,cpu",
+        summary="Serve REST in front of Triton: the published classifier's contract.",
+    ),
     LazyCommand("classify", "tamiz.bulk.command:classify", summary="Classify files and folders with a served model."),
     LazyCommand(
         "replay",
