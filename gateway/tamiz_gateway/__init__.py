@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from .app import create_app
     from .server import run_gateway
     from .settings import Settings, load_settings
+    from .training_settings import TrainingSettings
 
-__all__ = ["Settings", "create_app", "load_settings", "run_gateway"]
+__all__ = ["Settings", "TrainingSettings", "create_app", "load_settings", "run_gateway"]
 
 _LAZY = {
     "Settings": "settings",
+    "TrainingSettings": "training_settings",
     "create_app": "app",
     "load_settings": "settings",
     "run_gateway": "server",

@@ -14,7 +14,7 @@ from .edge import add_edge
 from .keys import BEARER, Role, has_keys
 from .metrics import Metrics
 from .problems import add_handlers
-from .routes import inference, operations, published
+from .routes import inference, operations, published, training
 from .service import Service
 from .settings import Settings
 
@@ -36,6 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(settings, metrics)
+        # What a gateway before this one has left behind.
+        service.jobs.recover()
         yield
         await service.close()
 
@@ -46,7 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     classify, admin = ([Security(BEARER)] if has_keys(settings, role) else [] for role in (Role.CLASSIFY, Role.ADMIN))
     for router in (published.router, inference.router, operations.router):
         app.include_router(router, dependencies=classify)
-    app.include_router(published.admin_router, dependencies=admin)
+    for router in (published.admin_router, training.router):
+        app.include_router(router, dependencies=admin)
     app.include_router(operations.open_router)
     add_handlers(app)
     add_edge(app, settings, metrics)

@@ -25,7 +25,7 @@ class Role(enum.StrEnum):
 
     Attributes:
         CLASSIFY: to classify images, and to look at models and figures.
-        ADMIN: to change which version is live as well.
+        ADMIN: to train, and to change which version is live, as well.
     """
 
     CLASSIFY = "classify"

@@ -16,6 +16,7 @@ from .metrics import Metrics
 from .monitor import Monitor
 from .problems import Problem
 from .settings import Settings
+from .training.jobs import Jobs
 
 logger = logging.getLogger("tamiz_gateway")
 
@@ -38,6 +39,7 @@ class Service:
         metrics: the metrics of the worker.
         repository: the model repository.
         monitor: the performance monitor.
+        jobs: the training jobs.
 
     Raises:
         UsageError: the URL is malformed.
@@ -49,6 +51,7 @@ class Service:
         self.metrics = metrics
         self.repository = Repository(settings.repository)
         self.monitor = Monitor(settings.state)
+        self.jobs = Jobs(settings)
         self._clients = {settings.model: self._connect(settings.model)}
         self._probe = AsyncClient(settings.url, model=settings.model, timeout_s=PROBE_TIMEOUT_S)
         self._promoting = asyncio.Lock()

@@ -16,6 +16,8 @@ from tamiz.options import DEFAULT_REPOSITORY
 from tamiz.transports import DEFAULT_URL, parse_url
 from tamiz_server import Repository
 
+from .training_settings import TrainingSettings
+
 Seconds = Annotated[float, Field(gt=0, le=3_600)]
 Key = Annotated[SecretStr, Field(min_length=8)]
 
@@ -32,7 +34,7 @@ class Settings(Document):
         workers: number of worker processes.
         triton_key: key of the server, for promotions.
         classify_key: key that every request must carry; None asks for none.
-        admin_key: key for promotions. None asks for none, but forbids them if there is a ``classify_key``.
+        admin_key: key for promotions and training. None asks for none, but forbids them if there is a ``classify_key``.
         timeout_s: longest time for a request in seconds, which the header ``X-Request-Timeout`` may shorten.
         body_timeout_s: longest time in seconds in which the body of a request must arrive.
         max_body_bytes: largest body of a request, in bytes.
@@ -40,6 +42,7 @@ class Settings(Document):
         max_pixels: largest image, in pixels.
         max_files: the most images in one request.
         max_requests: the most requests that one worker handles at a time; more are refused with status 429.
+        training: settings of the training jobs.
         state: folder of what several workers share; None for a single worker, which keeps it in memory.
     """
 
@@ -59,6 +62,7 @@ class Settings(Document):
     max_pixels: Annotated[int, Field(ge=1, le=64_000_000)] = 40_000_000
     max_files: Annotated[int, Field(ge=1, le=10_000)] = 256
     max_requests: Annotated[int, Field(ge=1, le=10_000)] = 128
+    training: TrainingSettings = TrainingSettings()
     state: Path | None = None
 
     @model_validator(mode="after")
@@ -94,8 +98,23 @@ VARIABLES = {
     "max_pixels": "TAMIZ_GATEWAY_MAX_PIXELS",
     "max_files": "TAMIZ_GATEWAY_MAX_FILES",
     "max_requests": "TAMIZ_GATEWAY_MAX_REQUESTS",
+    "training.data_dir": "TAMIZ_GATEWAY_DATA_DIR",
+    "training.jobs_dir": "TAMIZ_GATEWAY_JOBS_DIR",
+    "training.recipe": "TAMIZ_GATEWAY_RECIPE",
+    "training.max_jobs": "TAMIZ_GATEWAY_MAX_JOBS",
+    "training.architecture": "DEFAULT_MODEL_ARCHITECTURE",
+    "training.epochs": "DEFAULT_EPOCHS",
+    "training.batch_size": "DEFAULT_BATCH_SIZE",
+    "training.learning_rate": "DEFAULT_LEARNING_RATE",
+    "training.validation_fraction": "VALIDATION_SPLIT",
+    "training.checkpoint_every": "CHECKPOINT_INTERVAL",
+    "training.device": "PYTORCH_DEVICE",
+    "training.num_threads": "TORCH_NUM_THREADS",
+    "training.mixed_precision": "MIXED_PRECISION_ENABLED",
+    "training.tracking_uri": "MLFLOW_TRACKING_URI",
+    "training.experiment": "MLFLOW_EXPERIMENT_NAME",
 }
-"""The environment variable of each setting. Those without ``TAMIZ`` are the published ones."""
+"""The environment variable of each setting by its path. Those without ``TAMIZ`` are the published ones."""
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
@@ -115,7 +134,11 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     """
     check_type("environment", environment, (Mapping, type(None)), "environment variables, such as os.environ")
     variables = environment or {}
-    values = {name: text for name, variable in VARIABLES.items() if (text := variables.get(variable))}
+    values: dict[str, Any] = {}
+    for name, variable in VARIABLES.items():
+        section, _, key = name.rpartition(".")
+        if text := variables.get(variable):
+            (values.setdefault(section, {}) if section else values)[key] = text
     values |= {name: value for name, value in given.items() if value is not None}
     if "model" not in values:
         values["model"] = _only_model(Path(values.get("repository", DEFAULT_REPOSITORY)))
@@ -145,15 +168,15 @@ def _describe(exc: ValidationError, given: Mapping[str, Any]) -> str:
     """All problems, each under the name by which the setting was given; a key is never shown."""
     if any(error["loc"] and error["loc"][0] in ("triton_key", "classify_key", "admin_key") for error in exc.errors()):
         return "; ".join(
-            f"{_source(str(error['loc'][0]), given)}: {error['msg']}" if error["loc"] else error["msg"]
+            f"{_source('.'.join(map(str, error['loc'])), given)}: {error['msg']}" if error["loc"] else error["msg"]
             for error in exc.errors()
         )
     text = describe(exc)
     for name, variable in VARIABLES.items():
-        if given.get(name) is None:
+        if given.get(name.partition(".")[0]) is None:
             text = text.replace(f"{name}: ", f"{variable}: ")
     return text
 
 
 def _source(name: str, given: Mapping[str, Any]) -> str:
-    return name if given.get(name) is not None else VARIABLES.get(name, name)
+    return name if given.get(name.partition(".")[0]) is not None else VARIABLES.get(name, name)

@@ -8,7 +8,7 @@ import pytest
 from public_parameters import ODD_VALUES, check_accepted_or_refused, check_refused, public_parameters
 
 from tamiz import OutputError, RepositoryError
-from tamiz_gateway import Settings, create_app, load_settings, run_gateway
+from tamiz_gateway import Settings, TrainingSettings, create_app, load_settings, run_gateway
 
 SETTINGS = Settings(model="pets", port=0)
 
@@ -44,6 +44,21 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         for name in ("workers", "max_body_bytes", "max_pixels", "max_files", "max_requests")
     },
     "Settings.max_buffered_bytes": (make, (None, "many", 2.5, 0, 1_000)),
+    "Settings.training": (make, (None, 5, {"epochs": 0})),
+    **{f"TrainingSettings.{name}": (TrainingSettings, (5, ["a"])) for name in ("data_dir", "jobs_dir")},
+    **{
+        f"TrainingSettings.{name}": (TrainingSettings, (5, ["a"]))
+        for name in ("architecture", "tracking_uri", "experiment")
+    },
+    **{
+        f"TrainingSettings.{name}": (TrainingSettings, NO_COUNT[1:])
+        for name in ("epochs", "batch_size", "checkpoint_every", "num_threads", "max_jobs")
+    },
+    "TrainingSettings.recipe": (TrainingSettings, (None, 5, "")),
+    "TrainingSettings.learning_rate": (TrainingSettings, NO_SECONDS[1:]),
+    "TrainingSettings.validation_fraction": (TrainingSettings, (*NO_SECONDS[1:], 1)),
+    "TrainingSettings.device": (TrainingSettings, (5, "tpu")),
+    "TrainingSettings.mixed_precision": (TrainingSettings, ("perhaps", 7)),
     "create_app.settings": (create_app, (None, 5, {})),
     "load_settings.environment": (load, (5, "a", [])),
     "run_gateway.settings": (serve, (None, 5, {})),

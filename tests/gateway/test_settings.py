@@ -7,7 +7,7 @@ import pytest
 from graphs import make_spec, write_grey_graph
 
 from tamiz import UsageError
-from tamiz_gateway import Settings, load_settings
+from tamiz_gateway import Settings, TrainingSettings, load_settings
 from tamiz_gateway.settings import VARIABLES, is_loopback
 from tamiz_server import Repository
 
@@ -26,6 +26,40 @@ def test_published_variables_are_honoured() -> None:
     )
     assert (settings.port, settings.host, settings.workers) == (9000, "localhost", 3)
     assert (settings.repository, settings.model) == (Path("elsewhere"), "pets")
+
+
+def test_published_variables_of_training_are_honoured() -> None:
+    settings = load_settings(
+        {
+            "DEFAULT_MODEL_ARCHITECTURE": "resnet18",
+            "CHECKPOINT_INTERVAL": "5",
+            "DEFAULT_BATCH_SIZE": "8",
+            "DEFAULT_LEARNING_RATE": "1e-3",
+            "DEFAULT_EPOCHS": "7",
+            "VALIDATION_SPLIT": "0.25",
+            "PYTORCH_DEVICE": "cpu",
+            "TORCH_NUM_THREADS": "3",
+            "MIXED_PRECISION_ENABLED": "true",
+            "MLFLOW_TRACKING_URI": "sqlite:///runs.db",
+            "MLFLOW_EXPERIMENT_NAME": "pets",
+        },
+        model="pets",
+    )
+    assert settings.training == TrainingSettings(
+        architecture="resnet18",
+        checkpoint_every=5,
+        batch_size=8,
+        learning_rate=0.001,
+        epochs=7,
+        validation_fraction=0.25,
+        device="cpu",
+        num_threads=3,
+        mixed_precision=True,
+        tracking_uri="sqlite:///runs.db",
+        experiment="pets",
+    )
+    with pytest.raises(UsageError, match="VALIDATION_SPLIT: '2'"):
+        load_settings({"VALIDATION_SPLIT": "2"}, model="pets")
 
 
 def test_defaults_are_the_published_port_and_the_loopback() -> None:
@@ -83,4 +117,5 @@ def test_without_a_name_the_model_is_the_only_one_of_the_repository(tmp_path: Pa
 def test_every_variable_is_documented() -> None:
     documented = set(re.findall(r"`([A-Z_]+)`", ENVIRONMENT_PAGE.read_text()))
     assert set(VARIABLES.values()) <= documented
-    assert set(VARIABLES) == set(Settings.model_fields) - {"state"}
+    training = {f"training.{name}" for name in TrainingSettings.model_fields}
+    assert set(VARIABLES) == training | set(Settings.model_fields) - {"state", "training"}

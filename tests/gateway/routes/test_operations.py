@@ -50,7 +50,15 @@ def test_the_openapi_document_names_every_route_and_its_references_exist(gateway
     document = gateway.get("/openapi.json").document
     assert set(document["paths"]) == {
         *("/classify", "/models", "/model_performance", "/monitor", "/switch_model"),
-        *("/v1/models/{model}", "/v1/models/{model}:classify", "/healthz", "/readyz", "/metrics"),
+        *(
+            "/v1/models/{model}",
+            "/v1/models/{model}:classify",
+            "/train",
+            "/train/{training_id}",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+        ),
     }
     for reference in references(document):
         place: Any = document
