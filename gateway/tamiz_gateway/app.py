@@ -14,7 +14,7 @@ from .edge import add_edge
 from .keys import BEARER, Role, has_keys
 from .metrics import Metrics
 from .problems import add_handlers
-from .routes import inference, operations, published, training
+from .routes import explanation, inference, operations, published, training
 from .service import Service
 from .settings import Settings
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings, app.state.metrics = settings, metrics
     # What the OpenAPI document says of keys; the routes check them.
     classify, admin = ([Security(BEARER)] if has_keys(settings, role) else [] for role in (Role.CLASSIFY, Role.ADMIN))
-    for router in (published.router, inference.router, operations.router):
+    for router in (published.router, inference.router, explanation.router, operations.router):
         app.include_router(router, dependencies=classify)
     for router in (published.admin_router, training.router):
         app.include_router(router, dependencies=admin)

@@ -79,6 +79,7 @@ _STATUS: tuple[tuple[type[errors.TamizError], int, str], ...] = (
     (errors.ModelNotFoundError, 503, "the model server has not loaded the model; try again"),
     (errors.ClosedError, 503, "the gateway is shutting down; try again"),
     (errors.RepositoryError, 503, "the model repository cannot be used"),
+    (errors.MissingExtraError, 501, ""),
     (errors.UsageError, 400, ""),
     (errors.TamizError, 502, "the model server failed"),
 )

@@ -12,6 +12,7 @@ from tamiz_server import Control, Repository, promote
 from tamiz_server.repository import MODEL_NAME
 
 from . import trace
+from .explanation import Explainer
 from .metrics import Metrics
 from .monitor import Monitor
 from .problems import Problem
@@ -40,6 +41,7 @@ class Service:
         repository: the model repository.
         monitor: the performance monitor.
         jobs: the training jobs.
+        explainer: explains images.
 
     Raises:
         UsageError: the URL is malformed.
@@ -52,6 +54,7 @@ class Service:
         self.repository = Repository(settings.repository)
         self.monitor = Monitor(settings.state)
         self.jobs = Jobs(settings)
+        self.explainer = Explainer(settings, self.repository)
         self._clients = {settings.model: self._connect(settings.model)}
         self._probe = AsyncClient(settings.url, model=settings.model, timeout_s=PROBE_TIMEOUT_S)
         self._promoting = asyncio.Lock()

@@ -29,6 +29,7 @@ class Settings(Document):
         model: the model that ``/classify`` uses and whose versions are listed and promoted.
         url: URL of the servers, as `tamiz.Client` takes it.
         repository: folder of the model repository, which the servers serve.
+        runs_dir: folder of the runs, in which explanations find the networks of versions.
         host: address to listen on. Beyond the loopback interface, ``classify_key`` is required.
         port: port to listen on; 0 chooses a free one.
         workers: number of worker processes.
@@ -49,6 +50,7 @@ class Settings(Document):
     model: Annotated[str, Field(min_length=1, max_length=255)]
     url: str = DEFAULT_URL
     repository: Path = DEFAULT_REPOSITORY
+    runs_dir: Path = Path("runs")
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8003
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -85,6 +87,7 @@ VARIABLES = {
     "model": "TAMIZ_GATEWAY_MODEL",
     "url": "TAMIZ_GATEWAY_URL",
     "repository": "MODEL_SAVE_DIR",
+    "runs_dir": "TAMIZ_GATEWAY_RUNS_DIR",
     "host": "ML_CLASSIFIER_HOST",
     "port": "ML_CLASSIFIER_PORT",
     "workers": "ML_CLASSIFIER_WORKERS",

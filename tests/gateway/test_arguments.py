@@ -33,6 +33,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Settings.model": (make, (None, 5, "", ["pets"])),
     "Settings.url": (make, (None, 5)),
     "Settings.repository": (make, (None, 5, ["a"])),
+    "Settings.runs_dir": (make, (None, 5, ["a"])),
     "Settings.host": (make, (None, 5, "", "0.0.0.0")),
     "Settings.port": (make, (None, "many", 2.5, -1, 70_000)),
     "Settings.triton_key": (make, (5, ["a"])),

@@ -22,6 +22,7 @@ from tamiz_gateway.problems import problem_of
         (errors.InferenceError("failed"), 502),
         (errors.SpecError("unknown"), 502),
         (errors.RepositoryError("damaged"), 503),
+        (errors.MissingExtraError("train,cpu", "torch"), 501),
     ],
 )
 def test_every_error_has_a_status(error: errors.TamizError, status: int) -> None:
