@@ -6,7 +6,7 @@ python examples/train_from_python.py
 
 from pathlib import Path
 
-from tamiz_release import publish_run
+from tamiz_release import PublicationOptions, publish_run
 from tamiz_server import Repository
 from tamiz_train import Run, evaluate, load_classifier, load_recipe, load_run_data, predict, train
 
@@ -28,7 +28,7 @@ def train_and_publish(repository: Path, *overrides: str) -> tuple[Run, int]:
 
     # Exports to ONNX, compares the graph with the trained network, and adds it as the next version. To change a
     # running server too, give it `control=tamiz_server.Control(url, key)`.
-    published = publish_run(run, Repository(repository), promote=True)
+    published = publish_run(run, Repository(repository), options=PublicationOptions(promote=True))
     return run, published.version
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .graph_publication import publish_graph
     from .precision.export import export_precision
     from .publication import PublishedVersion, publish_candidate
+    from .publication_options import PublicationOptions
     from .registered_publication import publish_registered
     from .registry import synchronise
     from .releasing import CanarySettings, ReleasePlan, ReleaseReport, ReleaseStep, carry_out, plan_release
@@ -48,6 +49,7 @@ __all__ = [
     "InputSettings",
     "LabelComparison",
     "ModelSource",
+    "PublicationOptions",
     "PublishedVersion",
     "RecordedVersion",
     "ReleasePlan",
@@ -99,6 +101,7 @@ _MODULES = {
     "InputSettings": "adaptation",
     "LabelComparison": "comparison",
     "ModelSource": "sources",
+    "PublicationOptions": "publication_options",
     "PublishedVersion": "publication",
     "RecordedVersion": "replay",
     "ReleasePlan": "releasing",

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tamiz_server.config import ServingSettings
-from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from .adaptation import Adaptation, examine
 from .candidate import Candidate, graph_candidate
-from .gate import GateImages, GateLimits, run_images
-from .gate.limits import DEFAULT_LIMITS
+from .gate import GateImages, run_images
 from .publication import PublishedVersion, publish_candidate
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
@@ -36,11 +35,7 @@ def publish_graph(
     target: Target = "cpu",
     engine_cache: str | None = None,
     images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    control: Control | None = None,
-    reason: str = "",
+    options: PublicationOptions = DEFAULT_OPTIONS,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a classifier graph of any tool to a model repository as the next version, if it passes the gate.
@@ -57,11 +52,7 @@ def publish_graph(
         engine_cache: an absolute folder on the server, in which it keeps the engines of TensorRT.
         images: the images on which the gate measures. Default: if the graph is in the folder of its run, held-out
             images of the run; otherwise none.
-        limits: the limits of the gate.
-        force: why the graph is published even if it fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it goes live.
-        reason: why, for the history of the model.
+        options: how the version is gated, published and brought into service.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -69,7 +60,7 @@ def publish_graph(
         ExportError: the file cannot be read, is no classifier of images, does not match its description, or cannot be
             adapted.
         SpecError: its spec cannot be read.
-        GateError: the graph failed the gate, and ``force`` is None.
+        GateError: the graph failed the gate, and the options do not force it.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
@@ -90,11 +81,7 @@ def publish_graph(
                 model,
                 reference=reference,
                 images=images,
-                limits=limits,
-                force=force,
-                promote=promote,
-                control=control,
-                reason=reason,
+                options=options,
                 on_progress=on_progress,
             )
 

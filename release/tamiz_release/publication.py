@@ -8,18 +8,17 @@ from pathlib import Path
 
 from tamiz.arguments import check_instance, check_progress, check_text
 from tamiz_server.config import ServingSettings
-from tamiz_server.control import Control
-from tamiz_server.promotion import apply_settings
+from tamiz_server.promotion import apply_settings, describe_live
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.triton_faults import known_version, setting_warnings
 from tamiz_train.run import Run
 
 from .candidate import Candidate
-from .gate import GateImages, GateLimits, GateReport, find_live, require_passed, run_gate
-from .gate.limits import DEFAULT_LIMITS
+from .gate import GateImages, GateReport, find_live, require_passed, run_gate
 from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions
 from .publication_warnings import report_warnings, version_warnings
 from .registry import synchronise
 from .serving_plan import changed_settings, plan_config
@@ -48,12 +47,7 @@ def publish_candidate(
     *,
     reference: ModelSource | None = None,
     images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    apply_serving: bool = False,
-    control: Control | None = None,
-    reason: str = "",
+    options: PublicationOptions = DEFAULT_OPTIONS,
     on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
@@ -69,17 +63,12 @@ def publish_candidate(
         reference: what the candidate must agree with: the run, or the graph that it was made from; None if neither is
             at hand.
         images: the images on which the gate measures; see `tamiz_release.gate`.
-        limits: the limits of the gate.
-        force: why the candidate is published even if it fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        apply_serving: whether the serving settings of the candidate replace those of the published model.
-        control: a running server of this repository, which loads the version when it goes live, and the settings.
-        reason: why, for the history of the model.
+        options: how the version is gated, published and brought into service.
         on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
-        GateError: the candidate failed the gate, and ``force`` is None.
+        GateError: the candidate failed the gate, and the options do not force it.
         UsageError: the images do not fit the model.
         RunError: the reference cannot be computed.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
@@ -90,8 +79,7 @@ def publish_candidate(
     check_instance("candidate", candidate, Candidate)
     check_instance("repository", repository, Repository)
     check_text("model", model, "the name of a model")
-    if force is not None:
-        check_text("force", force, "the reason, or None")
+    check_instance("options", options, PublicationOptions)
     check_progress(on_progress)
     spec, settings = candidate.spec, candidate.settings
     manifest = {
@@ -107,18 +95,20 @@ def publish_candidate(
         reference,
         images,
         model=model,
-        config=plan_config(candidate, repository, model, apply_serving=apply_serving),
+        config=plan_config(candidate, repository, model, apply_serving=options.apply_serving),
         live=find_live(repository, model),
-        limits=limits,
+        limits=options.limits,
         on_progress=on_progress,
     )
     run = None if reference is None else reference.run
-    if not report.passed and force is not None:
-        report = replace(report, forced=force)
+    if not report.passed and options.force is not None:
+        report = replace(report, forced=options.force)
     track_gate(report, run, on_progress)
     _require_passed(report, run)
-    _describe_gate(report, force, on_progress)
+    _describe_gate(report, options.force, on_progress)
     on_passed(report)
+    before = _loaded_numbers(repository, model)
+    forced = report.forced and f"published despite the gate: {report.forced}"
     version = repository.publish(
         model,
         candidate.graph,
@@ -126,27 +116,34 @@ def publish_candidate(
         manifest={**manifest, "gate": report.to_dict()},
         settings=settings or ServingSettings(),
         files=version_files(report, run),
-        reason="; ".join(filter(None, (reason, report.forced and f"published despite the gate: {report.forced}"))),
+        reason="; ".join(filter(None, (options.reason, forced))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
     if settings is not None and (changes := changed_settings(repository.config(model), settings)):
-        if apply_serving:
-            apply_settings(repository, model, settings, control=control)
+        if options.apply_serving:
+            apply_settings(repository, model, settings, control=options.control)
             on_progress(f"applied the serving settings of the recipe: {changes}")
         else:
             on_progress(
                 f"warning: config.pbtxt of {model} keeps other serving settings than the recipe: {changes}; "
                 "--apply-serving applies those of the recipe"
             )
-    if promote:
-        promote_version(repository, model, version, control=control, reason=reason)
+    if options.promote:
+        promote_version(repository, model, version, control=options.control, reason=options.reason)
     live = repository.live_version(model).version
-    if control is not None and live == version and not promote:
+    if options.control is not None and live == version and not options.promote:
         # The first version of a model goes live without a promotion.
-        control.load(model)
-    report_warnings(setting_warnings(repository.config(model), known_version(control)), on_progress)
+        options.control.load(model)
+    on_progress(describe_live(repository, model, before, control=options.control))
+    report_warnings(setting_warnings(repository.config(model), known_version(options.control)), on_progress)
+    # MLflow comes last: it is slow to import, and may be slow to answer.
     synchronise(repository, model, on_progress=on_progress)
     return PublishedVersion(model, version, live)
+
+
+def _loaded_numbers(repository: Repository, model: str) -> list[int]:
+    is_known = repository.path.is_dir() and model in repository.models()
+    return repository.loaded_numbers(model) if is_known else []
 
 
 def _require_passed(report: GateReport, run: Run | None) -> None:

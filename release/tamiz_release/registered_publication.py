@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tamiz.arguments import check_instance, check_text
-from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 
-from .gate import GateLimits, folder_images
-from .gate.limits import DEFAULT_LIMITS
+from .gate import folder_images
 from .publication import PublishedVersion, publish_candidate
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions
 from .registered_version import pull, read_name
 from .registry import ORIGIN_KEY
 
@@ -23,12 +22,7 @@ def publish_registered(
     *,
     model: str | None = None,
     images: Path | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    apply_serving: bool = False,
-    control: Control | None = None,
-    reason: str = "",
+    options: PublicationOptions = DEFAULT_OPTIONS,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Add a version that Tamiz registered in MLflow to a model repository as the next version, if it passes the gate.
@@ -40,12 +34,7 @@ def publish_registered(
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model. Default: the name of the registered model.
         images: a folder with one folder of images for each label, on which the gate measures; None for no images.
-        limits: the limits of the gate.
-        force: why the version is published even if it fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        apply_serving: whether the serving settings of the registered version replace those of the published model.
-        control: a running server of this repository, which loads the version when it goes live.
-        reason: why, for the history of the model.
+        options: how the version is gated, published and brought into service.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
@@ -54,7 +43,7 @@ def publish_registered(
             are not those that were published.
         ExportError: the graph does not match its spec.
         SpecError: the spec cannot be read.
-        GateError: the version failed the gate, and ``force`` is None.
+        GateError: the version failed the gate, and the options do not force it.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
@@ -71,11 +60,6 @@ def publish_registered(
             repository,
             name,
             images=None if images is None else folder_images(images, candidate.spec),
-            limits=limits,
-            force=force,
-            promote=promote,
-            apply_serving=apply_serving,
-            control=control,
-            reason=reason,
+            options=options,
             on_progress=on_progress,
         )

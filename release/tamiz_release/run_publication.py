@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from .candidate import Candidate
-from .gate import GateImages, GateLimits, GateReport, run_images
-from .gate.limits import DEFAULT_LIMITS
+from .gate import GateImages, GateReport, run_images
 from .publication import PublishedVersion, publish_candidate
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions
 from .publication_warnings import report_warnings, run_warnings
 from .sources import open_source
 
@@ -32,12 +31,7 @@ def publish_run(
     budget_s: float = 300.0,
     runtimes: Collection[str] = ("onnxruntime", "openvino"),
     images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    apply_serving: bool = False,
-    control: Control | None = None,
-    reason: str = "",
+    options: PublicationOptions = DEFAULT_OPTIONS,
     on_exported: Callable[[Candidate], None] = lambda candidate: None,
     on_passed: Callable[[GateReport], None] = lambda report: None,
     on_progress: Callable[[str], None] = lambda line: None,
@@ -58,12 +52,7 @@ def publish_run(
         runtimes: names of the runtimes that ``auto`` may choose.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
-        limits: the limits of the gate.
-        force: why the run is published even if its graph fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        apply_serving: whether the serving settings of the recipe replace those of the published model.
-        control: a running server of this repository, which loads the version when it goes live, and the settings.
-        reason: why, for the history of the model.
+        options: how the version is gated, published and brought into service.
         on_exported: called with the exported candidate, before the gate.
         on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.
@@ -71,7 +60,7 @@ def publish_run(
     Raises:
         ExportError: the network cannot be exported, or the graph computes something else; or no graph of the precision
             keeps the accuracy.
-        GateError: the graph failed the gate, and ``force`` is None.
+        GateError: the graph failed the gate, and the options do not force it.
         RunError: the weights cannot be loaded; or the run keeps no validation images, and its data cannot be found.
         OutputError: the folder of the run cannot be written.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
@@ -101,12 +90,7 @@ def publish_run(
             name,
             reference=reference,
             images=run_images(run) if images is None else images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            apply_serving=apply_serving,
-            control=control,
-            reason=reason,
+            options=options,
             on_passed=on_passed,
             on_progress=on_progress,
         )

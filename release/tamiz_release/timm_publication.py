@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tamiz_server.control import Control
 from tamiz_server.repository import Repository
 
 from .candidate import timm_candidate
-from .gate import GateImages, GateLimits
-from .gate.limits import DEFAULT_LIMITS
+from .gate import GateImages
 from .publication import PublishedVersion, publish_candidate
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions
 from .sources.timm_model import TimmSource
 
 
@@ -22,11 +21,7 @@ def publish_timm(
     model: str,
     *,
     images: GateImages | None = None,
-    limits: GateLimits = DEFAULT_LIMITS,
-    force: str | None = None,
-    promote: bool = False,
-    control: Control | None = None,
-    reason: str = "",
+    options: PublicationOptions = DEFAULT_OPTIONS,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> PublishedVersion:
     """Export a pretrained model of timm, and add it to a model repository as the next version, if it passes the gate.
@@ -38,16 +33,12 @@ def publish_timm(
         repository: the model repository; its folder is created when it does not exist.
         model: name of the model.
         images: the images on which the gate measures. Default: none.
-        limits: the limits of the gate.
-        force: why the graph is published even if it fails the gate; None publishes nothing then.
-        promote: whether to make the new version the live one.
-        control: a running server of this repository, which loads the version when it goes live.
-        reason: why, for the history of the model.
+        options: how the version is gated, published and brought into service.
         on_progress: called with a line of text after each step, and for each warning.
 
     Raises:
         ExportError: PyTorch cannot export the network.
-        GateError: the graph failed the gate, and ``force`` is None.
+        GateError: the graph failed the gate, and the options do not force it.
         RepositoryError: the repository cannot be changed; or the server rejected the version, which then is not
             promoted.
         ServerError: the server does not answer, or rejects the key.
@@ -63,10 +54,6 @@ def publish_timm(
             model,
             reference=source,
             images=images,
-            limits=limits,
-            force=force,
-            promote=promote,
-            control=control,
-            reason=reason,
+            options=options,
             on_progress=on_progress,
         )

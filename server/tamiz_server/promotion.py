@@ -25,7 +25,7 @@ from .config import (
     write_settings,
 )
 from .control import Control
-from .history import append_entry, check_reason
+from .history import HistoryEntry, check_reason, make_entry
 from .repository import Repository
 from .states import clear_rollout, live_without_candidate, rollout_on_disk
 from .version import keep_specs, read_accelerators, read_spec
@@ -70,10 +70,8 @@ def promote(
     check_whole("version", version)
     check_reason(reason)
     check_flag("if_candidate", if_candidate)
-    before: int | None = None
 
-    def update(config: ModelConfig) -> None:
-        nonlocal before
+    def update(config: ModelConfig) -> HistoryEntry:
         numbers = repository.version_numbers(model)
         require_version(model, version, numbers)
         if if_candidate:
@@ -81,10 +79,9 @@ def promote(
         promotions, before = read_promotions(config), _newest(live_without_candidate(config, numbers))
         clear_rollout(config)
         _set_promotions(repository, model, config, [*promotions, version] if promotions[-1] != version else promotions)
+        return make_entry("promote", before, version, reason)
 
-    change = change_model(repository, model, update, control)
-    if change.after != change.before:
-        append_entry(repository.path / model, "promote", before, version, reason)
+    change_model(repository, model, update, control)
 
 
 def rollback(
@@ -125,38 +122,34 @@ def rollback(
     check_flag("automatic", automatic)
     if candidate is not None:
         check_whole("candidate", candidate)
-    before: int | None = None
+    what = "automatic rollback" if automatic else "rollback"
     ended: Rollout | None = None
 
-    def update(config: ModelConfig) -> None:
-        nonlocal before, ended
+    def update(config: ModelConfig) -> HistoryEntry:
+        nonlocal ended
         numbers = repository.version_numbers(model)
         live, ended = live_without_candidate(config, numbers), rollout_on_disk(config, numbers)
-        before = _newest(live)
         if candidate is not None:
             _require_candidate(model, candidate, ended)
         if ended is not None:
             # Nothing but the version policy: Triton then loads nothing, and the candidate is gone in milliseconds.
             config.version_policy.Clear()
             config.version_policy.specific.versions.extend(live)
-        else:
-            clear_rollout(config)
-            _set_previous_live(repository, model, config, live)
+            return make_entry(what, ended.version, _newest(live), reason)
+        clear_rollout(config)
+        _set_previous_live(repository, model, config, live)
+        return make_entry(what, _newest(live), read_promotions(config)[-1], reason)
 
     def clear_ended(config: ModelConfig) -> None:
         # Somebody else may have started the next rollout by now.
         if rollout_on_disk(config, repository.version_numbers(model)) is None:
             clear_rollout(config)
 
-    change = change_model(repository, model, update, control)
-    if ended is None:
-        after: int | None = read_promotions(change.after)[-1]
-    else:
-        before, after = ended.version, before
+    change_model(repository, model, update, control)
+    if ended is not None:
         # From then on clients do not try the candidate any more. It is out of service in any case.
         with contextlib.suppress(TamizError):
             change_model(repository, model, clear_ended, control)
-    append_entry(repository.path / model, "automatic rollback" if automatic else "rollback", before, after, reason)
 
 
 def _set_previous_live(repository: Repository, model: str, config: ModelConfig, live: Sequence[int]) -> None:

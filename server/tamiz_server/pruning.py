@@ -6,7 +6,7 @@ from tamiz.arguments import check_instance, check_whole
 
 from .change import ready_versions
 from .control import Control
-from .history import append_entry, check_reason
+from .history import check_reason
 from .repository import Repository
 
 
@@ -38,7 +38,4 @@ def prune(
     check_whole("keep", keep, least=0)
     check_reason(reason)
     served = [] if control is None else ready_versions(control, model)
-    removed = repository.remove_versions(model, keep=int(keep), also_keep=served)
-    for version in removed:
-        append_entry(repository.path / model, "prune", None, version, reason)
-    return removed
+    return repository.remove_versions(model, keep=int(keep), also_keep=served, reason=reason)

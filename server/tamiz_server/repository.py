@@ -34,10 +34,11 @@ from .config import (
     live_on_disk,
     new_config,
     parse_config,
+    read_promotions,
     set_live,
     was_published,
 )
-from .history import HistoryEntry, append_entry, check_reason, read_history
+from .history import HistoryEntry, append_entries, check_reason, make_entry, read_history
 from .plan import PLAN_FILE, require_same_kind, serve_plans
 from .staging import STAGED, changes, put_in_place, remove_folder, stage_graph, staging_parent, write_config
 from .states import State, live_without_candidate, rollout_on_disk, version_states
@@ -59,10 +60,12 @@ class ConfigChange(NamedTuple):
     Attributes:
         before: the configuration that was replaced.
         after: the configuration that replaced it; equal to ``before`` if nothing had to change.
+        entry: what the history has of the change; None if nothing.
     """
 
     before: ModelConfig
     after: ModelConfig
+    entry: HistoryEntry | None
 
 
 class Repository:
@@ -276,15 +279,18 @@ class Repository:
                 set_live(config, [version], spec)
                 change_accelerators(config, {}, (manifest or {}).get("accelerators") or {})
                 write_config(staged / CONFIG_FILE, before, config)
+                append_entries(staged, [make_entry("publish", None, version, reason)])
                 put_in_place(staged, folder)
             else:
+                numbers = self.version_numbers(model)
+                live = live_without_candidate(before, numbers)
                 # The configuration is written first: a version without a spec in it could go live, but no client
                 # could use it. A spec without a version is dropped by the next change.
-                drop_versions(config, keep=[*self.version_numbers(model), version])
+                drop_versions(config, keep=[*numbers, version])
                 write_config(folder / CONFIG_FILE, before, config)
+                entry = make_entry("publish", live[-1] if live else None, version, reason)
+                append_entries(folder, [entry], read_promotions(before))
                 put_in_place(staged, folder / str(version))
-            live = live_without_candidate(config, self.version_numbers(model))
-            append_entry(folder, "publish", live[-1] if live and not is_new else None, version, reason)
         return version
 
     def next_version(self, model: str) -> int:
@@ -309,12 +315,13 @@ class Repository:
             )
         return False
 
-    def update_config(self, model: str, update: Callable[[ModelConfig], None]) -> ConfigChange:
+    def update_config(self, model: str, update: Callable[[ModelConfig], HistoryEntry | None]) -> ConfigChange:
         """Read a model's configuration, change it and write it back, while no other process changes the repository.
 
         Args:
             model: name of the model.
-            update: changes the configuration in place. If it raises or changes nothing, nothing is written.
+            update: changes the configuration in place, and may return what the history shall have of the change. If it
+                raises or changes nothing, nothing is written.
 
         Raises:
             RepositoryError: there is no such model, or the repository cannot be changed.
@@ -325,18 +332,27 @@ class Repository:
             before = self.config(model)
             after = ModelConfig()
             after.CopyFrom(before)
-            update(after)
-            if after != before:
-                write_config(self._folder(model) / CONFIG_FILE, before, after)
-            return ConfigChange(before, after)
+            entry = update(after)
+            if after == before:
+                return ConfigChange(before, after, None)
+            path = self._folder(model) / CONFIG_FILE
+            write_config(path, before, after)
+            if entry is not None:
+                try:
+                    append_entries(path.parent, [entry], read_promotions(before))
+                except BaseException:
+                    write_config(path, after, before)
+                    raise
+            return ConfigChange(before, after, entry)
 
-    def remove_versions(self, model: str, *, keep: int, also_keep: Collection[int] = ()) -> list[int]:
-        """Remove versions; see `tamiz_server.pruning.prune`, which also records it.
+    def remove_versions(self, model: str, *, keep: int, also_keep: Collection[int] = (), reason: str = "") -> list[int]:
+        """Remove versions; see `tamiz_server.pruning.prune`.
 
         Args:
             model: name of the model.
             keep: number of the newest versions to keep.
             also_keep: further versions to keep, beside those that are not archived.
+            reason: why, for the history.
 
         Returns:
             the numbers of the removed versions, lowest first.
@@ -346,12 +362,17 @@ class Repository:
         """
         check_whole("keep", keep, least=0)
         check_type("also_keep", also_keep, (list, tuple, set, frozenset), "the numbers of versions")
+        check_reason(reason)
         self._require_folder()
         with changes(self.path):
             before, numbers = self.config(model), self.version_numbers(model)
             states = version_states(before, numbers)
             kept = {*numbers[len(numbers) - keep :], *also_keep} if keep else set(also_keep)
             removed = [number for number in numbers if states[number] is State.ARCHIVED and number not in kept]
+            # Recorded first, so that no version disappears without a word if the process is killed.
+            entries = [make_entry("prune", None, number, reason) for number in removed]
+            if entries:
+                append_entries(self._folder(model), entries, read_promotions(before))
             for number in removed:
                 remove_folder(self._folder(model) / str(number))
             after = ModelConfig()

@@ -19,7 +19,7 @@ from .accelerators import fit_accelerators
 from .change import change_model
 from .config import ModelConfig
 from .control import Control
-from .history import append_entry, check_reason
+from .history import HistoryEntry, check_reason, make_entry
 from .promotion import require_promoted_live, require_version
 from .repository import Repository
 from .states import State, live_without_candidate, rollout_on_disk, write_rollout
@@ -80,10 +80,9 @@ def start_rollout(
         raise UsageError("canary and shadow are both 0; give the share of the calls for one of them")
     if sticky and not rollout.canary:
         raise UsageError("sticky: True (bool); give it with a canary, whose images it decides")
-    live = 0
+    shares = {name: share for name, share in (("canary", rollout.canary), ("shadow", rollout.shadow)) if share}
 
-    def update(config: ModelConfig) -> None:
-        nonlocal live
+    def update(config: ModelConfig) -> HistoryEntry:
         numbers = repository.version_numbers(model)
         require_version(model, version, numbers)
         live = require_promoted_live(model, config, live_without_candidate(config, numbers))
@@ -98,13 +97,10 @@ def start_rollout(
             raise RepositoryError(f"{exc}; make it live with `tamiz promote` instead") from exc
         keep_specs(config, repository.path / model, version, numbers)
         write_rollout(config, rollout, live)
+        details = shares | ({"sticky": "image"} if sticky else {})
+        return make_entry(" and ".join(shares), live, version, reason, details)
 
-    change = change_model(repository, model, update, control)
-    if change.after != change.before:
-        shares = {"canary": rollout.canary, "shadow": rollout.shadow}
-        given = {name: share for name, share in shares.items() if share}
-        details = given | ({"sticky": "image"} if sticky else {})
-        append_entry(repository.path / model, " and ".join(given), live, version, reason, details)
+    change_model(repository, model, update, control)
 
 
 def require_no_rollout(model: str, rollout: Rollout | None) -> None:

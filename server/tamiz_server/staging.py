@@ -30,7 +30,6 @@ STAGED = ".tamiz-staging"
 """Name of the folder in which a version is put together; see `staging_parent`. The other staged files begin with it."""
 
 _GRAPH = ".tamiz-staging.onnx"
-_CONFIG = ".tamiz-staging.pbtxt"
 
 
 @contextmanager
@@ -59,13 +58,12 @@ def changes(repository: Path) -> Iterator[None]:
 
 def _remove_staged(repository: Path) -> None:
     """Remove what a failed change, or a killed process, left behind; what cannot be removed harms nothing."""
-    for name in (STAGED, _GRAPH, _CONFIG):
-        for path in (repository / name, *repository.glob(f"*/{name}")):
-            with suppress(OSError):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+    for path in (*repository.glob(f"{STAGED}*"), *repository.glob(f"*/{STAGED}*")):
+        with suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def stage_graph(repository: Path, graph: Path) -> Path:
@@ -113,22 +111,20 @@ def write_config(path: Path, before: ModelConfig, after: ModelConfig) -> None:
     Raises:
         RepositoryError: the file's syntax cannot be edited.
     """
-    staged = path.with_name(_CONFIG)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    staged.write_text(edit_text(text, before, after), encoding="utf-8")
-    written = parse_config(staged.read_text(encoding="utf-8"), str(path))
-    if written != after:
-        staged.unlink()
+    text = edit_text(path.read_text(encoding="utf-8") if path.is_file() else "", before, after)
+    if parse_config(text, str(path)) != after:
         raise RepositoryError(f"{path} cannot be changed in place: rewrite it without unusual syntax, then try again")
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, and keep the mode and the owner of the one that it replaces."""
+    staged = path.with_name(f"{STAGED}{path.suffix}")
+    staged.write_bytes(content)
     if path.is_file():
-        _copy_owner_and_mode(path, staged)
+        status = path.stat()
+        # Only root may give a file away.
+        with suppress(PermissionError):
+            os.chown(staged, status.st_uid, status.st_gid)
+        staged.chmod(stat.S_IMODE(status.st_mode))
     put_in_place(staged, path)
-
-
-def _copy_owner_and_mode(source: Path, target: Path) -> None:
-    """Keep a file readable for the same users, such as that of the server, after another one replaces it."""
-    status = source.stat()
-    # Only root may give a file away.
-    with suppress(PermissionError):
-        os.chown(target, status.st_uid, status.st_gid)
-    target.chmod(stat.S_IMODE(status.st_mode))

@@ -14,7 +14,7 @@ import pytest
 
 from tamiz import GateError
 from tamiz.files import sha256
-from tamiz_release import GateLimits, PublishedVersion, publish_graph, publish_run
+from tamiz_release import GateLimits, PublicationOptions, PublishedVersion, publish_graph, publish_run
 from tamiz_release.candidate import Candidate
 from tamiz_release.serving_plan import plan_config
 from tamiz_server.config import ServingSettings, read_summary
@@ -83,7 +83,7 @@ def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(
     before = repository.path / "digits" / "config.pbtxt"
     text = before.read_text()
     with pytest.raises(GateError) as raised:
-        publish(exported, repository, limits=IMPOSSIBLE)
+        publish(exported, repository, options=PublicationOptions(IMPOSSIBLE))
     page = exported.path / "gate" / "gate.html"
     assert str(raised.value) == (
         "digits: nothing was published: the gate failed: the file is 1.00 × as large as that of the live version; the "
@@ -96,7 +96,12 @@ def test_a_failed_gate_publishes_nothing_and_leaves_its_report_with_the_run(
 def test_a_forced_publication_records_its_reason_everywhere(exported: Run, repository: Repository) -> None:
     publish(exported, repository)
     lines: list[str] = []
-    publish(exported, repository, limits=IMPOSSIBLE, force="the disk is large", on_progress=lines.append)
+    publish(
+        exported,
+        repository,
+        options=PublicationOptions(IMPOSSIBLE, force="the disk is large"),
+        on_progress=lines.append,
+    )
     version = repository.versions("digits")[1]
     assert version.manifest["gate"]["forced"] == "the disk is large"
     assert json.loads((repository.path / "digits/2/gate.json").read_text())["forced"] == "the disk is large"
@@ -108,14 +113,14 @@ def test_a_forced_publication_records_its_reason_everywhere(exported: Run, repos
 
 def test_a_reason_that_was_not_needed_is_not_recorded(exported: Run, repository: Repository) -> None:
     lines: list[str] = []
-    publish(exported, repository, force="just in case", on_progress=lines.append)
+    publish(exported, repository, options=PublicationOptions(force="just in case"), on_progress=lines.append)
     assert repository.live_version("digits").manifest["gate"]["forced"] is None
     assert "gate: --force was not needed" in lines
 
 
 def test_the_reason_of_a_publication_is_in_the_history(exported: Run, repository: Repository) -> None:
     publish(exported, repository)
-    publish(exported, repository, promote=True, reason="more zeros")
+    publish(exported, repository, options=PublicationOptions(promote=True, reason="more zeros"))
     assert [(entry.what, entry.after, entry.why) for entry in repository.history("digits")[1:]] == [
         ("publish", 2, "more zeros"),
         ("promote", 2, "more zeros"),

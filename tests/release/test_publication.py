@@ -20,6 +20,7 @@ from labels import HOSTILE_LABELS
 from tamiz import ExportError, UsageError
 from tamiz.files import sha256
 from tamiz.spec import SPEC_METADATA
+from tamiz_release import PublicationOptions
 from tamiz_release.graph_publication import publish_graph
 from tamiz_release.publication import PublishedVersion
 from tamiz_release.run_publication import publish_run
@@ -29,6 +30,8 @@ from tamiz_train.inference import predict
 from tamiz_train.onnx_export import export
 from tamiz_train.run import Run
 
+PROMOTED = PublicationOptions(promote=True)
+
 
 def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Run, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
@@ -36,10 +39,11 @@ def test_the_first_version_is_live_at_once_and_a_later_one_when_promoted(run: Ru
     assert publish_run(run, repository, on_progress=lines.append) == PublishedVersion("digits", 1, 1)
     assert re.fullmatch(rf"run {run.path}, test accuracy 0\.\d{{4}}, trained 20\d\d-\d\d-\d\d \d\d:\d\d", lines[0])
     assert lines[1].startswith(f"{run.path / 'model.onnx'}: the predicted labels agree on 207 of 207 validation images")
-    assert lines[-1] == f"published digits version 1 in {repository.path}"
+    assert lines[-2] == f"published digits version 1 in {repository.path}"
+    assert lines[-1].startswith(f"digits: version 1 is live in {repository.path}; ")
     graph = run.path / "model.onnx"
     assert publish_graph(graph, repository, "digits") == PublishedVersion("digits", 2, 1)
-    assert publish_graph(graph, repository, "digits", promote=True) == PublishedVersion("digits", 3, 3)
+    assert publish_graph(graph, repository, "digits", options=PROMOTED) == PublishedVersion("digits", 3, 3)
     assert publish_graph(graph, repository, "other") == PublishedVersion("other", 1, 1)
 
 
@@ -71,10 +75,10 @@ def test_settings_that_differ_from_the_recipe_are_said_and_applied_on_demand(run
     wanted = run.recipe.serving.max_batch_size
     publish_run(run, repository, on_progress=lines.append)
     differences = f"max_batch_size 3 (recipe: {wanted})"
-    assert f"warning: config.pbtxt of digits keeps other serving settings than the recipe: {differences};" in lines[-1]
+    assert f"warning: config.pbtxt of digits keeps other serving settings than the recipe: {differences};" in lines[-2]
     assert repository.config("digits").max_batch_size == 3
-    publish_run(run, repository, apply_serving=True, on_progress=lines.append)
-    assert lines[-1] == f"applied the serving settings of the recipe: {differences}"
+    publish_run(run, repository, options=PublicationOptions(apply_serving=True), on_progress=lines.append)
+    assert lines[-2] == f"applied the serving settings of the recipe: {differences}"
     assert repository.config("digits").max_batch_size == wanted
 
 
@@ -115,7 +119,7 @@ def test_a_classifier_of_another_tool_is_published_and_served(served: Served, tm
     name = served.new_name()
     path = write_foreign(tmp_path / "foreign.onnx", shape=(1, 3, 4, 6), external=True)
     path.with_suffix(".spec.json").write_text(FOREIGN_SPEC.to_json())
-    published = publish_graph(path, served.repository, name, control=served.control)
+    published = publish_graph(path, served.repository, name, options=PublicationOptions(control=served.control))
     assert published == PublishedVersion(name, 1, 1)
     expected = softmax(logits())
     with served.client(name) as client:
@@ -136,7 +140,7 @@ def test_a_graph_that_is_refused_leaves_the_repository_as_it_is(tmp_path: Path) 
 
 def test_the_served_model_predicts_what_the_run_predicts(run: Run, digits: Path, served: Served) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     images = sorted((digits / "test").rglob("*.png"))
     with served.client(name) as client:
         answers = list(client.classify_many(images, top_k=10))
@@ -155,7 +159,7 @@ def test_a_model_with_labels_of_every_kind_is_published_and_served(served: Serve
     model.metadata_props.add(key=SPEC_METADATA, value=spec.to_json())
     onnx.save(model, graph)
     name = served.new_name()
-    publish_graph(graph, served.repository, name, control=served.control)
+    publish_graph(graph, served.repository, name, options=PublicationOptions(control=served.control))
     assert served.repository.live_version(name).spec.labels == tuple(labels)
     with served.client(name) as client:
         answers = client.classify_many([even(index, len(labels)) for index in range(len(labels))])

@@ -252,7 +252,8 @@ def test_a_tracked_run_is_registered_with_its_run_when_it_is_published(
     (run.path / "metrics.json").write_text(json.dumps({**metrics, "mlflow_run_id": run_id}))
     lines: list[str] = []
     publish_run(Run(run.path), repository, on_progress=lines.append)
-    assert "registered digits version 1 in MLflow as version 1" in lines
+    live = next(index for index, line in enumerate(lines) if "version 1 is live" in line)
+    assert lines.index("registered digits version 1 in MLflow as version 1") > live
     registered = client.get_model_version_by_alias("digits", "champion")
     assert registered.run_id == run_id
     # The report of the gate and what else belongs to the version, too.

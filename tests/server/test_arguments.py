@@ -108,6 +108,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "Repository.remove_versions.model": (remove, NO_NAME),
     "Repository.remove_versions.keep": (remove, (None, "1", True, 2.5, -1)),
     "Repository.remove_versions.also_keep": (remove, (None, 5, "a")),
+    "Repository.remove_versions.reason": (remove, NO_TEXT),
     "Repository.update_config.model": (update_config, NO_NAME),
     "Repository.update_config.update": (update_config, (None, 5, "a")),
     **{

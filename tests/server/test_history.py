@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError
-from tamiz_server.history import HISTORY_FILE, append_entry, read_history
+from tamiz_server.history import HISTORY_FILE, append_entries, make_entry, read_history
 from tamiz_server.promotion import promote, rollback
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
@@ -65,10 +68,10 @@ def test_a_line_that_a_killed_process_left_unfinished_is_ignored_and_harms_no_ot
 
 def test_a_reason_is_kept_on_one_line_whatever_it_holds(repository: Repository) -> None:
     folder = repository.path / "pets"
-    append_entry(folder, "promote", 1, 2, "two\nlines \N{SNOWMAN} \udce9")
+    append_entries(folder, [make_entry("promote", 1, 2, "two\nlines \N{SNOWMAN} \udce9")])
     assert read_history(folder)[-1].why.startswith("two\nlines \N{SNOWMAN}")
     json.loads((folder / HISTORY_FILE).read_bytes().splitlines()[-1])
-    append_entry(folder, "promote", 1, 2, "x" * 100_000)
+    append_entries(folder, [make_entry("promote", 1, 2, "x" * 100_000)])
     assert len(read_history(folder)[-1].why) <= 1000
 
 
@@ -87,3 +90,63 @@ def test_a_line_that_is_no_entry_is_ignored(line: str, repository: Repository) -
     with (repository.path / "pets" / HISTORY_FILE).open("a") as file:
         file.write(line + "\n")
     assert len(repository.history("pets")) == 2
+
+
+def test_a_promotion_that_a_killed_process_did_not_record_is_recorded_by_the_next_change(
+    repository: Repository, tmp_path: Path
+) -> None:
+    path = repository.path / "pets" / HISTORY_FILE
+    before = path.read_bytes()
+    promote(repository, "pets", 2, reason="lost")
+    path.write_bytes(before)
+    repository.publish("pets", tmp_path / "graph.onnx", make_spec(["a", "b"]))
+    missing, last = repository.history("pets")[2:]
+    assert (missing.what, missing.before, missing.after, missing.who) == ("promote", 1, 2, "unknown")
+    assert missing.why == "recorded by the next change: the process that made this one was killed before it could"
+    assert (last.what, last.before, last.after) == ("publish", 2, 3)
+    start_rollout(repository, "pets", 3, canary=0.1)
+    rollback(repository, "pets")
+    assert [entry.what for entry in repository.history("pets")[4:]] == ["canary", "rollback"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda repository: promote(repository, "pets", 2),
+        lambda repository: start_rollout(repository, "pets", 2, canary=0.1),
+        lambda repository: repository.remove_versions("pets", keep=0),
+        lambda repository: repository.publish("pets", repository.path.parent / "graph.onnx", make_spec(["a", "b"])),
+    ],
+    ids=["promote", "rollout", "prune", "publish"],
+)
+def test_a_change_that_cannot_be_recorded_does_not_happen(
+    change: Callable[[Repository], object], repository: Repository
+) -> None:
+    path = repository.path / "pets" / HISTORY_FILE
+    path.unlink()
+    path.mkdir()
+    before = repository.config("pets")
+    with pytest.raises(RepositoryError, match="history.jsonl cannot be read: Is a directory"):
+        change(repository)
+    path.rmdir()
+    assert repository.version_numbers("pets") == [1, 2]
+    assert repository.live_version("pets").version == 1
+    assert repository.config("pets").version_policy == before.version_policy
+
+
+def test_a_disk_that_is_full_leaves_no_part_of_a_line(repository: Repository) -> None:
+    path = repository.path / "pets" / HISTORY_FILE
+    size = path.stat().st_size
+    # A limit on the size of files stands for a full disk: a write ends short of it.
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tamiz_server.history import append_entries, make_entry\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "append_entries(Path(sys.argv[1]), [make_entry('promote', 1, 2)])\n"
+    )
+    command = [sys.executable, "-c", code, str(path.parent), str(size + 10)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "history.jsonl cannot be written: No space left on device" in done.stderr
+    assert path.stat().st_size == size

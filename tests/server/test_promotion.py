@@ -187,15 +187,51 @@ def test_a_damaged_version_does_not_prevent_the_promotion_of_others(repository: 
     assert repository.publish("pets", graph, SPEC) == 4
 
 
-def test_a_configuration_that_changed_since_the_promotion_is_not_restored(repository: Repository, graph: Path) -> None:
-    class ChangesConfigThenFails(Control):
-        def load(self, model: str) -> None:
-            repository.publish(model, graph, SPEC)
-            raise errors.UnavailableError("no server answers")
+class ChangesThenFails(Control):
+    """A control whose server does not answer, after another process has changed the repository."""
 
-    with pytest.raises(errors.UnavailableError), ChangesConfigThenFails("grpc://127.0.0.1:9") as control:
+    def __init__(self, change: Callable[[], object]) -> None:
+        super().__init__("grpc://127.0.0.1:9")
+        self.change = change
+
+    def load(self, model: str) -> None:
+        self.change()
+        raise errors.UnavailableError("no server answers")
+
+
+def test_a_promotion_is_undone_and_what_others_changed_meanwhile_is_kept(repository: Repository, graph: Path) -> None:
+    before = repository.config("pets")
+
+    def change() -> None:
+        repository.publish("pets", graph, SPEC)
+        repository.update_config("pets", lambda config: setattr(config, "max_batch_size", 3))
+
+    with pytest.raises(errors.UnavailableError, match="no server answers$"), ChangesThenFails(change) as control:
         promote(repository, "pets", 2, control=control)
-    assert repository.live_version("pets").version == 2
+    assert repository.live_version("pets").version == 1
+    assert repository.version_numbers("pets") == [1, 2, 3, 4]
+    config = repository.config("pets")
+    assert config.max_batch_size == 3
+    assert verify(repository).findings == ()
+    assert [entry.what for entry in repository.history("pets")] == ["publish"] * 4
+    config.max_batch_size = before.max_batch_size
+    for name in ("tamiz.spec.4", "tamiz.summary.4"):
+        del config.parameters[name]
+    config.parameters["tamiz.last_version"].string_value = "3"
+    assert config == before
+
+
+def test_a_promotion_after_which_somebody_promoted_another_version_is_not_undone_and_says_so(
+    repository: Repository,
+) -> None:
+    message = "no server answers; the change could not be undone: version_policy, .* of pets changed again meanwhile"
+    with (
+        pytest.raises(RepositoryError, match=message),
+        ChangesThenFails(lambda: promote(repository, "pets", 3)) as control,
+    ):
+        promote(repository, "pets", 2, control=control)
+    assert repository.live_version("pets").version == 3
+    assert [entry.after for entry in repository.history("pets") if entry.what == "promote"] == [2, 3]
 
 
 def test_a_promotion_reaches_a_server_that_followed_an_operators_policy(served: Served) -> None:

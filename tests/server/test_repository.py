@@ -59,10 +59,11 @@ def test_publishing_does_not_change_the_versions_that_an_operator_made_live(
 def test_an_update_returns_the_configuration_before_and_after_it(repository: Repository, graph: Path) -> None:
     repository.publish("pets", graph, SPEC)
     old = repository.config("pets")
-    before, after = repository.update_config("pets", lambda config: config.parameters.clear())
+    before, after, entry = repository.update_config("pets", lambda config: config.parameters.clear())
     assert before == old
     assert after == repository.config("pets")
     assert not after.parameters
+    assert entry is None
 
 
 def test_an_update_that_changes_nothing_writes_nothing(repository: Repository, graph: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import Served
 
+from tamiz_release import PublicationOptions
 from tamiz_release.run_publication import publish_run
 from tamiz_train.run import Run
 
@@ -62,7 +63,7 @@ def test_a_served_model_is_evaluated_and_its_differing_predictions_are_counted(
     run: Run, served: Served, tamiz: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     done = tamiz(
         "evaluate", run.path, "--model", name, "--url", served.triton.url, "--out", tmp_path, "--json", cwd=tmp_path
     )

@@ -16,6 +16,7 @@ from conftest import Served
 from graphs import make_spec
 
 from tamiz import Client, RunError
+from tamiz_release import PublicationOptions
 from tamiz_release.run_publication import publish_run
 from tamiz_train.data import Split
 from tamiz_train.evaluation import Evaluation, Mistake, evaluate_served
@@ -88,7 +89,7 @@ def test_a_served_model_is_evaluated_with_the_same_code(
     run: Run, trained: Run, measured: Evaluation, served: Served
 ) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     with Client(served.triton.url, model=name) as client:
         answered = evaluate_served(client, measured.split, trained.spec)
     assert answered.differences(measured) == 0

@@ -15,6 +15,7 @@ from datasets_on_disk import write_idx, write_voc
 from sklearn.datasets import load_digits, load_sample_images
 
 from tamiz import Client
+from tamiz_release import PublicationOptions
 from tamiz_release.run_publication import publish_run
 from tamiz_train.evaluation import evaluate_served
 from tamiz_train.inference import evaluate
@@ -131,7 +132,7 @@ def test_the_served_model_of_a_recipe_predicts_what_the_run_predicts(name: str, 
     assert run.spec.task == ("multilabel" if name == "voc2007" else "multiclass")
 
     model = served.new_name()
-    publish_run(run, served.repository, model=model, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=model)
     with Client(served.triton.url, model=model, timeout_s=30) as client:
         answered = evaluate_served(client, data.test, run.spec)
         prediction = client.classify(data.test.images[0])

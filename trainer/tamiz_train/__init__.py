@@ -2,14 +2,14 @@
 
 The whole chain as a script::
 
-    from tamiz_release import publish_run
+    from tamiz_release import PublicationOptions, publish_run
     from tamiz_server import Repository
     from tamiz_train import load_recipe, train
 
     recipe = load_recipe("digits", ["train.epochs=5"])
     run = train(recipe, print)
     print(run.metrics["test"])
-    publish_run(run, Repository("model_repository"), promote=True)
+    publish_run(run, Repository("model_repository"), options=PublicationOptions(promote=True))
 
 A `Recipe` describes what is trained on which images, and a `Run` is the folder that training writes. What needs
 PyTorch is imported when it is first used: ``import tamiz_train``, `load_recipe` and `Run` do not need it.

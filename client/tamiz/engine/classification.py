@@ -6,6 +6,7 @@ sent and received is in `exchange`, and what happens after a failure is decided 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
@@ -214,7 +215,9 @@ class Classification:
             if served is not None:
                 self.latest = served
 
-        self._in_background(read)
+        # Without a thread left, a later call asks.
+        with contextlib.suppress(RuntimeError):
+            self._in_background(read)
 
     def _prepare(
         self, images: Sequence[ImageSource], positions: Sequence[int], preprocessing: Preprocessing, call: Call

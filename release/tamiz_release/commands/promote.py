@@ -22,12 +22,11 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
-    parse_headers,
     parse_share,
 )
+from tamiz_server.commands.connection import connect
 from tamiz_server.commands.promotion import print_state
-from tamiz_server.control import Control, open_control
+from tamiz_server.control import Control
 from tamiz_server.promotion import promote as promote_version
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
@@ -122,9 +121,8 @@ def promote(
     given = {name: value for name, value in options.items() if value is not None}
     _check_watch(watch, given, shares, url)
     watching = None if watch is None else _read_watch(watch, **given)
-    tls = make_tls(ca, certificate, certificate_key)
     store = Repository(repository)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         before = store.loaded_numbers(model)
         if shares:
             start_rollout(store, model, version, **shares, sticky=bool(sticky), control=control, reason=reason)

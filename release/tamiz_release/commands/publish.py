@@ -26,13 +26,10 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
     name_repository,
-    parse_headers,
 )
 from tamiz.spec import ModelSpec
-from tamiz_server.control import open_control
-from tamiz_server.promotion import describe_live
+from tamiz_server.commands.connection import connect
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
@@ -130,22 +127,23 @@ def publish(
     loads the version when it goes live.
     """
     from ..gate import folder_images, parse_limits
+    from ..publication_options import PublicationOptions
 
     limits = parse_limits(limit)
     check_force(force)
     store = Repository(repository)
-    server = open_control(url, key, tls=make_tls(ca, certificate, certificate_key), headers=parse_headers(header))
+    server = connect(url, key, header, ca, certificate, certificate_key)
     _refuse("--engine-cache", engine_cache, target == "tensorrt", "only --target tensorrt has engines")
-    of_run = {"precision": precision, "budget_s": budget, "apply_serving": apply_serving}
+    of_run = {"precision": precision, "budget_s": budget}
     computed = {} if target == "cpu" else {"target": target, "engine_cache": engine_cache}
-    name, spec, extra, add = _open(source, model, labels, preprocessing, weights, images, of_run, computed)
+    name, spec, extra, add = _open(
+        source, model, labels, preprocessing, weights, images, of_run, computed, apply_serving
+    )
     if images is not None and spec is not None:
         add = partial(add, images=folder_images(images, spec))
-    add = partial(add, limits=limits, force=force)
     with server as control, extra_required(extra):
-        before = _loaded_numbers(store, name)
-        published = add(store, model=name, promote=promote, control=control, reason=reason, on_progress=progress_line)
-        progress_line(describe_live(store, name, before, control=control))
+        options = PublicationOptions(limits, force, promote, apply_serving, control, reason)
+        published = add(store, model=name, options=options, on_progress=progress_line)
     if as_json:
         print_json(asdict(published))
     else:
@@ -173,6 +171,7 @@ def _open(
     images: Path | None,
     of_run: dict[str, Any],
     computed: dict[str, Any],
+    apply_serving: bool,
 ) -> _Opened:
     is_graph, is_timm = source.endswith(".onnx"), source.startswith(TIMM)
     is_registered = is_registry_uri(source)
@@ -181,7 +180,7 @@ def _open(
     _refuse("--preprocessing", preprocessing, is_graph, "only an ONNX file needs it")
     _refuse("--weights", weights, is_timm, "only a model of timm needs it, as in timm:resnet50")
     has_settings = is_run or is_registered
-    _refuse("--apply-serving", of_run["apply_serving"] or None, has_settings, "only a run has serving settings")
+    _refuse("--apply-serving", apply_serving or None, has_settings, "only a run has serving settings")
     quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
     _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
     _refuse("--target", computed.get("target"), is_run or is_graph, "it is for a run and for an ONNX file")
@@ -194,7 +193,7 @@ def _open(
         from ..registered_publication import publish_registered
         from ..registered_version import read_name
 
-        add = partial(publish_registered, source, images=images, apply_serving=of_run["apply_serving"])
+        add = partial(publish_registered, source, images=images)
         return _Opened(read_name(source) if model is None else model, None, "train,cpu", add)
     run = Run.find(source)
     from ..run_publication import publish_run
@@ -236,11 +235,6 @@ def _open_timm(name: str, model: str | None, labels: Path | None, weights: Path 
     return _Opened(
         name.partition(".")[0] if model is None else model, source.spec, "train,cpu", partial(publish_timm, source)
     )
-
-
-def _loaded_numbers(repository: Repository, model: str) -> list[int]:
-    is_known = repository.path.is_dir() and model in repository.models()
-    return repository.loaded_numbers(model) if is_known else []
 
 
 def _next(published: PublishedVersion, repository: Path, url: str | None) -> list[object]:

@@ -19,11 +19,9 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
-    parse_headers,
     parse_share,
 )
-from tamiz_server.control import open_control
+from tamiz_server.commands.connection import connect
 from tamiz_server.repository import Repository
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
@@ -108,14 +106,13 @@ def release(
     check_force(force)
     share = parse_share("canary", "10%" if canary is None else canary)
     watch_s = parse_duration("watch", "10m" if watch is None else watch)
-    tls = make_tls(ca, certificate, certificate_key)
     found = Run.find(run)
     from ..gate import folder_images, parse_limits
     from ..releasing.canary import CanarySettings
     from ..releasing.plan import plan_release
 
     settings = CanarySettings(share, watch_s, make_watch_limits(max_errors, max_latency, min_agreement), probes)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         plan = plan_release(
             found,
             Repository(repository),

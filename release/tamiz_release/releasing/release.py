@@ -23,6 +23,7 @@ from tamiz_server.rollout import start_rollout
 from ..candidate import Candidate
 from ..gate import GateImages, GateReport, find_live, run_images
 from ..publication import PublishedVersion
+from ..publication_options import PublicationOptions
 from ..registry import synchronise
 from ..rollout.watch import WatchReport, watch
 from ..run_publication import publish_run
@@ -180,16 +181,18 @@ def _publish(
         published = publish_run(
             plan.run,
             plan.repository,
+            options=PublicationOptions(
+                limits=plan.limits,
+                force=plan.force,
+                apply_serving=plan.apply_serving,
+                control=plan.control,
+                reason=plan.reason,
+            ),
             model=plan.model,
             precision=plan.precision,
             budget_s=plan.budget_s,
             runtimes=plan.runtimes,
             images=images,
-            limits=plan.limits,
-            force=plan.force,
-            apply_serving=plan.apply_serving,
-            control=plan.control,
-            reason=plan.reason,
             on_exported=on_exported,
             on_passed=on_passed,
             on_progress=on_progress,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -114,7 +113,8 @@ class Latency(Check):
     """How many more requests than to the live version are slow: longer than the limit times a percentile of it.
 
     The percentile is estimated from earlier looks, so the definition of slow is the same for both versions, and known
-    before the requests that are judged by it. An inaccurate estimate makes the test no less valid.
+    before the requests that are judged by it. An inaccurate estimate makes the test no less valid. Only requests with
+    equally many images are compared: a sticky canary splits batches, and may get the larger parts.
     """
 
     def __init__(self, source: str, limit: float, looks: int, random: np.random.Generator, kind: Percentile) -> None:
@@ -122,43 +122,64 @@ class Latency(Check):
         self.measure = kind.measure
         self._kind = kind
         self._random = random
-        self._recent: tuple[deque[float], ...] = deque(maxlen=_MOST_LATENCIES), deque(maxlen=_MOST_LATENCIES)
-        self._new_pairs: list[tuple[float, float]] = []
-        self._new: tuple[list[float], list[float]] = [], []
+        self._by_images: defaultdict[int, _Latencies] = defaultdict(_Latencies)
         self._count = 0
 
-    def add(self, seconds: float, *, candidate: bool) -> None:
-        """Take in the latency of a request to one of the versions."""
-        self._new[int(candidate)].append(seconds)
+    def add(self, seconds: float, images: int = 1, *, candidate: bool) -> None:
+        """Take in the latency of a request with so many images to one of the versions."""
+        self._by_images[images].new[int(candidate)].append(seconds)
 
     def add_pair(self, live_s: float, candidate_s: float) -> None:
-        """Take in the latencies of the same request to both versions."""
-        self._new_pairs.append((live_s, candidate_s))
+        """Take in the latencies of the same request, with one image, to both versions."""
+        self._by_images[1].new_pairs.append((live_s, candidate_s))
 
     def look(self) -> None:
         """See `Check.look`."""
-        if len(self._recent[0]) >= self._kind.least:
-            self._judge(self.limit * self._estimate(self._recent[0]))
-        for recent, new, paired in zip(self._recent, self._new, _columns(self._new_pairs), strict=True):
-            recent.extend(new)
-            recent.extend(paired)
-        self._count += len(self._new[1]) + len(self._new_pairs)
-        self._new_pairs, self._new = [], ([], [])
+        counts = np.zeros(3, np.int64)
+        for latencies in self._by_images.values():
+            if len(latencies.recent[0]) >= self._kind.least:
+                counts += self._compare(latencies, self.limit * self._estimate(latencies.recent[0]))
+            self._count += len(latencies.new[1]) + len(latencies.new_pairs)
+            latencies.age()
+        self.test.look(counts.tolist())
 
-    def _judge(self, slow: float) -> None:
-        live, candidate = ((sum(seconds > slow for seconds in new), len(new)) for new in self._new)
+    def _compare(self, latencies: _Latencies, slow: float) -> list[int]:
+        live, candidate = ((sum(seconds > slow for seconds in new), len(new)) for new in latencies.new)
         counts = [*pair_at_random(live, candidate, self._random)]
-        for live_s, candidate_s in self._new_pairs:
+        for live_s, candidate_s in latencies.new_pairs:
             counts[1 + (candidate_s > slow) - (live_s > slow)] += 1
-        self.test.look(counts)
+        return counts
 
     def seen(self) -> tuple[float | None, float | None, int]:
-        """See `Check.seen`."""
-        live, candidate = (self._estimate(recent) if recent else None for recent in self._recent)
+        """See `Check.seen`: the figures are those of the requests that could be compared most often."""
+        most = max(self._by_images.values(), key=lambda each: min(map(len, each.recent)), default=_Latencies())
+        live, candidate = (self._estimate(recent) if recent else None for recent in most.recent)
         return live, candidate, self._count
 
     def _estimate(self, seconds: deque[float]) -> float:
         return float(np.quantile(np.fromiter(seconds, np.float64), self._kind.quantile))
+
+
+class _Latencies:
+    """Latencies of the requests with one number of images, each of the live version and of the candidate.
+
+    Attributes:
+        recent: the latest ones up to the last look.
+        new: those since the last look.
+        new_pairs: those since the last look of requests that were sent to both versions.
+    """
+
+    def __init__(self) -> None:
+        self.recent: tuple[deque[float], ...] = deque(maxlen=_MOST_LATENCIES), deque(maxlen=_MOST_LATENCIES)
+        self.new: tuple[list[float], ...] = [], []
+        self.new_pairs: list[tuple[float, float]] = []
+
+    def age(self) -> None:
+        """Make the new ones recent."""
+        for version, recent in enumerate(self.recent):
+            recent.extend(self.new[version])
+            recent.extend(pair[version] for pair in self.new_pairs)
+        self.new, self.new_pairs = ([], []), []
 
 
 class Agreement(Check):
@@ -184,7 +205,3 @@ class Agreement(Check):
     def seen(self) -> tuple[float | None, float | None, int]:
         """See `Check.seen`."""
         return None, self._agreed / self._total if self._total else None, self._total
-
-
-def _columns(pairs: Sequence[tuple[float, float]]) -> Iterator[list[float]]:
-    return ([pair[version] for pair in pairs] for version in (0, 1))

@@ -194,12 +194,10 @@ class Judge:
         live, candidate = self._versions
         with self._lock:
             match event:
-                case RequestAnswered(method="ModelInfer", version=version, seconds=seconds) if (
-                    version in self._versions
-                ):
+                case RequestAnswered(method="ModelInfer", version=version) if version in self._versions:
                     self._called.add(0, 1, candidate=version == candidate)
                     for check in self._call_latencies:
-                        check.add(seconds, candidate=version == candidate)
+                        check.add(event.seconds, event.images, candidate=version == candidate)
                 case RequestFailed(method="ModelInfer", version=version) if version in self._versions:
                     self._called.add(1, 1, candidate=version == candidate)
                 case ShadowCompared(version=version, live_version=other, error=None) if (other, version) == (
@@ -223,7 +221,11 @@ class Judge:
 
     @property
     def least_answered(self) -> int:
-        """Number of requests that the version with fewer of them has answered, by the source that has seen most."""
+        """Number of requests that each version has answered at least.
+
+        The requests of all clients, as the server counts them, include the probes. The larger of both numbers is taken
+        and not their sum: the counts may be smaller, because what was counted before the first look is left out.
+        """
         with self._lock:
             return max(min(check.answered()) for check in (self._served, self._probed))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -70,13 +71,15 @@ def observe(
     """
     counts = _Increases(observed)
     began = answered = clock()
-    ends, next_look, next_probe = began + watch_s, began + LOOK_S, began
+    ends, next_look = began + watch_s, began + LOOK_S
+    next_probe = began if probes_per_s else math.inf
     while True:
         now = clock()
-        if probes_per_s and now >= next_probe and now < ends:
+        # What was due first comes first, so that neither slow probes nor slow looks leave the other no time.
+        if next_probe <= min(now, next_look) and now < ends:
             judge.add_pair(observed.probe())
             # A late probe is not made up for, so that a slow server gets no burst.
-            next_probe = max(next_probe + 1 / probes_per_s, now)
+            next_probe = max(next_probe + 1 / probes_per_s, clock())
         elif now >= min(next_look, ends):
             try:
                 if not observed.is_in_force():
@@ -90,9 +93,9 @@ def observe(
             on_look(now - began)
             if breach is not None or now >= ends:
                 return breach
-            next_look = max(next_look + LOOK_S, now)
+            next_look = max(next_look + LOOK_S, clock())
         else:
-            sleep(min(next_look, ends, next_probe if probes_per_s else ends) - now)
+            sleep(min(next_look, next_probe, ends) - now)
 
 
 class _Increases:

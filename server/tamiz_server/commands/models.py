@@ -23,18 +23,17 @@ from tamiz.options import (
     JsonOption,
     KeyOption,
     RepositoryOption,
-    make_tls,
     name_repository,
-    parse_headers,
 )
 from tamiz.transports.requests import ModelState
 
 from ..config import ModelConfig, read_labels, read_summary, was_published
-from ..control import Control, open_control
+from ..control import Control
 from ..repository import Repository
 from ..states import State, version_states
 from ..triton_faults import known_version, setting_warnings
 from ..version import Version, summarize
+from .connection import connect
 
 Row: TypeAlias = dict[str, Any]
 
@@ -62,8 +61,7 @@ def models(
     server has, and why it does not serve the rest. With --json, also their configurations, with whatever an operator or
     another tool wrote into them.
     """
-    tls = make_tls(ca, certificate, certificate_key)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         rows = _repository_rows(repository) if control is None else _server_rows(control)
     if as_json:
         print_json(rows)

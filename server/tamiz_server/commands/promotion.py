@@ -18,14 +18,13 @@ from tamiz.options import (
     ReasonOption,
     RepositoryOption,
     RunningServerOption,
-    make_tls,
-    parse_headers,
 )
 
 from .. import promotion
-from ..control import Control, open_control
+from ..control import Control
 from ..repository import Repository
 from ..triton_faults import known_version, setting_warnings
+from .connection import connect
 
 
 def rollback(
@@ -41,8 +40,7 @@ def rollback(
 ) -> None:
     """End a canary or shadow, or undo the last promotion, on disk and, with --url, in a running server."""
     store = Repository(repository)
-    tls = make_tls(ca, certificate, certificate_key)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         before = store.loaded_numbers(model)
         promotion.rollback(store, model, control=control, reason=reason)
         print_state(store, model, before, control)

@@ -17,13 +17,11 @@ from tamiz.options import (
     KeyOption,
     ReasonOption,
     RepositoryOption,
-    make_tls,
-    parse_headers,
 )
 
 from .. import pruning
-from ..control import open_control
 from ..repository import Repository
+from .connection import connect
 
 
 def prune(
@@ -47,9 +45,8 @@ def prune(
     A version that is live, a canary or a shadow, and the one that a rollback makes live, are kept in any case. A server
     that runs goes on serving what it has loaded.
     """
-    tls = make_tls(ca, certificate, certificate_key)
     store = Repository(repository)
-    with open_control(url, key, tls=tls, headers=parse_headers(header)) as control:
+    with connect(url, key, header, ca, certificate, certificate_key) as control:
         removed = pruning.prune(store, model, keep, control=control, reason=reason)
     left = store.version_numbers(model)
     if as_json:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TAMIZ, Served
 
+from tamiz_release import PublicationOptions
 from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
@@ -34,7 +35,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing_and_the_release_does_what_
     run: Run, served: Served, tamiz: Tamiz
 ) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     command = ["release", run.path, *place(served, name), *WATCH, *FP32, "--reason", "weekly", "--json"]
     dry = tamiz(*command, "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -59,7 +60,7 @@ def test_auto_is_searched_once_also_if_the_release_is_interrupted_and_goes_live_
     run: Run, served: Served, tamiz: Tamiz
 ) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     command = ["release", run.path, *place(served, name), *WATCH, "--budget", "10", "--json"]
     lines = interrupt([*command], "[2/6] gate: ")
     assert lines[0].startswith(f"[1/6] export: {run.path}, auto: the fastest precision that passes, in onnxruntime; ")
@@ -130,7 +131,7 @@ def test_a_failed_gate_ends_with_1_and_the_document_says_that_nothing_was_publis
 
 def test_ctrl_c_in_the_watch_leaves_the_canary_and_says_how_to_end_it(run: Run, served: Served) -> None:
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     command = ["release", run.path, *place(served, name), *FP32, "--watch", "10m", "--max-latency", 1000]
     lines = interrupt(command, "watching version 2")
     assert lines[-1].startswith(f"{name}: version 1 is live, and version 2 is a canary; end it with `tamiz rollback")

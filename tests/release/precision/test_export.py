@@ -15,7 +15,7 @@ import pytest
 
 from tamiz import ExportError, GateError, UsageError
 from tamiz.files import sha256
-from tamiz_release import Candidate, GateLimits, export_precision
+from tamiz_release import Candidate, GateLimits, PublicationOptions, export_precision
 from tamiz_release.graph_publication import publish_graph
 from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
@@ -77,7 +77,7 @@ def test_fp16_keeps_the_probabilities_in_fp32_and_says_why(exported: Run) -> Non
 def test_a_run_is_published_in_a_precision_if_it_passes_the_gate(exported: Run, tmp_path: Path) -> None:
     run = Run(Path(shutil.copytree(exported.path, tmp_path / "run")))
     repository = Repository(tmp_path / "repository")
-    publish_run(run, repository, precision="int8", **SHORT, limits=LOOSE)
+    publish_run(run, repository, options=PublicationOptions(limits=LOOSE), precision="int8", **SHORT)
     manifest = repository.live_version("digits").manifest
     assert (manifest["precision"], manifest["gate"]["precision"], manifest["gate"]["verdict"]) == (
         "int8",
@@ -87,7 +87,13 @@ def test_a_run_is_published_in_a_precision_if_it_passes_the_gate(exported: Run, 
     assert manifest["onnx_sha256"] == sha256(run.path / "model.int8.onnx")
     assert manifest["gate"]["reference"] == f"digits, {run.path.name}", "the network in PyTorch, not the FP32 graph"
     with pytest.raises(GateError, match="the largest difference of a probability"):
-        publish_run(run, repository, precision="int8", **SHORT, limits=GateLimits(probability_difference=0))
+        publish_run(
+            run,
+            repository,
+            options=PublicationOptions(limits=GateLimits(probability_difference=0)),
+            precision="int8",
+            **SHORT,
+        )
 
 
 def test_a_second_export_searches_nothing_and_needs_neither_images_nor_weights(exported: Run, tmp_path: Path) -> None:
@@ -136,7 +142,15 @@ def test_the_graph_for_tensorrt_is_a_file_of_its_own(run: Run) -> None:
     (accelerator,) = candidate.accelerators["gpu_execution_accelerator"]
     assert accelerator["parameters"]["precision_mode"] == "INT8"
     repository = Repository(run.path / "models")
-    publish_run(run, repository, precision="int8", target="tensorrt", engine_cache="/cache", **SHORT, limits=LOOSE)
+    publish_run(
+        run,
+        repository,
+        options=PublicationOptions(limits=LOOSE),
+        precision="int8",
+        target="tensorrt",
+        engine_cache="/cache",
+        **SHORT,
+    )
     manifest = repository.live_version("digits").manifest
     assert manifest["onnx_sha256"] == sha256(candidate.graph)
     assert manifest["accelerators"]["gpu_execution_accelerator"][0]["parameters"]["trt_engine_cache_path"] == "/cache"
@@ -153,7 +167,13 @@ def test_fp16_is_the_same_graph_for_tensorrt_with_other_accelerators(exported: R
     assert accelerator["parameters"]["trt_profile_max_shapes"] == "image:64x28x28x1"
     # A file is published like a run, with the batch size of a model whose recipe is unknown.
     repository = Repository(tmp_path / "models")
-    publish_graph(exported.path / "model.fp16.onnx", repository, "digits", target="tensorrt", limits=LOOSE)
+    publish_graph(
+        exported.path / "model.fp16.onnx",
+        repository,
+        "digits",
+        options=PublicationOptions(limits=LOOSE),
+        target="tensorrt",
+    )
     (published,) = repository.live_version("digits").manifest["accelerators"]["gpu_execution_accelerator"]
     assert published["parameters"]["trt_profile_max_shapes"] == "image:16x28x28x1"
 
@@ -223,7 +243,7 @@ def test_auto_measures_all_graphs_and_takes_the_fastest_that_keeps_the_accuracy(
     assert export_precision(run, "auto", on_progress=lines.append, **SHORT) == candidate
     assert "measuring the graphs side by side" not in lines, "the same run is not measured twice"
     repository = Repository(tmp_path / "repository")
-    publish_run(run, repository, precision="auto", **SHORT, limits=LOOSE)
+    publish_run(run, repository, options=PublicationOptions(limits=LOOSE), precision="auto", **SHORT)
     manifest = repository.live_version("digits").manifest
     assert (manifest["precision"], manifest["precision_choice"]) == (candidate.precision, choice)
 

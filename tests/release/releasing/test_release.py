@@ -14,6 +14,7 @@ from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError
 from tamiz.errors import GateError
+from tamiz_release import PublicationOptions
 from tamiz_release.gate import GateLimits
 from tamiz_release.precision.export import export_precision
 from tamiz_release.releasing.canary import CanarySettings
@@ -50,7 +51,7 @@ class Watcher:
 def live(served: Served, run: Run) -> str:
     """A model whose live version is the run, in the repository and on the server."""
     name = served.new_name()
-    publish_run(run, served.repository, model=name, control=served.control)
+    publish_run(run, served.repository, options=PublicationOptions(control=served.control), model=name)
     return name
 
 

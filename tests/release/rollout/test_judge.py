@@ -134,8 +134,8 @@ def test_probes_without_labels_are_not_compared(judge: Judge) -> None:
     assert {finding.measure for finding in judge.findings()} == {"errors", "p99", "median"}
 
 
-def answered(version: int, seconds: float) -> RequestAnswered:
-    return RequestAnswered(1, "grpc://a:1", "ModelInfer", "clothing", version, 1, seconds)
+def answered(version: int, seconds: float, images: int = 1) -> RequestAnswered:
+    return RequestAnswered(1, "grpc://a:1", "ModelInfer", "clothing", version, images, seconds)
 
 
 def test_the_events_of_a_client_are_judged(judge: Judge) -> None:
@@ -162,6 +162,32 @@ def test_the_latencies_of_a_client_are_judged(judge: Judge) -> None:
             break
     assert breach is not None
     assert (breach.measure, breach.source) == ("p99", "requests of this client")
+
+
+def split(judge: Judge, slower: float, images: int = 16, canary: float = 0.9) -> WatchFinding | None:
+    """Batches that a sticky canary splits, so that most images of each are in the request to the candidate."""
+    random = np.random.default_rng(0)
+    for _ in range(LOOKS):
+        for _ in range(5):
+            to_candidate = int(random.binomial(images, canary))
+            for version, part, factor in ((LIVE, images - to_candidate, 1.0), (CANDIDATE, to_candidate, slower)):
+                if part:
+                    seconds = factor * (0.002 + 0.005 * part) * float(random.gamma(100, 0.01))
+                    judge.on_event(answered(version, seconds, part))
+        if (breach := judge.look()) is not None:
+            return breach
+    return None
+
+
+def test_a_sticky_canary_whose_requests_have_more_images_is_not_taken_for_slow(judge: Judge) -> None:
+    assert split(judge, slower=1.0) is None
+
+
+def test_requests_of_equal_size_are_compared_also_where_sizes_differ(judge: Judge) -> None:
+    breach = split(judge, slower=3.0, images=8, canary=0.5)
+    assert breach is not None
+    assert (breach.measure, breach.source) == ("median", "requests of this client")
+    assert breach.candidate > 1.5 * breach.live > 0
 
 
 def test_the_answers_of_a_shadow_are_judged(judge: Judge) -> None:

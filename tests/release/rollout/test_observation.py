@@ -11,6 +11,7 @@ from tamiz.errors import UnavailableError
 from tamiz.transports.requests import VersionCounts
 from tamiz_release.rollout.judge import Answer, Judge, Pair, WatchFinding, WatchLimits
 from tamiz_release.rollout.observation import PATIENCE_S, observe
+from tamiz_release.rollout.probes import TIMEOUT_S
 from tamiz_server.promotion import RolloutEnded
 
 WATCH_S = 120.0
@@ -25,6 +26,7 @@ class Behaviour:
     slower: float = 1.0
     stalls: float = 0.0
     right: float = 0.93
+    hangs: bool = False
 
 
 @dataclass
@@ -38,7 +40,10 @@ class SimulatedRollout:
     ends_s: float = float("inf")
     silent: tuple[float, float] = (float("inf"), float("inf"))
     restarts_s: float = float("inf")
+    both: bool = False
+    look_s: float = 0.0
     probes: int = 0
+    looks: int = 0
     slept: int = 0
     counted: list[list[int]] = field(default_factory=lambda: [[0, 0], [0, 0]])
 
@@ -46,7 +51,8 @@ class SimulatedRollout:
         self.random = np.random.default_rng(self.seed)
 
     def behaviours(self) -> tuple[Behaviour, Behaviour]:
-        return Behaviour(), self.candidate if self.time_s >= self.bad_from_s else Behaviour()
+        live = self.candidate if self.both else Behaviour()
+        return live, self.candidate if self.time_s >= self.bad_from_s else Behaviour()
 
     def clock(self) -> float:
         return self.time_s
@@ -57,6 +63,8 @@ class SimulatedRollout:
         self.time_s += seconds
 
     def is_in_force(self) -> bool:
+        self.looks += 1
+        self.time_s += self.look_s
         if self.silent[0] <= self.time_s < self.silent[1]:
             raise UnavailableError("lost", url="grpc://a:1")
         return self.time_s < self.ends_s
@@ -65,6 +73,9 @@ class SimulatedRollout:
         if self.time_s >= self.restarts_s:
             self.restarts_s, self.counted = float("inf"), [[0, 0], [0, 0]]
         for counts, requests, behaviour in zip(self.counted, (90, 10), self.behaviours(), strict=True):
+            if behaviour.hangs:
+                # Triton counts a request when it ends.
+                continue
             failed = int(self.random.binomial(requests, behaviour.errors))
             counts[0] += requests - failed
             counts[1] += failed
@@ -80,6 +91,10 @@ class SimulatedRollout:
         answers = []
         for behaviour in self.behaviours():
             seconds = load * behaviour.slower * float(self.random.gamma(40, 0.0005))
+            if behaviour.hangs:
+                self.time_s += TIMEOUT_S
+                answers.append(Answer(TIMEOUT_S, error="timed out"))
+                continue
             # A pause of the garbage collector, or an image that is computed on a slow path.
             seconds *= 10 if self.random.random() < behaviour.stalls else 1
             self.time_s += seconds
@@ -134,10 +149,39 @@ def test_a_watch_ends_on_time_and_sends_its_probes_at_the_given_rate() -> None:
     assert rollout.slept < 200
 
 
+@pytest.mark.parametrize(("slower", "within_s"), [(20.0, 25.0), (100.0, 100.0)])
+def test_a_candidate_so_slow_that_probes_come_late_is_found_all_the_same(slower: float, within_s: float) -> None:
+    rollouts = [SimulatedRollout(Behaviour(slower=slower), seed) for seed in range(5)]
+    breaches = [watch(rollout) for rollout in rollouts]
+    assert [breach and breach.measure for breach in breaches] == ["median"] * 5
+    assert max(rollout.time_s for rollout in rollouts) < within_s
+
+
+def test_a_candidate_that_hangs_is_found_by_its_probes_alone() -> None:
+    rollout = SimulatedRollout(Behaviour(hangs=True))
+    breach = watch(rollout)
+    assert breach is not None
+    assert (breach.measure, breach.source) == ("errors", "probes")
+
+
 def test_a_slow_server_gets_fewer_probes_and_no_burst() -> None:
-    rollout = SimulatedRollout(Behaviour(slower=100.0))
-    watch(rollout, watch_s=20)
+    rollout = SimulatedRollout(Behaviour(slower=100.0), both=True)
+    assert watch(rollout, watch_s=20) is None
     assert rollout.probes < 20
+    assert rollout.looks == rollout.probes
+
+
+def test_slow_looks_leave_time_for_probes() -> None:
+    rollout = SimulatedRollout(Behaviour(), look_s=3.0)
+    assert watch(rollout) is None
+    assert rollout.probes >= rollout.looks - 1
+
+
+def test_the_end_of_a_rollout_is_noticed_between_slow_probes() -> None:
+    rollout = SimulatedRollout(Behaviour(hangs=True), ends_s=10)
+    with pytest.raises(RolloutEnded):
+        watch(rollout)
+    assert rollout.time_s < 20
 
 
 def test_without_probes_the_counts_of_the_server_decide() -> None:

@@ -1,0 +1,48 @@
+"""The options of a publication that are the same for a run, a graph, a model of timm and a registered version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tamiz.arguments import check_flag, check_instance, check_text
+from tamiz_server.control import Control
+from tamiz_server.history import check_reason
+
+from .gate.limits import DEFAULT_LIMITS, GateLimits
+
+
+@dataclass(frozen=True)
+class PublicationOptions:
+    """How a version is gated, published and brought into service.
+
+    Attributes:
+        limits: the limits of the gate.
+        force: why the version is published even if it fails the gate; None publishes nothing then.
+        promote: whether to make the new version the live one. The first version of a model goes live in any case.
+        apply_serving: whether the serving settings that come with the version replace those of the published model;
+            only runs, and registered versions of them, have any.
+        control: a running server of the repository, which loads the version when it goes live, and the settings.
+        reason: why, for the history of the model.
+
+    Raises:
+        UsageError: a value has the wrong type, or ``force`` is empty.
+    """
+
+    limits: GateLimits = DEFAULT_LIMITS
+    force: str | None = None
+    promote: bool = False
+    apply_serving: bool = False
+    control: Control | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_instance("limits", self.limits, GateLimits)
+        if self.force is not None:
+            check_text("force", self.force, "the reason, or None")
+        check_flag("promote", self.promote)
+        check_flag("apply_serving", self.apply_serving)
+        check_instance("control", self.control, Control, optional=True)
+        check_reason(self.reason)
+
+
+DEFAULT_OPTIONS = PublicationOptions()
