@@ -14,7 +14,7 @@ from tamiz.console import progress_line
 from tamiz.errors import TamizError, one_line
 from tamiz.files import write_whole
 from tamiz.json_text import to_json
-from tamiz_release import publish_run
+from tamiz_release import PublicationOptions, publish_run
 from tamiz_server import Repository, Version
 from tamiz_server.version import GRAPH_FILE
 from tamiz_train import Run, load_recipe, train
@@ -28,9 +28,8 @@ def main(folder: Path) -> None:
     state = read_state(folder)
     run = train(load_recipe(folder / RECIPE), progress_line)
     repository = Repository(state["repository"])
-    published = publish_run(
-        run, repository, model=state["model"], reason=f"training job {folder.name}", on_progress=progress_line
-    )
+    options = PublicationOptions(reason=f"training job {folder.name}")
+    published = publish_run(run, repository, model=state["model"], options=options, on_progress=progress_line)
     versions = repository.versions(published.model)
     version = next(each for each in versions if each.version == published.version)
     path = repository.path / published.model / str(published.version) / GRAPH_FILE

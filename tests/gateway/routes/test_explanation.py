@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gateways import Gateway
 
-from tamiz_release import publish_run
+from tamiz_release import PublicationOptions, publish_run
 from tamiz_train import Run
 
 pytestmark = pytest.mark.integration
@@ -28,7 +28,7 @@ def test_the_live_version_is_explained_by_its_run(
     start: Start, served: Any, trained: Run, digit: tuple[str, bytes]
 ) -> None:
     name = served.new_name()
-    publish_run(trained, served.repository, model=name, control=served.control)
+    publish_run(trained, served.repository, model=name, options=PublicationOptions(control=served.control))
     with start(model=name, runs_dir=trained.path.parents[1]) as gateway:
         answer = gateway.post_form("/explain", ("file", digit))
         assert (answer.status, answer.headers["content-type"]) == (200, "image/png"), answer.content
