@@ -153,8 +153,10 @@ def test_each_request_is_a_line_of_the_access_log_with_its_trace(
             "POST", PATH, even_image(1).read_bytes(), {"traceparent": parent, "x-request-id": "order-7"}
         )
         failed = gateway.request("POST", PATH, b"no image", {"x-request-id": "line\x01feed"})
+        # A request is logged after it was answered.
+        until(lambda: len(access_lines(caplog)) == 2)
     assert answer.headers["x-request-id"] == "order-7"
-    first, second = [json.loads(record.message) for record in caplog.records if record.name == "tamiz_gateway.access"]
+    first, second = access_lines(caplog)
     assert (first["request_id"], first["trace_id"], first["status"], first["images"]) == (
         "order-7",
         parent[3:35],
@@ -165,3 +167,7 @@ def test_each_request_is_a_line_of_the_access_log_with_its_trace(
     assert first["seconds"] > 0
     assert second["request_id"] == failed.headers["x-request-id"] != "line\x01feed"
     assert second["error"].startswith("InvalidImageError: ")
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(record.message) for record in caplog.records if record.name == "tamiz_gateway.access"]
