@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tamiz.engine.exchange import read_predictions
+from tamiz.engine.replies import read_predictions
 from tamiz.errors import InvalidImageError, ServerError, UsageError
 from tamiz.prediction import Prediction
 from tamiz.preprocessing import ImageSource, Pixels, prepare
