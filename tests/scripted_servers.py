@@ -53,6 +53,7 @@ class Server:
         ready: whether the server reports that it is ready.
         models: names of the models that the server reports; None fails.
         takes_s: seconds on the clock of the harness that each request takes.
+        candidate_takes_s: the same of inference requests to the candidate; None for the same time.
         requests: the requests that the server has received.
         candidate: the version that is rolled out beside the live one; None without a rollout.
         canary: share of the calls that the candidate answers.
@@ -74,6 +75,7 @@ class Server:
     ready: bool = True
     models: list[str] | None = None
     takes_s: float = 0.0
+    candidate_takes_s: float | None = None
     requests: list[Request[Any]] = field(default_factory=list)
     candidate: int | None = None
     canary: float = 0.0
@@ -83,6 +85,10 @@ class Server:
     answer_index: int = 3
     label_prefix: str = ""
     candidate_script: deque[Exception | None] = field(default_factory=deque)
+
+    def duration(self, request: Request[Any]) -> float:
+        is_slow = isinstance(request, ModelInfer) and request.version == self.candidate
+        return self.candidate_takes_s if is_slow and self.candidate_takes_s is not None else self.takes_s
 
     def answer(self, request: Request[Any]) -> Any:
         self.requests.append(request)
@@ -163,6 +169,7 @@ class Harness:
 
     Attributes:
         background: functions that the engine wants called in another thread; `run_background` calls them.
+        has_threads: whether another thread can be started.
     """
 
     def __init__(
@@ -185,12 +192,13 @@ class Harness:
         settings = Settings(url, MODEL, timeout_s, None, None, None, shared_memory, listener, version, provenance)
         self.wall_clock = Clock()
         self.background: list[Callable[[], None]] = []
+        self.has_threads = True
         self.engine = Engine(
             settings,
             connect=self.connect,
             clock=self.clock,
             wall_clock=self.wall_clock,
-            in_background=self.background.append,
+            in_background=self.in_background,
         )
 
     def connect(self, url: str) -> Connection:
@@ -201,6 +209,11 @@ class Harness:
 
     def classify_batch(self, images: list[Any]) -> Any:
         return self.run(self.engine.classification.classify_batch(images, 1, self.engine.limits, 0))
+
+    def in_background(self, function: Callable[[], None]) -> None:
+        if not self.has_threads:
+            raise RuntimeError("can't start new thread")
+        self.background.append(function)
 
     def run_background(self) -> None:
         while self.background:
@@ -265,12 +278,13 @@ class Connection:
         return self.server.url
 
     def call(self, request: Request[Any], timeout_s: float, on_ended: Callable[[], None] = lambda: None) -> Any:
-        if self.server.takes_s > timeout_s:
+        takes_s = self.server.duration(request)
+        if takes_s > timeout_s:
             # The server goes on with the request.
             self.harness.leftovers.append(on_ended)
             self.harness.clock.now += timeout_s
-            raise errors.DeadlineError("late", model=MODEL, url=self.url)
-        self.harness.clock.now += self.server.takes_s
+            raise errors.DeadlineError("late", model=MODEL, version=request.version, url=self.url)
+        self.harness.clock.now += takes_s
         try:
             return self.server.answer(request)
         finally:

@@ -34,14 +34,22 @@ class Threads:
         _all.add(self)
 
     def run(self, function: Callable[[], None]) -> None:
-        """Call a function, which must not raise, in one of the threads."""
+        """Call a function, which must not raise, in one of the threads.
+
+        Raises:
+            RuntimeError: no thread can be started; the function is not called.
+        """
         try:
             self._idle.pop()
         except IndexError:
             if self._most is None or self._started < self._most:
                 self._started += 1
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._started -= 1
+                    raise
                 _running.add(thread)
         self._functions.put(function)
 

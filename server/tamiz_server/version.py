@@ -84,7 +84,7 @@ def write_version(
 
     Raises:
         OSError: the folder cannot be written, or is on another file system than the graph.
-        RepositoryError: the graph has another hash than the manifest.
+        RepositoryError: the graph has another hash than the manifest, or a file has no plain name.
     """
     onnx_sha256 = sha256(graph)
     checked = manifest.get("onnx_sha256") or onnx_sha256
@@ -93,6 +93,8 @@ def write_version(
             f"model {model}: the graph changed since it was checked: its SHA-256 is {onnx_sha256}, then it was "
             f"{checked}; check and publish it again"
         )
+    if refused := [name for name in files or {} if not is_file_name(name)]:
+        raise RepositoryError(f"model {model}: a version cannot have a file named {refused[0]!r}; give a plain name")
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     for name, content in (files or {}).items():
@@ -109,6 +111,11 @@ def write_version(
     (folder / MANIFEST_FILE).write_text(to_json(document, indent=2), encoding="utf-8")
     graph.rename(folder / GRAPH_FILE)
     return _summary(folder, document)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a version can have a file of this name: a plain one, beside the graph, the spec and the manifest."""
+    return name.isprintable() and "/" not in name and name not in {"", ".", "..", GRAPH_FILE, SPEC_FILE, MANIFEST_FILE}
 
 
 def _summary(folder: Path, manifest: Mapping[str, Any]) -> dict[str, object]:

@@ -72,6 +72,22 @@ def test_functions_that_were_given_before_closing_are_still_called() -> None:
     assert all(called.acquire(timeout=10) for _ in range(3))
 
 
+def test_a_thread_that_could_not_be_started_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, called = Threads(1), threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            threads.run(called.set)
+    assert not called.is_set()
+    threads.run(called.set)
+    assert called.wait(10)
+    threads.close()
+
+
 def test_the_end_of_the_process_does_not_wait_for_functions() -> None:
     code = "import time; from tamiz.threads import Threads; Threads().run(lambda: time.sleep(60))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from graphs import make_spec, write_grey_graph
 
 from tamiz import RepositoryError
+from tamiz.files import sha256
+from tamiz_server import verification
 from tamiz_server.promotion import promote, rollback
+from tamiz_server.pruning import prune
 from tamiz_server.repository import Repository
 from tamiz_server.verification import verify
 
@@ -167,3 +171,64 @@ def test_the_command_names_the_files_and_fails_when_something_differs(
     document = json.loads(done.stdout)
     assert [finding["problem"] for finding in document["findings"]] == ["changed"]
     assert tamiz("models", "verify", "cars", "--repository", repository.path).returncode == 0
+
+
+def test_a_model_whose_configuration_was_deleted_or_replaced_is_found(repository: Repository) -> None:
+    (repository.path / CONFIG).unlink()
+    (repository.path / "cars" / "config.pbtxt").write_text('name: "cars"')
+    (repository.path / "foreign" / "1").mkdir(parents=True)
+    assert findings(repository) == [("cars/config.pbtxt", "changed"), (CONFIG, "missing")]
+    assert findings(repository, "pets") == [(CONFIG, "missing")]
+    assert verify(repository).models == 2
+
+
+NAMES = ["/etc/hostname", "/dev/zero", "../1/model.onnx", "", ".", "a\0b", "\ud800", "x" * 300]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.timeout(60)
+def test_a_manifest_that_names_files_outside_of_its_version_is_found_and_none_is_read(
+    name: str, repository: Repository
+) -> None:
+    path = repository.path / "pets" / "2" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"files": {name: "0"}}))
+    found = verify(repository).findings
+    assert ("pets/2/manifest.json", "changed") in [(finding.path, finding.problem) for finding in found]
+    # Each finding can be printed.
+    assert all(finding.reason.encode() and finding.path.encode() for finding in found)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "spec.json", "manifest.json"])
+@pytest.mark.timeout(60)
+def test_a_device_or_a_pipe_in_the_place_of_a_file_is_not_read(name: str, repository: Repository) -> None:
+    ours = repository.path / "pets"
+    for version in ("1", "2"):
+        (ours / version / name).unlink()
+    (ours / "1" / name).symlink_to("/dev/zero")
+    os.mkfifo(ours / "2" / name)
+    reasons = {finding.path: finding.reason for finding in verify(repository).findings}
+    assert reasons == dict.fromkeys((f"pets/1/{name}", f"pets/2/{name}"), "it is not a regular file")
+
+
+@pytest.mark.parametrize("change", ["publish", "prune", "promote"])
+def test_what_others_change_while_files_are_hashed_is_no_finding(
+    change: str, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "publish": lambda: repository.publish("pets", tmp_path / "graph.onnx", make_spec(["a", "b"])),
+        "prune": lambda: prune(repository, "pets", 0),
+        "promote": lambda: promote(repository, "pets", 2),
+    }
+    due = [changes[change]]
+
+    def hash_after_a_change(path: Path) -> str:
+        if path.parent.parent.name == "pets" and due:
+            due.pop()()
+        return sha256(path)
+
+    monkeypatch.setattr(verification, "sha256", hash_after_a_change)
+    assert findings(repository) == []
+    assert due == []
+    (repository.path / "pets" / "1" / "model.onnx").write_bytes(b"x")
+    due.append(changes[change])
+    assert findings(repository) == [("pets/1/model.onnx", "changed")]

@@ -107,3 +107,12 @@ def test_a_manifest_whose_entries_have_other_types_has_a_summary(value: object) 
 def test_a_damaged_manifest_has_no_accelerators(content: str, model_folder: Path) -> None:
     (model_folder / "7" / "manifest.json").write_text(content)
     assert read_accelerators(model_folder, 7) == {}
+
+
+@pytest.mark.parametrize("name", ["", ".", "../7", "a/b", "/etc/x", "a\0", "a\nb", "model.onnx", "spec.json"])
+def test_a_further_file_needs_a_plain_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "graph.onnx").write_bytes(b"a graph")
+    arguments = {"model": "pets", "version": 1, "graph": tmp_path / "graph.onnx", "spec": SPEC, "manifest": {}}
+    with pytest.raises(RepositoryError, match="a version cannot have a file named"):
+        write_version(tmp_path / "1", **arguments, files={name: b""})
+    assert not (tmp_path / "1").exists()

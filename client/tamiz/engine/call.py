@@ -28,6 +28,7 @@ class Call:
         avoid: the server of the last failed attempt.
         gone: URL and version of each version that was found to be no longer live.
         draw: the random number that decides whether the candidate of a rollout answers the call; None until one is met.
+        asks_candidate: whether the request in flight is to the candidate of a rollout.
         candidate_failed: whether the candidate of a rollout has failed; then the live version answers.
         registered_again: URLs of the servers with which a shared-memory region was registered a second time.
     """
@@ -42,6 +43,7 @@ class Call:
     avoid: Endpoint | None = None
     gone: set[tuple[str, int]] = field(default_factory=set)
     draw: float | None = None
+    asks_candidate: bool = False
     candidate_failed: bool = False
     registered_again: set[str] = field(default_factory=set)
 

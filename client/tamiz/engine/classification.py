@@ -6,6 +6,7 @@ sent and received is in `exchange`, and what happens after a failure is in `retr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from ..arguments import check_flag, check_seconds, check_whole
@@ -209,7 +210,9 @@ class Classification:
             if served is not None:
                 self.latest = served
 
-        self._in_background(read)
+        # Without a thread left, a later call asks.
+        with contextlib.suppress(RuntimeError):
+            self._in_background(read)
 
     def _prepare(
         self, images: Sequence[ImageSource], positions: Sequence[int], preprocessing: Preprocessing, call: Call

@@ -272,7 +272,8 @@ class Exchange:
     def _request_timeout(self, endpoint: Endpoint, call: Call) -> float:
         left = self.time_left(endpoint, call)
         if not self._connections.another_ready(endpoint):
-            return left
+            # Leave time for the live version if the candidate hangs.
+            return left / 2 if call.asks_candidate else left
         # Leave time to try another server if this one hangs; a server that has never answered gets at most
         # PROBE_TIMEOUT_S.
         return left / 2 if endpoint.answered else min(left / 2, PROBE_TIMEOUT_S)

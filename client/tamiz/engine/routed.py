@@ -102,7 +102,11 @@ class Routed:
         if preprocessing != attempt.live.spec.preprocessing:
             images = [attempt.images[place] for place in places]
             prepared = yield Compute(attempt.prepare, (images, positions, preprocessing, attempt.call))
-        outcomes = yield from attempt.infer(attempt.candidate, prepared, positions)
+        attempt.call.asks_candidate = True
+        try:
+            outcomes = yield from attempt.infer(attempt.candidate, prepared, positions)
+        finally:
+            attempt.call.asks_candidate = False
         self._counter.count("candidate_images", sum(isinstance(outcome, Prediction) for outcome in outcomes))
         return outcomes
 

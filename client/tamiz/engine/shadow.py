@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..errors import ClosedError
 from ..prediction import Prediction
@@ -75,11 +76,17 @@ class Shadow:
         self._free = threading.BoundedSemaphore(MOST_IN_FLIGHT)
 
     def send(self, call: ShadowCall) -> None:
-        """Have a call sent to the candidate; return at once."""
+        """Have a call sent to the candidate; return at once. The caller may change the memory of its images then."""
         if not self._free.acquire(blocking=False):
             self._counter.count("shadow_skipped")
             return
-        self._in_background(lambda: self._run(call))
+        kept = _keep_images(call)
+        try:
+            self._in_background(lambda: self._run(kept))
+        except RuntimeError:
+            # No thread can be started. The caller has its answer, and must not lose it.
+            self._free.release()
+            self._counter.count("shadow_skipped")
 
     def _run(self, call: ShadowCall) -> None:
         try:
@@ -96,7 +103,8 @@ class Shadow:
             reply = call.transport.call(ModelInfer(call.candidate, images), self._timeout_s())
             seconds = time.perf_counter() - began
             answers = read_predictions(reply, call.candidate, range(len(images)), top_k=1, url=call.transport.url)
-            agreements = sum(map(partial(_agree, call.live), call.predictions, answers))
+            both = zip(call.predictions, answers, strict=True)
+            agreements = sum(decided(call.live, ours) == decided(call.live, theirs) for ours, theirs in both)
         except Exception as exc:
             # Whatever it is, it is no concern of the caller.
             seconds, error = time.perf_counter() - began, exc
@@ -123,16 +131,38 @@ class Shadow:
             notify(self._on_event, event)
 
 
+def _keep_images(call: ShadowCall) -> ShadowCall:
+    """The call with copies of the images, as far as the candidate needs them and their memory is the caller's."""
+    if _same_preprocessing(call):
+        pairs = zip(call.images, call.sources, strict=True)
+        return replace(call, images=[image.copy() if _is_view(image, source) else image for image, source in pairs])
+    return replace(call, sources=[_copy(source) for source in call.sources])
+
+
+def _is_view(image: Pixels, source: ImageSource) -> bool:
+    # An array of the size of the model is prepared without a copy.
+    return isinstance(source, np.ndarray) and np.may_share_memory(image, source)
+
+
+def _copy(source: ImageSource) -> ImageSource:
+    if isinstance(source, np.ndarray):
+        return source.copy()
+    return bytes(source) if isinstance(source, bytearray | memoryview) else source
+
+
 def _prepare_again(call: ShadowCall) -> Sequence[Pixels]:
     """The images, prepared for the candidate."""
-    preprocessing = call.candidate.spec.preprocessing
-    if preprocessing == call.live.spec.preprocessing:
+    if _same_preprocessing(call):
         return call.images
-    return [prepare(source, preprocessing) for source in call.sources]
+    return [prepare(source, call.candidate.spec.preprocessing) for source in call.sources]
 
 
-def _agree(served: ServedVersion, live: Prediction, candidate: Prediction) -> bool:
-    """Whether two versions give an image the same labels: the most probable one, or all those over their thresholds."""
+def _same_preprocessing(call: ShadowCall) -> bool:
+    return call.candidate.spec.preprocessing == call.live.spec.preprocessing
+
+
+def decided(served: ServedVersion, prediction: Prediction) -> frozenset[str] | str:
+    """What must be equal for answers to agree: the labels over their thresholds, or the most probable one."""
     if served.spec.task == "multilabel":
-        return {scored.label for scored in live.labels} == {scored.label for scored in candidate.labels}
-    return live.label == candidate.label
+        return frozenset(scored.label for scored in prediction.labels)
+    return prediction.label

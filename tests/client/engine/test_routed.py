@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from scripted_servers import Harness, Server
@@ -89,6 +91,21 @@ def test_the_live_version_answers_when_the_candidate_fails(
     (retried,) = [event for event in harness.events if isinstance(event, CallRetried)]
     assert retried.error is failure
     assert harness.engine.counter.stats.retries == 1
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_the_live_version_answers_within_the_deadline_when_the_candidate_hangs(
+    make_harness: MakeHarness, sticky: bool
+) -> None:
+    server = Server("grpc://one:8001", candidate=2, canary=0.5 if sticky else 1.0, sticky=sticky)
+    server.candidate_takes_s = 60.0
+    harness = make_harness(server, timeout_s=8.0)
+    began = harness.clock.now
+    assert {prediction.version for prediction in harness.classify_batch(images(8))} == {1}
+    assert harness.clock.now == pytest.approx(began + 4.0)
+    assert harness.engine.counter.stats.candidate_failed == 1
+    harness.classify()
+    assert harness.timeouts[-1] in (4.0, 8.0), "only a candidate has half of the time"
 
 
 def test_a_candidate_that_ended_costs_one_retry_and_is_forgotten(make_harness: MakeHarness) -> None:
@@ -223,6 +240,42 @@ def test_a_slow_shadow_is_skipped_and_never_holds_up_calls(make_harness: MakeHar
     harness.run_background()
     harness.classify()
     assert len(harness.background) == 1
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("kind", [np.array, bytearray, memoryview])
+def test_a_shadow_is_sent_what_the_caller_sent_also_if_the_caller_reuses_its_buffer(
+    make_harness: MakeHarness, resize: str, kind: Callable[[Any], Any]
+) -> None:
+    first, second = (
+        pixels if kind is np.array else bytearray(cv2.imencode(".bmp", pixels)[1].tobytes())
+        for pixels in (np.full((28, 28), grey, np.uint8) for grey in (7, 200))
+    )
+    frame = kind(first)
+    server = Server("grpc://one:8001", candidate=2, shadow=1.0, resize=resize)
+    harness = make_harness(server)
+    harness.classify(frame)
+    kept = server.requests[-1].images[0].copy()
+    frame[:] = second
+    harness.run_background()
+    assert server.versions == [1, 2]
+    np.testing.assert_array_equal(server.requests[-1].images[0], kept)
+
+
+def test_a_process_without_threads_left_skips_shadows_and_news_of_rollouts_and_answers_its_callers(
+    make_harness: MakeHarness,
+) -> None:
+    server = Server("grpc://one:8001", candidate=2, shadow=1.0)
+    harness = make_harness(server)
+    harness.has_threads = False
+    for _ in range(MOST_IN_FLIGHT + 2):
+        harness.clock.now += REFRESH_S
+        assert harness.classify().version == 1
+    assert harness.engine.counter.stats.shadow_skipped == MOST_IN_FLIGHT + 2
+    harness.has_threads = True
+    harness.clock.now += REFRESH_S
+    harness.classify()
+    assert len(harness.background) == 2
 
 
 def test_a_canary_may_be_a_shadow_of_the_other_calls(make_harness: MakeHarness) -> None:
