@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from tamiz.arguments import check_choice, check_instance, check_path, check_text, check_type
+from tamiz.errors import ExportError, os_reason
 from tamiz.files import sha256
 from tamiz.spec import ModelSpec
 from tamiz_server.config import ServingSettings
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 FP32 = "fp32"
 """The precision of a graph whose numbers are all float32."""
+
+PRECISIONS = (FP32, "fp16", "int8")
+"""The precisions of graphs."""
 
 LIBRARIES = {
     "tamiz": "tamiz",
@@ -61,6 +66,9 @@ class Candidate:
             the hash of the graph.
         made_from: what was adapted or exported, for people, such as the path of a file of another tool; None if the
             path of the graph says it.
+
+    Raises:
+        UsageError: a value is of another type.
     """
 
     graph: Path
@@ -71,6 +79,16 @@ class Candidate:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     made_from: str | None = None
 
+    def __post_init__(self) -> None:
+        check_instance("spec", self.spec, ModelSpec)
+        check_type("graph", self.graph, Path, "a pathlib.Path")
+        check_choice("precision", self.precision, PRECISIONS)
+        check_type("accelerators", self.accelerators, Mapping, "a dict, which is empty for none")
+        check_instance("settings", self.settings, ServingSettings, optional=True)
+        check_type("manifest", self.manifest, Mapping, "a dict")
+        if self.made_from is not None:
+            check_text("made_from", self.made_from, "a text, or None")
+
     @property
     def title(self) -> str:
         """What it is, for people."""
@@ -78,8 +96,15 @@ class Candidate:
 
     @cached_property
     def onnx_sha256(self) -> str:
-        """SHA-256 of the graph, which is read once: what passed the gate is what is published."""
-        return sha256(self.graph)
+        """SHA-256 of the graph, which is read once: what passed the gate is what is published.
+
+        Raises:
+            ExportError: the graph cannot be read.
+        """
+        try:
+            return sha256(self.graph)
+        except OSError as exc:
+            raise ExportError(f"{self.graph}: cannot be read: {os_reason(exc)}") from exc
 
 
 def run_candidate(
@@ -94,6 +119,10 @@ def run_candidate(
         accelerators: see `Candidate`.
         details: further entries of the manifest, such as ``parity``.
     """
+    check_instance("run", run, Run)
+    check_type("graph", graph, Path, "a pathlib.Path")
+    check_choice("precision", precision, PRECISIONS)
+    check_type("accelerators", accelerators, (Mapping, type(None)), "a dict, or None")
     manifest = {
         "recipe": run.recipe.name,
         "run": run.path.name,
@@ -128,6 +157,10 @@ def graph_candidate(path: Path, adaptation: Adaptation, folder: Path) -> Candida
         ExportError: the graph cannot be adapted.
         OutputError: the folder cannot be written.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_instance("adaptation", adaptation, Adaptation)
+    check_path("folder", folder, "the path of a folder")
+    path, folder = Path(path), Path(folder)
     if adaptation.complete:
         return Candidate(path, adaptation.spec, find_precision(path))
     adapted = folder / "model.onnx"
@@ -147,7 +180,12 @@ def timm_candidate(source: TimmSource, folder: Path) -> Candidate:
     Raises:
         ExportError: PyTorch cannot export the network.
     """
-    graph = folder / "model.onnx"
+    # Imported here, because it needs PyTorch and timm.
+    from .sources.timm_model import TimmSource
+
+    check_instance("source", source, TimmSource)
+    check_path("folder", folder, "the path of a folder")
+    graph = Path(folder) / "model.onnx"
     source.write_graph(graph)
     made = {"timm": source.name}
     if source.weights is not None:

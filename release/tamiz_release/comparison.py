@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tamiz.arguments import check_instance
 from tamiz.errors import RunError
 from tamiz.files import staged
 from tamiz_train.evaluation import Evaluation
@@ -42,6 +43,9 @@ def compare(first: ModelSource, second: ModelSource, images: LabelledImages) -> 
         RunError: the models cannot be compared, or no image could be read.
         ServerError: a server does not answer.
     """
+    check_instance("first", first, ModelSource)
+    check_instance("second", second, ModelSource)
+    check_instance("images", images, LabelledImages)
     known = {*first.spec.labels, *second.spec.labels}
     images.require_labels(known, "neither model has")
     return Comparison(images, *(model.evaluate(images.to_split(model.spec)) for model in (first, second)))

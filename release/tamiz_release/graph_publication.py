@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tamiz.arguments import check_choice, check_instance, check_path, check_text
 from tamiz_server.config import ServingSettings
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
@@ -18,7 +19,7 @@ from .adaptation import Adaptation, examine
 from .candidate import Candidate, graph_candidate
 from .gate import GateImages, run_images
 from .publication import PublishedVersion, publish_candidate
-from .publication_options import DEFAULT_OPTIONS, PublicationOptions
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .sources import ModelSource, open_source
 from .sources.onnx_file import OnnxSource
 
@@ -65,6 +66,13 @@ def publish_graph(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_instance("adaptation", adaptation, Adaptation, optional=True)
+    check_choice("target", target, ("cpu", "tensorrt"))
+    if engine_cache is not None:
+        check_text("engine_cache", engine_cache, "an absolute folder on the server, or None")
+    check_publication(repository, model, images=images, options=options, on_progress=on_progress)
+    path = Path(path)
     adaptation = adaptation or examine(path)
     on_progress(f"{path}: {adaptation}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:

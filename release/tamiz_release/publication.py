@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tamiz.arguments import check_instance, check_progress, check_text
+from tamiz.arguments import check_function, check_instance
 from tamiz_server.config import ServingSettings
 from tamiz_server.promotion import apply_settings, describe_live
 from tamiz_server.promotion import promote as promote_version
@@ -18,7 +18,7 @@ from .candidate import Candidate
 from .gate import GateImages, GateReport, find_live, require_passed, run_gate
 from .gate.page import version_files, write_gate_report
 from .gate.tracking import track_gate
-from .publication_options import DEFAULT_OPTIONS, PublicationOptions
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .publication_warnings import report_warnings, version_warnings
 from .registry import synchronise
 from .serving_plan import changed_settings, plan_config
@@ -77,10 +77,9 @@ def publish_candidate(
         OutputError: the report of the gate cannot be written.
     """
     check_instance("candidate", candidate, Candidate)
-    check_instance("repository", repository, Repository)
-    check_text("model", model, "the name of a model")
-    check_instance("options", options, PublicationOptions)
-    check_progress(on_progress)
+    check_instance("reference", reference, ModelSource, optional=True)
+    check_function("on_passed", on_passed, "a function that takes a report")
+    check_publication(repository, model, images=images, options=options, on_progress=on_progress)
     spec, settings = candidate.spec, candidate.settings
     manifest = {
         **candidate.manifest,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tamiz.arguments import check_flag, check_instance, check_text
+from tamiz.arguments import check_flag, check_instance, check_progress, check_text
 from tamiz_server.control import Control
 from tamiz_server.history import check_reason
+from tamiz_server.repository import Repository
 
+from .gate import GateImages
 from .gate.limits import DEFAULT_LIMITS, GateLimits
 
 
@@ -46,3 +48,18 @@ class PublicationOptions:
 
 
 DEFAULT_OPTIONS = PublicationOptions()
+
+
+def check_publication(
+    repository: object, model: object, *, images: object, options: object, on_progress: object
+) -> None:
+    """Check what every publication takes, before anything is done.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    check_instance("repository", repository, Repository)
+    check_text("model", model, "the name of a model")
+    check_instance("images", images, GateImages, optional=True)
+    check_instance("options", options, PublicationOptions)
+    check_progress(on_progress)

@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tamiz.arguments import check_instance, check_text
+from tamiz.arguments import check_path, check_text
 from tamiz_server.repository import Repository
 
 from .gate import folder_images
 from .publication import PublishedVersion, publish_candidate
-from .publication_options import DEFAULT_OPTIONS, PublicationOptions
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .registered_version import pull, read_name
 from .registry import ORIGIN_KEY
 
@@ -49,8 +49,12 @@ def publish_registered(
         ServerError: the server does not answer, or rejects the key.
     """
     check_text("uri", uri, "the name of a registered version, such as models:/digits@champion")
-    check_instance("repository", repository, Repository)
-    name = model or read_name(uri)
+    if images is not None:
+        check_path("images", images, "the path of a folder, or None")
+    check_publication(
+        repository, "default" if model is None else model, images=None, options=options, on_progress=on_progress
+    )
+    name = read_name(uri) if model is None else model
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         candidate = pull(uri, Path(folder), repository)
         origin = candidate.manifest[ORIGIN_KEY]
@@ -59,7 +63,7 @@ def publish_registered(
             candidate,
             repository,
             name,
-            images=None if images is None else folder_images(images, candidate.spec),
+            images=None if images is None else folder_images(Path(images), candidate.spec),
             options=options,
             on_progress=on_progress,
         )

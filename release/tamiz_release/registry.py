@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamiz.arguments import check_instance, check_text
+from tamiz.arguments import check_instance, check_progress, check_text
 from tamiz.errors import RepositoryError, TrackingError
 from tamiz.files import sha256
 from tamiz.locks import open_locked
@@ -63,6 +63,7 @@ def synchronise(repository: Repository, model: str, *, on_progress: Callable[[st
     """
     check_instance("repository", repository, Repository)
     check_text("model", model, "the name of a model")
+    check_progress(on_progress)
     config = repository.config(model)
     numbers = repository.version_numbers(model)
     versions = _readable_versions(repository, model, numbers, on_progress)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from tamiz import Prediction
-from tamiz.arguments import check_path, check_whole
+from tamiz.arguments import check_function, check_path, check_text, check_whole
 from tamiz.bulk.inputs import find_inputs, is_tar
 from tamiz.bulk.recorded import read_records
 from tamiz.bulk.results import Record, to_record
@@ -138,7 +138,13 @@ def replay_results(
     check_path("path", path, "the path of a file with results")
     check_whole("sample", sample)
     check_whole("seed", seed, least=0)
-    results, drawn = _draw(read_records(path), sample, random.Random(seed))
+    check_function("open_version", open_version, "a function that opens a version, such as that of open_on_disk")
+    if model is not None:
+        check_text("model", model, "the name of a model, or None")
+    check_path("root", root, "the path of a folder")
+    check_function("on_image", on_image, "a function without arguments")
+    path, root = Path(path), Path(root)
+    results, drawn = _draw(read_records(path), sample, random.Random(int(seed)))
     groups: dict[RecordedVersion, list[Record]] = defaultdict(list)
     for record in drawn:
         groups[_version_of(record, model, path)].append(record)

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from google.protobuf.json_format import MessageToDict
 
 from tamiz import Client, Prediction
+from tamiz.arguments import check_instance, check_text
 from tamiz.errors import InvalidImageError, ModelNotFoundError, SpecError
 from tamiz.files import sha256
 from tamiz.prediction import interpret
 from tamiz.preprocessing import ImageSource, Pixels, prepare
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME
-from tamiz.transports import Headers, Tls
+from tamiz.transports import Headers, Tls, open_transport, parse_url
 from tamiz_server.config import read_settings
 from tamiz_server.repository import Repository
 from tamiz_server.serving_session import computes_on_gpu, open_serving_session
@@ -35,6 +36,7 @@ def open_on_disk(repository: Repository) -> OpenVersion:
     Args:
         repository: the repository.
     """
+    check_instance("repository", repository, Repository)
 
     @contextmanager
     def open_version(version: RecordedVersion, results: int) -> Iterator[Predict]:
@@ -85,7 +87,13 @@ def open_on_server(url: str, *, headers: Headers = None, tls: Tls | None = None)
         url: URL of the server, as `tamiz.Client` takes it.
         headers: sent with every request.
         tls: certificates.
+
+    Raises:
+        UsageError: an argument is wrong.
     """
+    check_text("url", url, "the URL of a server")
+    for each in parse_url(url, tls).urls:
+        open_transport(each, headers=headers, tls=tls).close()
 
     @contextmanager
     def open_version(version: RecordedVersion, results: int) -> Iterator[Predict]:

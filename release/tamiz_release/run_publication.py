@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from tamiz.arguments import check_function
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from .candidate import Candidate
 from .gate import GateImages, GateReport, run_images
 from .publication import PublishedVersion, publish_candidate
-from .publication_options import DEFAULT_OPTIONS, PublicationOptions
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .publication_warnings import report_warnings, run_warnings
 from .sources import open_source
 
@@ -68,9 +69,16 @@ def publish_run(
         ServerError: the server does not answer, or rejects the key.
     """
     # Imported here, because the quantizer takes a second, which publishing a graph does not need.
-    from .precision.export import export_precision
+    from .precision.choice import MAX_LOSS_POINTS
+    from .precision.export import check_export, export_precision
 
-    name = model or run.recipe.name
+    check_export(run, precision, target, engine_cache, budget_s, MAX_LOSS_POINTS, runtimes)
+    check_function("on_exported", on_exported, "a function that takes a candidate")
+    check_function("on_passed", on_passed, "a function that takes a report")
+    check_publication(
+        repository, "default" if model is None else model, images=images, options=options, on_progress=on_progress
+    )
+    name = run.recipe.name if model is None else model
     on_progress(_describe(run))
     report_warnings(run_warnings(run), on_progress)
     candidate = export_precision(

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tamiz.arguments import check_instance
 from tamiz_server.repository import Repository
 
 from .candidate import timm_candidate
 from .gate import GateImages
 from .publication import PublishedVersion, publish_candidate
-from .publication_options import DEFAULT_OPTIONS, PublicationOptions
+from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .sources.timm_model import TimmSource
 
 
@@ -43,6 +44,8 @@ def publish_timm(
             promoted.
         ServerError: the server does not answer, or rejects the key.
     """
+    check_instance("source", source, TimmSource)
+    check_publication(repository, model, images=images, options=options, on_progress=on_progress)
     for note in source.notes:
         on_progress(f"note: {note}")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:

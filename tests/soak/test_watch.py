@@ -15,14 +15,20 @@ from conftest import Served
 from graphs import even, make_spec, write_grey_graph
 from onnx import TensorProto, helper, numpy_helper
 
-from tamiz import ModelSpec
+from tamiz import CallEvent, Client, ModelSpec
+from tamiz.engine.events import OnEvent
 from tamiz_release.rollout.watch import WatchReport, watch
 from tamiz_server.promotion import rollback
 from tamiz_server.rollout import start_rollout
 
 RUNS = 20
-WATCH_S = {"good": 10.0}
+WATCH_S = {"good": 10.0, "slow": 90.0}
 """Seconds of the watches; 30 for those that should end sooner."""
+
+BUSY_LOOPS = {"median": 20, "slow": 300}
+"""Of the candidate; 300 take about a quarter of a second, longer than the pause between two probes."""
+
+BATCH = 16
 
 PROBES_PER_S = 10.0
 CALLS_PER_S = 30
@@ -54,17 +60,36 @@ def write_failing_graph(path: Path, spec: ModelSpec) -> Path:
 
 
 @contextmanager
-def load(served: Served, model: str) -> Iterator[Callable[[], tuple[int, list[str]]]]:
-    """Call a model at a fixed rate until the block ends; yields a function that returns the calls and the failures."""
-    ended, calls, failures = threading.Event(), 0, []
+def load(
+    served: Served, model: str, on_event: OnEvent | None = None, *, batch: int = 0
+) -> Iterator[Callable[[], tuple[int, list[str]]]]:
+    """Call a model at a fixed rate until the block ends; yields a function that returns the calls and the failures.
+
+    Single images are read into the same memory each time, as a camera does.
+    """
+    ended, calls, failures, random = threading.Event(), 0, [], np.random.default_rng(0)
+    frame = even(0)
+
+    def classify(client: Client) -> None:
+        if batch:
+            images = [even(index) for index in range(batch)]
+            for image in images:
+                # A pixel of its own, so that a sticky canary splits each batch in another way.
+                image[0, 0] = random.integers(256)
+            list(client.classify_many(images))
+        else:
+            frame[:] = even(calls)
+            client.classify(frame)
+            # What a reader does at once.
+            frame[:] = 0
 
     def call() -> None:
         nonlocal calls
-        with served.client(model) as client:
+        with Client(served.triton.url, model=model, on_event=on_event) as client:
             while not ended.wait(1 / CALLS_PER_S):
                 calls += 1
                 try:
-                    client.classify(even(calls))
+                    classify(client)
                 except Exception as exc:
                     failures.append(repr(exc))
 
@@ -78,8 +103,15 @@ def load(served: Served, model: str) -> Iterator[Callable[[], tuple[int, list[st
 
 
 @pytest.fixture
-def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
-    def run(kind: str, runs: int) -> list[WatchReport]:
+def run(served: Served) -> Callable[..., list[WatchReport]]:
+    def run(kind: str, runs: int, batch: int = 0, **rollout: object) -> list[WatchReport]:
+        listeners: list[OnEvent] = []
+        rollout = rollout or {"canary": 0.2}
+
+        def on_event(event: CallEvent) -> None:
+            for listener in listeners[-1:]:
+                listener(event)
+
         model, spec = served.new_name(), make_spec(LABELS)
         served.publish(model, spec)
         if kind == "errors":
@@ -88,11 +120,11 @@ def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
         elif kind == "agreement":
             served.publish(model, make_spec(LABELS[::-1]))
         else:
-            served.publish(model, spec, busy_loops=20 if kind == "median" else 0)
+            served.publish(model, spec, busy_loops=BUSY_LOOPS.get(kind, 0))
         reports = []
-        with load(served, model) as seen:
+        with load(served, model, on_event, batch=batch) as seen:
             for _ in range(runs):
-                start_rollout(served.repository, model, 2, canary=0.2, control=served.control)
+                start_rollout(served.repository, model, 2, **rollout, control=served.control)
                 began = time.monotonic()
                 report = watch(
                     served.repository,
@@ -101,6 +133,7 @@ def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
                     watch_s=WATCH_S.get(kind, 30.0),
                     images=[even(index) for index in range(10)],
                     probes_per_s=PROBES_PER_S,
+                    on_start=listeners.append,
                 )
                 print(f"{kind}: {time.monotonic() - began:.1f} s: {report.text}")
                 reports.append(report)
@@ -119,9 +152,7 @@ def run(served: Served) -> Callable[[str, int], list[WatchReport]]:
 @pytest.mark.soak
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("kind", ["errors", "median", "agreement"])
-def test_a_bad_candidate_is_rolled_back_within_the_watch(
-    kind: str, run: Callable[[str, int], list[WatchReport]]
-) -> None:
+def test_a_bad_candidate_is_rolled_back_within_the_watch(kind: str, run: Callable[..., list[WatchReport]]) -> None:
     reports = run(kind, RUNS)
     assert [report.outcome for report in reports] == ["rolled back"] * RUNS
     assert {report.breach.measure for report in reports if report.breach} <= {kind, "p99"}
@@ -129,5 +160,22 @@ def test_a_bad_candidate_is_rolled_back_within_the_watch(
 
 @pytest.mark.soak
 @pytest.mark.timeout(1_200)
-def test_a_good_candidate_is_never_rolled_back(run: Callable[[str, int], list[WatchReport]]) -> None:
-    assert [report.outcome for report in run("good", RUNS)] == ["kept"] * RUNS
+def test_a_candidate_slower_than_the_rate_of_the_probes_is_rolled_back(run: Callable[..., list[WatchReport]]) -> None:
+    reports = run("slow", RUNS // 4)
+    assert [report.outcome for report in reports] == ["rolled back"] * (RUNS // 4)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize(
+    "options",
+    [{"canary": 0.2}, {"canary": 0.9, "sticky": True, "batch": BATCH}, {"shadow": 1.0}],
+    ids=["canary", "sticky batches", "shadow"],
+)
+def test_a_good_candidate_is_never_rolled_back(
+    options: dict[str, object], run: Callable[..., list[WatchReport]]
+) -> None:
+    reports = run("good", RUNS, **options)
+    assert [report.outcome for report in reports] == ["kept"] * RUNS
+    sources = {finding.source for report in reports for finding in report.findings}
+    assert ("shadow answers" if "shadow" in options else "requests of this client") in sources

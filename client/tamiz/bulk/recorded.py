@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..arguments import show_path
 from ..errors import MissingExtraError, UsageError, one_line, os_reason
 from ..path_text import text_to_path
 from .results import COLUMNS, PROVENANCE_COLUMNS, Record
@@ -32,7 +33,9 @@ def read_records(path: Path) -> Iterator[Record]:
         ".parquet": _read_parquet,
     }
     if path.suffix not in readers:
-        raise UsageError(f"{path}: unsupported format; give a .csv, .jsonl or .parquet file of `tamiz classify`")
+        raise UsageError(
+            f"{show_path(path)}: unsupported format; give a .csv, .jsonl or .parquet file of `tamiz classify`"
+        )
     done = 0
     try:
         for row in readers[path.suffix](path):

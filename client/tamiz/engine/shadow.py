@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from ..served_version import ServedVersion
 from ..transports import Transport
 from ..transports.requests import ModelInfer
 from .events import OnEvent, ShadowCompared, notify
-from .exchange import read_predictions
+from .replies import read_predictions
 from .stats import Counter
 
 MOST_IN_FLIGHT = 4
@@ -104,7 +103,8 @@ class Shadow:
             reply = call.transport.call(ModelInfer(call.candidate, images), self._timeout_s())
             seconds = time.perf_counter() - began
             answers = read_predictions(reply, call.candidate, range(len(images)), top_k=1, url=call.transport.url)
-            agreements = sum(map(partial(_agree, call.live), call.predictions, answers))
+            both = zip(call.predictions, answers, strict=True)
+            agreements = sum(decided(call.live, ours) == decided(call.live, theirs) for ours, theirs in both)
         except Exception as exc:
             # Whatever it is, it is no concern of the caller.
             seconds, error = time.perf_counter() - began, exc
@@ -161,8 +161,8 @@ def _same_preprocessing(call: ShadowCall) -> bool:
     return call.candidate.spec.preprocessing == call.live.spec.preprocessing
 
 
-def _agree(served: ServedVersion, live: Prediction, candidate: Prediction) -> bool:
-    """Whether two versions give an image the same labels: the most probable one, or all those over their thresholds."""
+def decided(served: ServedVersion, prediction: Prediction) -> frozenset[str] | str:
+    """What must be equal for answers to agree: the labels over their thresholds, or the most probable one."""
     if served.spec.task == "multilabel":
-        return {scored.label for scored in live.labels} == {scored.label for scored in candidate.labels}
-    return live.label == candidate.label
+        return frozenset(scored.label for scored in prediction.labels)
+    return prediction.label

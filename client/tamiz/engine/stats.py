@@ -24,7 +24,8 @@ class Stats:
         candidate_images: images that the candidate of a rollout answered.
         shadow_requests: requests to a candidate beside those of the live version; `requests` does not count them.
         shadow_errors: those of them that failed.
-        shadow_skipped: calls that were not sent to a candidate as well, because too many such requests were in flight.
+        shadow_skipped: calls that were not sent to a candidate as well, because too many such requests were in flight,
+            or no thread could be started.
         shadow_agreements: images that the candidate gave the same labels as the live version.
         shadow_differences: images that it gave other labels.
         shadow_s: sum of the seconds of the shadow requests that were answered.

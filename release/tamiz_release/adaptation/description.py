@@ -21,13 +21,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from tamiz.arguments import check_instance, check_path, show_path
 from tamiz.document import Document, describe
 from tamiz.errors import UsageError, cut, one_line, os_reason, suggest
 from tamiz.spec import ModelSpec, Normalisation
 from tamiz_train.recipe import PreprocessingSettings
 from tamiz_train.recipe.document import parse
 from tamiz_train.recipe.input import NormalisationName, PreprocessingKey
-from tamiz_train.recipe.section import Probability, Section
+from tamiz_train.recipe.section import Probability
 
 MAX_FILE_BYTES = 16 * 2**20
 """The largest labels or preprocessing file."""
@@ -36,7 +37,7 @@ LABEL_SUFFIXES = (".txt", ".json")
 PREPROCESSING_SUFFIXES = (".yaml", ".yml", ".json")
 
 
-class InputSettings(Section):
+class InputSettings(Document):
     """The content of a preprocessing file. What a key leaves out is found out from the graph where that is possible.
 
     Attributes:
@@ -86,6 +87,7 @@ class Description(Document):
     @classmethod
     def from_spec(cls, spec: ModelSpec) -> Description:
         """The description that a spec contains."""
+        check_instance("spec", spec, ModelSpec)
         settings = {
             "preprocessing": PreprocessingSettings(**spec.preprocessing.model_dump()),
             "normalisation": spec.normalisation,
@@ -111,15 +113,19 @@ def read_description(graph: Path, labels: Path | None = None, preprocessing: Pat
     Raises:
         UsageError: a file cannot be read, or is wrong; or a preprocessing file is given without labels.
     """
-    given = preprocessing
+    check_path("graph", graph, "the path of an ONNX file")
+    for name, path in (("labels", labels), ("preprocessing", preprocessing)):
+        if path is not None:
+            check_path(name, path, "the path of a file, or None")
+    graph, given = Path(graph), preprocessing
     labels = labels or _find(graph, "labels", LABEL_SUFFIXES)
     preprocessing = preprocessing or _find(graph, "preprocessing", PREPROCESSING_SUFFIXES)
     if labels is None:
         if given is not None:
             raise UsageError("--labels: give the labels of the model too: a file with one label per line")
         return None
-    settings = InputSettings() if preprocessing is None else read_settings(preprocessing)
-    return Description(labels=read_labels(labels), settings=settings)
+    settings = InputSettings() if preprocessing is None else read_settings(Path(preprocessing))
+    return Description(labels=read_labels(Path(labels)), settings=settings)
 
 
 def _find(graph: Path, kind: str, suffixes: tuple[str, ...]) -> Path | None:
@@ -134,7 +140,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         UsageError: the file cannot be read, or its labels are not unique or are empty.
     """
     if path.suffix not in LABEL_SUFFIXES:
-        raise UsageError(f"--labels {path}: unsupported format; use .txt with one label per line, or .json")
+        raise UsageError(f"--labels {show_path(path)}: unsupported format; use .txt with one label per line, or .json")
     text = _read(path, "--labels")
     labels = _labels_of_json(path, text) if path.suffix == ".json" else text.rstrip().splitlines()
     labels = [label.strip() for label in labels]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
+from tamiz.arguments import check_flag, check_instance, check_list, check_path, check_whole, show_path
 from tamiz.errors import ExportError, InvalidImageError, UsageError, cut, os_reason
 from tamiz.preprocessing import Pixels, prepare
 from tamiz.spec import INPUT_NAME, OUTPUT_NAME, SPEC_METADATA, ModelSpec, Preprocessing
@@ -71,8 +72,17 @@ def examine(
             takes too much memory or time.
         SpecError: its spec cannot be read.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_instance("description", description, Description, optional=True)
+    check_list("images", images, "a list of paths of images")
+    for image in images:
+        check_path("images", image, "a list of paths of images")
+    check_flag("confined", confined)
+    check_whole("seconds", seconds)
+    check_whole("memory", memory)
+    path = Path(path)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{show_path(path)}: no such file")
     beside = None if description is not None else read_description(path) or _spec_beside(path)
     request = {
         "path": str(path),

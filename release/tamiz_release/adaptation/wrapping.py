@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from tamiz.arguments import check_instance, check_path
 from tamiz.document import Document
 from tamiz.errors import ExportError, cut, one_line
 from tamiz.files import staged
@@ -108,6 +109,10 @@ def write_adapted(path: Path, adaptation: Adaptation, out: Path) -> None:
         ExportError: the file cannot be adapted; such as that its batch size is fixed.
         OutputError: the file cannot be written.
     """
+    check_path("path", path, "the path of an ONNX file")
+    check_instance("adaptation", adaptation, Adaptation)
+    check_path("out", out, "the path of the file to write")
+    path, out = Path(path), Path(out)
     if adaptation.frozen is not None:
         raise ExportError(
             f"{path}: its batch size is fixed at {adaptation.batch} and cannot be made dynamic: {adaptation.frozen}; "

@@ -50,13 +50,6 @@ ApplyServingOption: TypeAlias = Annotated[
     typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),
 ]
 
-# The limits of `WatchLimits`, and the rate of probes, as options give them.
-MAX_ERRORS = "1%"
-MAX_LATENCY = 1.5
-MIN_AGREEMENT = "80%"
-PROBES_PER_S = 5.0
-
-
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _WEEK_S = 7 * 24 * 3600.0
 
@@ -109,16 +102,17 @@ def parse_duration(name: str, text: str) -> float:
     return seconds
 
 
-def make_watch_limits(errors: str, latency: float, agreement: str) -> WatchLimits:
-    """The limits of a watch that the options name.
+def make_watch_limits(errors: str | None, latency: float | None, agreement: str | None) -> WatchLimits:
+    """The limits of a watch that the options name; None for the default.
 
     Raises:
         UsageError: one is malformed, or outside of its range.
     """
     from ..rollout.judge import WatchLimits
 
-    return WatchLimits(
-        errors=parse_share("max-errors", errors),
-        latency=latency,
-        agreement=parse_share("min-agreement", agreement),
-    )
+    limits = {
+        "errors": None if errors is None else parse_share("max-errors", errors),
+        "latency": latency,
+        "agreement": None if agreement is None else parse_share("min-agreement", agreement),
+    }
+    return WatchLimits(**{name: limit for name, limit in limits.items() if limit is not None})

@@ -32,7 +32,7 @@ from tamiz_server.repository import Repository
 from tamiz_server.rollout import start_rollout
 
 from ..registry import synchronise
-from .arguments import MAX_ERRORS, MAX_LATENCY, MIN_AGREEMENT, PROBES_PER_S, make_watch_limits, parse_duration
+from .arguments import make_watch_limits, parse_duration
 
 
 def promote(
@@ -153,14 +153,17 @@ def _read_watch(
     *,
     then_promote: bool = False,
     images: Sequence[Path] = (),
-    probes: float = PROBES_PER_S,
-    max_errors: str = MAX_ERRORS,
-    max_latency: float = MAX_LATENCY,
-    min_agreement: str = MIN_AGREEMENT,
+    probes: float | None = None,
+    max_errors: str | None = None,
+    max_latency: float | None = None,
+    min_agreement: str | None = None,
 ) -> dict[str, Any]:
     """The arguments of `tamiz_release.watch` that the options give, checked before anything is changed."""
     from ..rollout.probes import require_readable
+    from ..rollout.watch import PROBES_PER_S
 
+    if probes is None:
+        probes = PROBES_PER_S
     check_number("--probes", probes, "a number from 0 to 1,000", above=-1e-9, below=1_000 + 1e-9)
     limits = make_watch_limits(max_errors, max_latency, min_agreement)
     found = find_images(images) if images else []

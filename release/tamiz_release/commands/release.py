@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -27,10 +28,6 @@ from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
 from .arguments import (
-    MAX_ERRORS,
-    MAX_LATENCY,
-    MIN_AGREEMENT,
-    PROBES_PER_S,
     ApplyServingOption,
     ForceOption,
     GateImagesOption,
@@ -70,17 +67,23 @@ def release(
     watch: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the canary is watched: 90s, 10m or 1h. Default: 10m.")
     ] = None,
-    probes: Annotated[float, typer.Option(help="Probes a second during the watch; 0 for none.")] = PROBES_PER_S,
+    probes: Annotated[
+        float | None, typer.Option(help="Probes a second during the watch; 0 for none. Default: 5.")
+    ] = None,
     max_errors: Annotated[
-        str, typer.Option(help="By how much the canary's error rate may be above the live version's.")
-    ] = MAX_ERRORS,
+        str | None,
+        typer.Option(help="By how much the canary's error rate may be above the live version's. Default: 1%."),
+    ] = None,
     max_latency: Annotated[
-        float,
-        typer.Option(help="How many times those of the live version the canary's p99 and median latency may be."),
-    ] = MAX_LATENCY,
+        float | None,
+        typer.Option(
+            help="How many times those of the live version the canary's p99 and median latency may be. Default: 1.5."
+        ),
+    ] = None,
     min_agreement: Annotated[
-        str, typer.Option(help="How many of the canary's answers must be those of the live version.")
-    ] = MIN_AGREEMENT,
+        str | None,
+        typer.Option(help="How many of the canary's answers must be those of the live version. Default: 80%."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
     reason: ReasonOption = "",
     url: RunningServerOption = None,
@@ -111,7 +114,9 @@ def release(
     from ..releasing.canary import CanarySettings
     from ..releasing.plan import plan_release
 
-    settings = CanarySettings(share, watch_s, make_watch_limits(max_errors, max_latency, min_agreement), probes)
+    settings = CanarySettings(share, watch_s, make_watch_limits(max_errors, max_latency, min_agreement))
+    if probes is not None:
+        settings = replace(settings, probes_per_s=probes)
     with connect(url, key, header, ca, certificate, certificate_key) as control:
         plan = plan_release(
             found,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -25,6 +25,7 @@ from tamiz_server.serving_session import open_serving_session
 from tamiz_train.evaluation import Evaluation, evaluate_function
 
 from ..candidate import Candidate
+from ..sources.base import ModelSource
 from .agreement import Agreement, count_non_finite, find_label_problem, finite, measure_agreement
 from .checks import FEW_IMAGES, check_agreement, check_finite, check_live, check_overflows
 from .images import GateImages
@@ -34,9 +35,6 @@ from .live import LiveFigures, LiveModel, measure_live
 from .overflow import find_overflows
 from .report import GateCheck, GateReport
 from .served_graph import OpenSession, ServedGraph
-
-if TYPE_CHECKING:
-    from ..sources import ModelSource
 
 
 def run_gate(
@@ -73,6 +71,7 @@ def run_gate(
         RunError: the reference cannot be computed.
     """
     check_instance("candidate", candidate, Candidate)
+    check_instance("reference", reference, ModelSource, optional=True)
     check_instance("images", images, GateImages, optional=True)
     check_text("model", model, "the name of a model")
     check_type("config", config, Mapping, "config.pbtxt as a dict")

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from tamiz.arguments import check_flag, check_instance, check_path, check_text, check_type, show_path
 from tamiz.errors import RecipeError, RunError, UsageError
 from tamiz.image_files import summarise, walk
 from tamiz.spec import ModelSpec
@@ -36,6 +37,13 @@ class GateImages:
     labelled: bool = True
     contents: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_text("origin", self.origin, "what the images are")
+        check_instance("images", self.images, LabelledImages)
+        check_flag("labelled", self.labelled)
+        check_type("contents", self.contents, (str, type(None)), "a hash, or None")
+        check_type("notes", self.notes, tuple, "a tuple of texts")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,6 +84,7 @@ def run_images(run: Run) -> GateImages:
     Raises:
         RunError: the images that the run keeps cannot be read.
     """
+    check_instance("run", run, Run)
     try:
         data = load_data(run.recipe.data, run.recipe.train.seed)
         name = "test" if len(data.test) else "validation"
@@ -111,8 +120,11 @@ def folder_images(folder: Path, spec: ModelSpec) -> GateImages:
     Raises:
         UsageError: there is no such folder, or no image in it; or some of its folders are labels, and others are not.
     """
+    check_path("folder", folder, "the path of a folder")
+    check_instance("spec", spec, ModelSpec)
+    folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"--images {folder}: no such folder")
+        raise UsageError(f"--images {show_path(folder)}: no such folder")
     if {path.name for path in folder.iterdir() if path.is_dir()} & set(spec.labels):
         found = read_labelled_folder(folder)
         found.require_labels(spec.labels, "the model does not have")

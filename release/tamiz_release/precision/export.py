@@ -15,14 +15,14 @@ A graph is not searched again while the FP32 graph, the settings and the machine
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence, Set
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tamiz
-from tamiz.arguments import check_choice, check_instance, check_number, check_seconds, check_text, wrong
+from tamiz.arguments import check_choice, check_instance, check_number, check_progress, check_seconds, check_text, wrong
 from tamiz.errors import ExportError, UsageError, list_names
 from tamiz.files import sha256
 from tamiz_train.run import Run
@@ -87,7 +87,8 @@ def export_precision(
         RunError: the weights cannot be loaded; or neither the data of the run nor images that it keeps can be found.
         OutputError: the folder of the run cannot be written.
     """
-    _check(run, precision, target, engine_cache, budget_s, max_loss_points, runtimes)
+    check_export(run, precision, target, engine_cache, budget_s, max_loss_points, runtimes)
+    check_progress(on_progress)
     largest, accelerators = run.recipe.serving.max_batch_size, None
     if target == "tensorrt":
         accelerators = tensorrt_accelerators(precision, run.spec, largest, engine_cache)
@@ -228,7 +229,7 @@ def _graph_name(precision: Precision, target: Target) -> str:
     return "int8-tensorrt" if (precision, target) == ("int8", "tensorrt") else precision
 
 
-def _check(
+def check_export(
     run: Run,
     precision: str,
     target: str,
@@ -237,6 +238,11 @@ def _check(
     max_loss_points: float,
     runtimes: Collection[str],
 ) -> None:
+    """Check the arguments of `export_precision`.
+
+    Raises:
+        UsageError: one is wrong.
+    """
     check_instance("run", run, Run)
     check_choice("precision", precision, get_args(WantedPrecision))
     check_choice("target", target, get_args(Target))
@@ -247,7 +253,7 @@ def _check(
     check_seconds("budget_s", budget_s)
     expected = "a number of points from 0 to below 100"
     check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
-    if isinstance(runtimes, str) or not isinstance(runtimes, Collection) or not runtimes:
+    if isinstance(runtimes, str | bytes) or not isinstance(runtimes, Sequence | Set) or not runtimes:
         raise wrong("runtimes", runtimes, f"one or more of {list_names(RUNTIME_NAMES)}, in a list")
     for name in runtimes:
         check_choice("runtimes", name, RUNTIME_NAMES)

@@ -224,6 +224,8 @@ def plan_release(
     check_reason(reason)
     if force is not None:
         check_text("force", force, "the reason, or None")
+    if model is not None:
+        check_text("model", model, "the name of a model, or None")
     name = run.recipe.name if model is None else model
     version = repository.next_version(name)
     is_new = not repository.path.is_dir() or name not in repository.models()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tamiz.engine.exchange import read_predictions
+from tamiz.engine.replies import read_predictions
+from tamiz.engine.shadow import decided
 from tamiz.errors import InvalidImageError, ServerError, UsageError
-from tamiz.prediction import Prediction
 from tamiz.preprocessing import ImageSource, Pixels, prepare
 from tamiz.served_version import ServedVersion
 from tamiz.spec import Preprocessing
@@ -90,18 +90,11 @@ class Prober:
             (prediction,) = read_predictions(reply, served, range(1), top_k=1, url=self._transport.url)
         except ServerError as exc:
             return Answer(self._clock() - began, error=str(exc))
-        return Answer(seconds, _labels(served, prediction) if self._compares else None)
+        return Answer(seconds, decided(served, prediction) if self._compares else None)
 
     def _invent(self) -> list[list[Pixels]]:
         shapes = [served.spec.preprocessing.shape for served in self._versions]
         return [[self._random.integers(0, 256, shape, np.uint8) for shape in shapes] for _ in range(8)]
-
-
-def _labels(served: ServedVersion, prediction: Prediction) -> frozenset[str] | str:
-    """What must be equal for answers to agree: the labels over their thresholds, or the most probable one."""
-    if served.spec.task == "multilabel":
-        return frozenset(scored.label for scored in prediction.labels)
-    return prediction.label
 
 
 def _read(images: Sequence[ImageSource], preprocessings: Sequence[Preprocessing], most: int) -> list[list[Pixels]]:

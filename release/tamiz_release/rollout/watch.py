@@ -14,7 +14,16 @@ from typing import Any, Literal, TypeAlias
 
 from tritonclient.grpc import model_config_pb2
 
-from tamiz.arguments import check_flag, check_instance, check_number, check_progress, check_seconds
+from tamiz.arguments import (
+    check_flag,
+    check_function,
+    check_instance,
+    check_list,
+    check_number,
+    check_progress,
+    check_seconds,
+    check_text,
+)
 from tamiz.engine.events import OnEvent
 from tamiz.errors import RepositoryError, ServerError
 from tamiz.preprocessing import ImageSource
@@ -122,7 +131,11 @@ def watch(
     check_seconds("watch_s", watch_s)
     check_instance("limits", limits, WatchLimits, optional=True)
     check_number("probes_per_s", probes_per_s, "a number from 0 to 1,000", above=-1e-9, below=1_000 + 1e-9)
+    check_text("model", model, "the name of a model")
+    check_list("images", images, "a list of images")
     check_flag("then_promote", then_promote)
+    check_function("on_start", on_start, "a function that takes a function of events")
+    check_function("on_promote", on_promote, "a function that takes a line of text")
     check_progress(on_progress)
     rollout = ServedRollout(control.transport, model, images)
     looks = math.ceil(watch_s / LOOK_S)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tamiz import Client
+from tamiz.arguments import check_path, check_text, show_path
 from tamiz.errors import UsageError, suggest
 from tamiz.extras import extra_required
 from tamiz.transports import Headers, Tls
@@ -46,13 +47,19 @@ def open_source(
         RepositoryError: the version is damaged.
         ServerError: the server does not answer.
     """
+    check_text("name", name, "the name of a model, of a file or of a folder")
+    check_path("repository", repository, "the path of a model repository")
+    repository = Path(repository)
     if "://" in name:
         url, _, model = name.rpartition("/")
         if not model or url.endswith(":/"):
             raise UsageError(f"{name}: name the model too, as in grpc://localhost:8001/digits")
         with Client(url, model=model, tls=tls, headers=headers) as client:
             yield ServedSource(client)
-    elif name.endswith(".onnx"):
+        return
+    # It may be a path.
+    check_path("name", name, "the name of a model, of a file or of a folder")
+    if name.endswith(".onnx"):
         yield OnnxSource(Path(name))
     elif holds_runs(Path(name)) or (Path(name).is_dir() and name.partition("/")[0] not in _models(repository)):
         run = Run.find(name)
@@ -83,7 +90,8 @@ def _open_published(name: str, repository: Repository) -> ModelSource:
         if versioned and versioned[1] in known:
             hint = f"; a version is written as in {versioned[1]}/{versioned[2]}"
         raise UsageError(
-            f"no model {name}: it is neither the folder of a run, nor an .onnx file, nor a model in {repository.path}"
+            f"no model {name}: it is neither the folder of a run, nor an .onnx file, nor a model in "
+            f"{show_path(repository.path)}"
             f"{hint}"
         )
     version = int(number) if number else repository.live_version(model).version

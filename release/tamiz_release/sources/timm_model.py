@@ -11,6 +11,7 @@ import timm
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from torch import nn
 
+from tamiz.arguments import check_list, check_path, check_text
 from tamiz.errors import ExportError, RecipeError, UsageError, cut, one_line, suggest
 from tamiz.spec import ModelSpec, Normalisation, Preprocessing
 from tamiz_train.classifier import Classifier
@@ -46,6 +47,12 @@ class TimmSource(ModelSource):
     """
 
     def __init__(self, name: str, weights: Path | None = None, labels: Sequence[str] | None = None) -> None:
+        check_text("name", name, "the name of a model of timm")
+        if weights is not None:
+            check_path("weights", weights, "the path of a file with weights, or None")
+            weights = Path(weights)
+        if labels is not None:
+            check_list("labels", labels, "a list of labels, or None")
         if not timm.is_model(name):
             raise UsageError(f"{TIMM}{name}: timm has no such model{suggest(name, timm.list_models(pretrained=True))}")
         configuration = timm.get_pretrained_cfg(name, allow_unregistered=False)
