@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,bench,cpu,dev,docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http,parquet,ray,train,server,gateway,bench,cpu,dev,docs]'
 	$(BIN)/python -m tamiz_server.installation
 	@touch $@
 
@@ -32,9 +32,9 @@ unit: $(STAMP)  ## The tests that need no Triton and no training, in a minute
 	$(BIN)/pytest -m unit
 
 # Coverage is measured where its packages are tested: its tracing makes the export of a network take half as long again.
-test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client and server
-	$(BIN)/pytest tests/client tests/server -m 'not acceptance and not soak' --cov
-	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server
+test: $(STAMP)  ## All tests but the long proofs, against a real Triton, with the coverage of client, server and gateway
+	$(BIN)/pytest tests/client tests/server tests/gateway -m 'not acceptance and not soak' --cov
+	$(BIN)/pytest -m 'not acceptance and not soak' --ignore tests/client --ignore tests/server --ignore tests/gateway
 
 lint: $(STAMP)  ## Style, types and layering
 	$(BIN)/ruff format --check .
@@ -73,7 +73,7 @@ acceptance: $(STAMP)  ## Full recipes on real data in TAMIZ_DATA (about 75 minut
 
 constraints:  ## Renew constraints.txt from the newest releases that fit together
 	rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV).new
-	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,bench,cpu,dev,docs]'
+	$(VENV).new/bin/pip install --quiet --disable-pip-version-check -e '.[http,parquet,ray,train,server,gateway,bench,cpu,dev,docs]'
 	$(VENV).new/bin/pip freeze --exclude-editable > $(VENV).new/freeze.txt
 	grep -E '^[A-Za-z0-9_.-]+==' $(VENV).new/freeze.txt > $(VENV).new/constraints.txt
 	mv $(VENV).new/constraints.txt constraints.txt

@@ -22,10 +22,11 @@ from tamiz_release.run_publication import publish_run
 from tamiz_server.repository import Repository
 from tamiz_server.triton import Triton
 from tamiz_train.data import load_data
-from tamiz_train.evaluation import Evaluation, evaluate_served, load_run_data
+from tamiz_train.evaluation import Evaluation, evaluate_served
 from tamiz_train.inference import evaluate, predict
 from tamiz_train.recipe import load_recipe
 from tamiz_train.run import Run
+from tamiz_train.run_data import load_run_data
 from tamiz_train.training import train
 from tamiz_train.weights import load_classifier
 

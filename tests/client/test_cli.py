@@ -12,7 +12,8 @@ import pytest
 from conftest import TAMIZ
 
 from tamiz import MissingExtraError, RecipeError, __version__
-from tamiz.cli import COMMANDS, main, make_command
+from tamiz.cli import main, make_command
+from tamiz.command_table import COMMANDS
 from tamiz.console import ExitCode
 from tamiz.lazy_commands import LazyCommand, LazyGroup
 

@@ -21,7 +21,7 @@ from tamiz.errors import (
     suggest,
 )
 
-PACKAGES = ("tamiz", "tamiz_server", "tamiz_train", "tamiz_bench")
+PACKAGES = ("tamiz", "tamiz_server", "tamiz_train", "tamiz_gateway", "tamiz_bench")
 
 
 def every_error() -> list[TamizError]:

@@ -61,7 +61,9 @@ def test_the_recipe_reference_has_the_keys_of_every_section() -> None:
     assert "## `data`, `kind: csv`" in text
 
 
-@pytest.mark.parametrize("package", ["tamiz", "tamiz_server", "tamiz_train", "tamiz_release", "tamiz_bench"])
+@pytest.mark.parametrize(
+    "package", ["tamiz", "tamiz_server", "tamiz_train", "tamiz_release", "tamiz_gateway", "tamiz_bench"]
+)
 def test_the_api_reference_has_every_public_name(package: str) -> None:
     text = api_reference(package)
     names = import_module(package).__all__

@@ -38,12 +38,12 @@ from tamiz.json_text import to_json
 from tamiz.preprocessing import Pixels
 from tamiz.spec import ModelSpec
 
+from .image_hashes import HASHES_FILE, read_hashes
 from .recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HASHES_FILE = "images.safetensors"
 PARITY_FILE = "parity.safetensors"
 
 
@@ -258,31 +258,6 @@ class Run:
             return (self.path / name).read_text(encoding="utf-8")
         except OSError as exc:
             raise RunError(f"{self.path / name}: {os_reason(exc)}; the run is not complete") from exc
-
-
-def read_hashes(path: Path, splits: Collection[str]) -> frozenset[bytes] | None:
-    """Content hashes of the images that were in some splits of a run.
-
-    Args:
-        path: the file ``images.safetensors`` of the run, or of a version that was made from it.
-        splits: the names of the splits.
-
-    Returns:
-        the hashes; None if there is no such file.
-
-    Raises:
-        RunError: the file cannot be read.
-    """
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        return None
-    try:
-        arrays = load_file(path)
-        return frozenset(row.tobytes() for split in splits for row in arrays[split])
-    except Exception as exc:
-        # safetensors has its own exceptions.
-        raise RunError(f"{path} cannot be read: {one_line(exc)}") from exc
 
 
 def holds_runs(folder: Path) -> bool:

@@ -15,7 +15,8 @@ from tamiz.json_text import to_json
 from .data import Data, load_data
 from .data.content import HASH_BYTES, content_fingerprint
 from .data.split import SPLITS
-from .run import HASHES_FILE, Run
+from .image_hashes import HASHES_FILE
+from .run import Run
 
 
 def record_data(run: Run, data: Data, root: Path) -> None:

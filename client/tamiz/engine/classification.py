@@ -1,37 +1,32 @@
 """Classification: what a call does from the images to their predictions, attempt by attempt.
 
 Read it from `classify` downward. What takes time is a step (`tamiz.engine.steps`) that a client carries out; what is
-sent and received is in `exchange`, and what happens after a failure is decided in `recovery`.
+sent and received is in `exchange`, and what happens after a failure is in `retrier`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 
 from ..arguments import check_flag, check_seconds, check_whole
-from ..errors import InvalidImageError, ModelNotFoundError, OverloadedError, ServerError
+from ..errors import InvalidImageError, OverloadedError, ServerError
 from ..prediction import Prediction
 from ..preprocessing import ImageSource, prepare
 from ..served_version import ServedVersion
 from ..spec import Preprocessing
-from ..transports.status import RegionNotRegisteredError
 from .call import Call
 from .concurrency import Limits
 from .connections import Connections, Endpoint
-from .events import CallRetried, OnEvent, notify
-from .exchange import REFRESH_S, Exchange, read_predictions
-from .failures import name_all, reason
-from .recovery import Decision, Situation, decide
+from .events import OnEvent
+from .exchange import REFRESH_S, Exchange
+from .replies import read_predictions
 from .reservation import Reservation
-from .retries import RetryBudget, backoff
+from .retrier import Retrier
 from .routed import Attempt, Outcome, Prepared, Routed
 from .shadow import Shadow
 from .stats import Counter
-from .steps import Compute, Flow, Sleep
-
-logger = logging.getLogger("tamiz")
+from .steps import Compute, Flow
 
 
 class Classification:
@@ -72,12 +67,12 @@ class Classification:
         self._timeout_s = timeout_s
         self._provenance = provenance
         self._clock = clock
-        self._on_event = on_event
-        self._forget_regions = forget_regions
         self._in_background = in_background
         shadow = Shadow(counter, timeout_s=timeout_s, on_event=on_event, in_background=in_background)
         self._routed = Routed(counter, shadow, clock=clock)
-        self._budget = RetryBudget(clock)
+        self._retrier = Retrier(
+            connections, exchange, counter, clock=clock, on_event=on_event, forget_regions=forget_regions
+        )
         self._no_limits = Limits.none()
 
     def classify(
@@ -138,7 +133,7 @@ class Classification:
             try:
                 served = yield from self._read_version(endpoint, call)
             except ServerError as exc:
-                yield from self._recover(exc, endpoint, call, None)
+                yield from self._retrier.recover(exc, endpoint, call, None)
                 continue
             for other in self._connections.endpoints:
                 if other is not endpoint:
@@ -155,7 +150,7 @@ class Classification:
         self, images: Sequence[ImageSource], top_k: int, call: Call, limits: Limits, position: int
     ) -> Flow[list[Outcome]]:
         """Attempt after attempt, until one succeeds or must not be followed by another."""
-        self._budget.earn()
+        self._retrier.earn()
         self._counter.count("calls")
         positions = range(position, position + len(images))
         preparing = call.bulk
@@ -193,7 +188,7 @@ class Classification:
                         if isinstance(exc, OverloadedError):
                             limits.in_flight.record_overload()
                         # The slot is kept meanwhile: others would take it, and fail in the same way.
-                        yield from self._recover(exc, endpoint, call, served)
+                        yield from self._retrier.recover(exc, endpoint, call, served)
                         # The next attempt takes a slot of its own. Requests that hang on one server must not occupy
                         # the slots that the other servers need.
                         attempt.give_back()
@@ -302,85 +297,3 @@ class Classification:
         self._counter.count("images", len(readable))
         answered = iter(predictions)
         return [image if isinstance(image, InvalidImageError) else next(answered) for image in prepared]
-
-    def _recover(self, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None) -> Flow[None]:
-        """Return when the next attempt may begin, or raise the error.
-
-        Args:
-            error: why the attempt failed.
-            endpoint: the server of the attempt.
-            call: the state of the call.
-            served: the version that the attempt requested; None when it failed before it knew one.
-        """
-        call.record(error, endpoint)
-        wait_s = backoff(call.failures)
-        decision = decide(error, self._situation(error, endpoint, call, served, wait_s))
-        if decision.ask_server:
-            ready = yield from self._exchange.is_ready(endpoint, call)
-            decision = decide(error, self._situation(error, endpoint, call, served, wait_s, server_ready=ready))
-        self._remember(decision, error, endpoint, call, served)
-        call.candidate_failed = call.candidate_failed or _by_candidate(error, served)
-        if not decision.retry:
-            if isinstance(error, ModelNotFoundError) and served is None:
-                error = yield from self._exchange.name_models(error, endpoint, call)
-            raise name_all(error, self._connections.failures() | call.reasons)
-        logger.info("attempt %d failed: %s; next attempt in %.0f ms", call.failures, error, decision.wait_s * 1000)
-        if self._on_event is not None:
-            retried = CallRetried(call.number, endpoint.url, error, decision.cause, call.failures, decision.wait_s)
-            notify(self._on_event, retried)
-        if decision.wait_s:
-            yield Sleep(decision.wait_s)
-        self._counter.count(decision.cause)
-
-    def _situation(
-        self,
-        error: ServerError,
-        endpoint: Endpoint,
-        call: Call,
-        served: ServedVersion | None,
-        wait_s: float,
-        *,
-        server_ready: bool | None = None,
-    ) -> Situation:
-        return Situation(
-            bulk=call.bulk,
-            time_left_s=call.deadline - self._clock(),
-            backoff_s=wait_s,
-            budget_allows=self._budget.allows(),
-            several_servers=self._connections.several,
-            another_ready=self._connections.another_ready(endpoint),
-            any_answered=self._connections.any_answered(),
-            version_known=served is not None,
-            version_gone_before=served is not None and (endpoint.url, _version(error, served)) in call.gone,
-            candidate=not call.candidate_failed and _by_candidate(error, served),
-            server_ready=server_ready,
-            registered_again=endpoint.url in call.registered_again,
-        )
-
-    def _remember(
-        self, decision: Decision, error: ServerError, endpoint: Endpoint, call: Call, served: ServedVersion | None
-    ) -> None:
-        """Record what the failure reveals about the server, for this call and for others."""
-        call.avoid = endpoint if decision.avoid_server else None
-        if decision.spend_budget:
-            self._budget.spend()
-        if decision.mark_down:
-            endpoint.failure = reason(error, endpoint.url)
-        if decision.forget_regions:
-            self._forget_regions(endpoint.url)
-        if isinstance(error, RegionNotRegisteredError):
-            call.registered_again.add(endpoint.url)
-        if decision.forget_version:
-            if served is not None:
-                call.gone.add((endpoint.url, _version(error, served)))
-            if endpoint.served is served:
-                endpoint.served = None
-
-
-def _version(error: ServerError, served: ServedVersion) -> int:
-    """The version that a failed request named: the live one or its candidate."""
-    return served.version if error.version is None else error.version
-
-
-def _by_candidate(error: ServerError, served: ServedVersion | None) -> bool:
-    return served is not None and served.candidate is not None and error.version == served.candidate.version

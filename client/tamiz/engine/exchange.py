@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import numpy as np
 from tritonclient.grpc.model_config_pb2 import ModelConfig as ModelConfigMessage
 
-from ..errors import ClosedError, DeadlineError, InferenceError, ModelNotFoundError, ServerError, suggest
-from ..prediction import Prediction, Provenance, interpret
+from ..errors import ClosedError, DeadlineError, ModelNotFoundError, ServerError, suggest
+from ..prediction import Provenance
 from ..preprocessing import Pixels
 from ..served_version import ServedVersion, loaded_versions, read_pinned_version, read_served_version
-from ..spec import OUTPUT_NAME
 from ..transports.requests import (
     InferReply,
     ModelConfig,
@@ -24,15 +22,13 @@ from ..transports.requests import (
     ModelStatistics,
     Request,
     ServerReady,
-    SystemSharedMemoryRegister,
-    SystemSharedMemoryStatus,
-    SystemSharedMemoryUnregister,
 )
-from ..transports.shared_memory import PREFIX, Region, SharedMemory, is_abandoned
-from ..transports.status import ExpiredError, RegionRegisteredError
+from ..transports.shared_memory import SharedMemory
+from ..transports.status import ExpiredError
 from .call import Call
 from .connections import PROBE_TIMEOUT_S, Connections, Endpoint
 from .events import OnEvent, RequestAnswered, RequestFailed, RequestSent, notify
+from .registration import register
 from .reservation import Reservation
 from .stats import Counter
 from .steps import Flow, Send
@@ -176,7 +172,8 @@ class Exchange:
             region = self._memory.lease(max(len(images), served.max_batch_size) * images[0].nbytes)
             occupied.add(self._memory.give_back, region)
             region.write(images)
-            yield from self._register(endpoint, region, call, occupied)
+            send = functools.partial(self.send, endpoint, call=call, occupied=occupied)
+            yield from register(endpoint.url, region, self._memory.regions, send)
             return (yield from self.send(endpoint, ModelInfer(served, images, region=region.name), call, occupied))
 
     def provenance(self, endpoint: Endpoint, served: ServedVersion) -> Provenance:
@@ -295,76 +292,6 @@ class Exchange:
             raise DeadlineError(str(error), model=error.model, version=error.version, url=error.url) from error
         endpoint.clock_agrees = False
 
-    def _register(self, endpoint: Endpoint, region: Region, call: Call, occupied: Reservation) -> Flow[None]:
-        if endpoint.url in region.registered_with:
-            return
-        assert self._memory is not None
-        if not any(endpoint.url in other.registered_with for other in self._memory.regions):
-            # First registration with this server: remove what killed clients left there.
-            yield from self._unregister_abandoned(endpoint, call)
-        # The server already has the region if the reply to an earlier registration was lost. Names are random, so it
-        # cannot be another client's region.
-        with contextlib.suppress(RegionRegisteredError):
-            yield from self.send(endpoint, SystemSharedMemoryRegister(region.name, region.size), call, occupied)
-        region.registered_with.add(endpoint.url)
-
-    def _unregister_abandoned(self, endpoint: Endpoint, call: Call) -> Flow[None]:
-        """Unregister the regions of clients that were killed."""
-        for name in (yield from self.send(endpoint, SystemSharedMemoryStatus(), call)):
-            if name.startswith(PREFIX) and is_abandoned(name):
-                yield from self.send(endpoint, SystemSharedMemoryUnregister(name), call)
-
 
 def _event_fields(endpoint: Endpoint, request: Request[Any], call: Call) -> tuple[int, str, str, str, int | None, int]:
     return call.number, endpoint.url, request.method, request.model, request.version, len(request.images)
-
-
-def read_predictions(
-    reply: InferReply,
-    served: ServedVersion,
-    positions: Sequence[int],
-    *,
-    top_k: int,
-    url: str,
-    provenance: Provenance | None = None,
-) -> list[Prediction]:
-    """The predictions in a reply.
-
-    Args:
-        reply: the reply of the server.
-        served: the version that was requested.
-        positions: positions of the images in the caller's input.
-        top_k: how many labels `Prediction.top` holds.
-        url: URL of the server, for the error.
-        provenance: what `Prediction.provenance` holds.
-
-    Raises:
-        InferenceError: the reply is not from that version, or does not have the shape ``[images, classes]``.
-    """
-    shape = (len(positions), len(served.spec.labels))
-    fits = (
-        reply.version == str(served.version)
-        and len(reply.outputs) == 1
-        and reply.outputs[0].shape == shape
-        and reply.outputs[0].datatype == "FP32"
-        and len(reply.outputs[0].content) == 4 * shape[0] * shape[1]
-    )
-    if not fits:
-        outputs = ", ".join(f"{output.name} {output.datatype} {list(output.shape)}" for output in reply.outputs)
-        raise InferenceError(
-            f"model {served.model}: expected {OUTPUT_NAME} FP32 {list(shape)} from version {served.version}, "
-            f"got {outputs or 'no output'} from version {reply.version}",
-            model=served.model,
-            version=served.version,
-            url=url,
-        )
-    probabilities = np.frombuffer(reply.outputs[0].content, np.float32).reshape(shape)
-    return interpret(
-        probabilities,
-        served.spec,
-        top_k=top_k,
-        version=served.version,
-        model=served.model,
-        positions=positions,
-        provenance=provenance,
-    )

@@ -20,7 +20,7 @@ from ..served_version import ServedVersion
 from ..transports import Transport
 from ..transports.requests import ModelInfer
 from .events import OnEvent, ShadowCompared, notify
-from .exchange import read_predictions
+from .replies import read_predictions
 from .stats import Counter
 
 MOST_IN_FLIGHT = 4

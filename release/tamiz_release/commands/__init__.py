@@ -1,1 +1,1 @@
-"""The commands of the release package, one module each; `tamiz.cli` lists them and imports one when it is called."""
+"""The commands of the release package, one module each, imported when it is called; see `tamiz.command_table`."""

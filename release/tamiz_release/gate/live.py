@@ -15,7 +15,7 @@ from tamiz.spec import ModelSpec
 from tamiz_server.repository import Repository
 from tamiz_server.version import GRAPH_FILE
 from tamiz_train.evaluation import Evaluation, evaluate_function
-from tamiz_train.run import HASHES_FILE, read_hashes
+from tamiz_train.image_hashes import HASHES_FILE, read_hashes
 
 from ..comparison import Comparison
 from .images import GateImages

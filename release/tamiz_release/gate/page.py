@@ -11,8 +11,9 @@ from tamiz.console import printable_line
 from tamiz.errors import OutputError, os_reason
 from tamiz.files import write_whole
 from tamiz.json_text import to_json
+from tamiz_train.image_hashes import HASHES_FILE
 from tamiz_train.metrics import MEANINGS
-from tamiz_train.run import HASHES_FILE, Run
+from tamiz_train.run import Run
 
 from .report import GateReport
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tamiz.engine.exchange import read_predictions
+from tamiz.engine.replies import read_predictions
 from tamiz.engine.shadow import decided
 from tamiz.errors import InvalidImageError, ServerError, UsageError
 from tamiz.preprocessing import ImageSource, Pixels, prepare

@@ -1,1 +1,1 @@
-"""The commands of the model repository and the embedded server; `tamiz.cli` lists and calls them."""
+"""The commands of the model repository and the embedded server; `tamiz.command_table` lists them."""

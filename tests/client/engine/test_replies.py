@@ -7,7 +7,7 @@ import pytest
 from graphs import make_spec
 
 from tamiz import errors
-from tamiz.engine.exchange import read_predictions
+from tamiz.engine.replies import read_predictions
 from tamiz.served_version import ServedVersion
 from tamiz.transports.requests import InferReply, OutputTensor
 

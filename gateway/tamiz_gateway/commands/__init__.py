@@ -1,0 +1,1 @@
+"""The command of the gateway; `tamiz.cli` lists and calls it."""
