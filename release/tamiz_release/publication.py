@@ -121,17 +121,19 @@ def publish_candidate(
         reason="; ".join(filter(None, (options.reason, forced))),
     )
     on_progress(f"published {model} version {version} in {repository.path}")
-    if settings is not None and (changes := changed_settings(repository.config(model), settings)):
-        if options.apply_serving:
-            apply_settings(repository, model, settings, control=options.control)
-            on_progress(f"applied the serving settings of the recipe: {changes}")
-        else:
-            on_progress(
-                f"warning: config.pbtxt of {model} keeps other serving settings than the recipe: {changes}; "
-                "--apply-serving applies those of the recipe"
-            )
+    changes = "" if settings is None else changed_settings(repository.config(model), settings)
+    applied = settings if changes and options.apply_serving and not options.serving_later else None
     if options.promote:
-        promote_version(repository, model, version, control=options.control, reason=options.reason)
+        promote_version(repository, model, version, control=options.control, reason=options.reason, settings=applied)
+    elif applied is not None:
+        apply_settings(repository, model, applied, control=options.control)
+    if applied is not None:
+        on_progress(f"applied the serving settings of the recipe: {changes}")
+    elif changes and not options.apply_serving:
+        on_progress(
+            f"warning: config.pbtxt of {model} keeps other serving settings than the recipe: {changes}; "
+            "--apply-serving applies those of the recipe"
+        )
     # Its files need not be readable, as those of a damaged one are not.
     now_live = max(repository.live_numbers(model), default=None)
     if options.control is not None and now_live == version and not options.promote:

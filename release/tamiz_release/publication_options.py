@@ -22,7 +22,9 @@ class PublicationOptions:
         force: why the version is published even if it fails the gate; None publishes nothing then.
         promote: whether to make the new version the live one. The first version of a model goes live in any case.
         apply_serving: whether the serving settings that come with the version replace those of the published model;
-            only runs, and registered versions of them, have any.
+            only runs, and registered versions of them, have any. With ``promote`` they do so in the same change.
+        serving_later: whether they wait for a later promotion, to which the caller gives them, instead of being applied
+            to the version that is live now.
         control: a running server of the repository, which loads the version when it goes live, and the settings.
         reason: why, for the history of the model.
 
@@ -34,6 +36,7 @@ class PublicationOptions:
     force: str | None = None
     promote: bool = False
     apply_serving: bool = False
+    serving_later: bool = False
     control: Control | None = None
     reason: str = ""
 
@@ -43,6 +46,7 @@ class PublicationOptions:
             check_text("force", self.force, "the reason, or None")
         check_flag("promote", self.promote)
         check_flag("apply_serving", self.apply_serving)
+        check_flag("serving_later", self.serving_later)
         check_instance("control", self.control, Control, optional=True)
         check_reason(self.reason)
 

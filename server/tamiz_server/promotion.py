@@ -43,6 +43,7 @@ def promote(
     control: Control | None = None,
     reason: str = "",
     if_candidate: bool = False,
+    settings: ServingSettings | None = None,
 ) -> None:
     """Make a version the only live one, whatever version policy an operator wrote into the configuration.
 
@@ -58,6 +59,7 @@ def promote(
         control: the control of a running server, which loads the version; None changes the disk only.
         reason: why, for the history.
         if_candidate: promote the version only if it still is the canary or shadow of the model.
+        settings: serving settings that replace those in the configuration in the same change; None keeps these.
 
     Raises:
         RolloutEnded: ``if_candidate`` is true, and it is not; nothing was changed. This is a RepositoryError.
@@ -70,6 +72,7 @@ def promote(
     check_whole("version", version)
     check_reason(reason)
     check_flag("if_candidate", if_candidate)
+    check_instance("settings", settings, ServingSettings, optional=True)
 
     def update(config: ModelConfig) -> HistoryEntry:
         numbers = repository.version_numbers(model)
@@ -78,6 +81,8 @@ def promote(
             _require_candidate(model, version, rollout_on_disk(config, numbers))
         promotions, before = read_promotions(config), _newest(live_without_candidate(config, numbers))
         clear_rollout(config)
+        if settings is not None:
+            write_settings(config, settings)
         _set_promotions(repository, model, config, [*promotions, version] if promotions[-1] != version else promotions)
         return make_entry("promote", before, version, reason)
 

@@ -64,6 +64,7 @@ RECORDS = {
 OF_THE_PACKAGE = {
     # The gate chooses images by these, with indices and hashes that it computes.
     *("GateImages.spread.most", "GateImages.take.indices", "GateImages.to_split.spec", "GateImages.unseen.fitted"),
+    *(f"GateImages.spread_unseen.{name}" for name in ("most", "fitted", "rather_not")),
     *("GateLimits.of_precision.precision", "ReleasePlan.decided.candidate", "ReleasePlan.describe.step"),
     *("ModelSource.evaluate.split", "TimmSource.evaluate.split", "TimmSource.write_graph.path"),
 }
@@ -208,7 +209,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         background=("a", -1),
         output=(5, []),
     ),
-    **table("PublicationOptions", PublicationOptions, promote=NO_FLAG, **OPTIONS),
+    **table("PublicationOptions", PublicationOptions, promote=NO_FLAG, serving_later=NO_FLAG, **OPTIONS),
     **table("TimmSource", TimmSource, name=NO_NAME),
     **table("TimmSource", with_defaults(TimmSource, name="resnet18"), weights=NO_FILE, labels=(5, "cat", b"a")),
     **table(
@@ -336,6 +337,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         config=(None, 5, "a", []),
         live=NO_OPTION,
         limits=NO_OBJECT,
+        notes=(None, 5, "a", {}),
         open_session=NO_FUNCTION,
         on_progress=NO_FUNCTION,
     ),
@@ -355,6 +357,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         images=NO_LIST,
         probes_per_s=(None, "5", True, -1, math.nan, 2**70),
         then_promote=NO_FLAG,
+        settings=NO_OPTION,
         on_start=NO_FUNCTION,
         on_promote=NO_FUNCTION,
         on_progress=NO_FUNCTION,

@@ -139,6 +139,7 @@ WRONG: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
     "promote.version": (promotion, (None, "1", True, 0, -1)),
     "promote.control": (promotion, (5, "grpc://a:1")),
     "promote.if_candidate": (promotion, (None, 1, "yes")),
+    "promote.settings": (promotion, (5, "a", {})),
     "rollback.repository": (undo, (None, 5, "models")),
     "rollback.model": (undo, NO_NAME),
     "promote.reason": (promotion, NO_TEXT),

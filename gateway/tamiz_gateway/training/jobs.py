@@ -258,7 +258,7 @@ def start_runner(folder: Path) -> None:
     # Those that have ended are asked for their status, or they would stay as zombies.
     _runners[:] = [runner for runner in _runners if runner.poll() is None]
     runner = subprocess.Popen(
-        [sys.executable, "-m", "tamiz_gateway.training.runner", str(folder)],
+        [sys.executable, "-P", "-m", "tamiz_gateway.training.runner", str(folder)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -56,7 +56,7 @@ def _run(job: Path, descriptor: int) -> None:
     write_state(job, {**state, "state": RUNNING})
     with (job / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tamiz_gateway.training.job", str(job)],
+            [sys.executable, "-P", "-m", "tamiz_gateway.training.job", str(job)],
             cwd=job,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -142,7 +142,7 @@ def publish(
     if images is not None and spec is not None:
         add = partial(add, images=folder_images(images, spec))
     with server as control, extra_required(extra):
-        options = PublicationOptions(limits, force, promote, apply_serving, control, reason)
+        options = PublicationOptions(limits, force, promote, apply_serving, control=control, reason=reason)
         published = add(store, model=name, options=options, on_progress=progress_line)
     if as_json:
         print_json(asdict(published))

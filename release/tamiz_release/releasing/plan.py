@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 from tamiz.arguments import check_choice, check_flag, check_instance, check_seconds, check_text
 from tamiz.errors import RepositoryError
 from tamiz_server.change import ready_versions
+from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control
 from tamiz_server.history import check_reason
 from tamiz_server.promotion import require_promoted_live
@@ -47,7 +48,8 @@ class ReleasePlan:
         accelerators: what computes the graph, once it is exported; see `tamiz_release.Candidate`.
         images: the images of the gate and of the probes; None for held-out images of the run.
         force: why the version is published even if it fails the gate; None publishes nothing then.
-        apply_serving: whether the serving settings of the recipe replace those of the published model.
+        apply_serving: whether the serving settings of the recipe replace those of the published model when the version
+            is promoted.
         reason: why, for the history of the model.
         control: the control of the running server of the repository; None changes the disk only.
     """
@@ -84,6 +86,11 @@ class ReleasePlan:
             accelerators=candidate.accelerators,
             limits=self.limits.of_precision(candidate.precision),
         )
+
+    @property
+    def applied_settings(self) -> ServingSettings | None:
+        """The serving settings that the promotion writes into the configuration; None keeps those that are there."""
+        return self.run.recipe.serving if self.apply_serving else None
 
     @property
     def steps(self) -> tuple[StepName, ...]:
@@ -147,9 +154,8 @@ class ReleasePlan:
 
     def _describe_publish(self) -> str:
         live = "; it is the first version, so it goes live at once" if self.is_new else ""
-        settings = ", with the serving settings of the recipe" if self.apply_serving else ""
         loaded = f", loaded by {self.control.url}" if self.is_new and self.control is not None else ""
-        return f"{self.model} version {self.version} in {self.repository.path}{settings}{live}{loaded}"
+        return f"{self.model} version {self.version} in {self.repository.path}{live}{loaded}"
 
     def _describe_canary(self) -> str:
         assert self.canary is not None
@@ -168,7 +174,8 @@ class ReleasePlan:
     def _describe_promote(self) -> str:
         where = f"{self.repository.path}" + ("" if self.control is None else f" and {self.control.url}")
         instead = "" if self.live is None else f" instead of version {self.live}"
-        return f"version {self.version} goes live{instead} in {where}"
+        settings = "" if self.applied_settings is None else ", with the serving settings of the recipe"
+        return f"version {self.version} goes live{instead} in {where}{settings}"
 
 
 def plan_release(
@@ -199,7 +206,8 @@ def plan_release(
             the run; see `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
         force: why the version is published even if it fails the gate; None publishes nothing then.
-        apply_serving: whether the serving settings of the recipe replace those of the published model.
+        apply_serving: whether the serving settings of the recipe replace those of the published model when the version
+            is promoted; until then, the live version and the canary have those of the published model.
         canary: how the version is tried beside the live one before it is promoted; None promotes it without. There is
             none in any case for the first version of a model, and without a server.
         control: a running server of this repository, which follows each change.

@@ -185,6 +185,7 @@ def _publish(
                 limits=plan.limits,
                 force=plan.force,
                 apply_serving=plan.apply_serving,
+                serving_later=True,
                 control=plan.control,
                 reason=plan.reason,
             ),
@@ -215,7 +216,9 @@ def _describe_exported(candidate: Candidate) -> str:
 
 def _promote(plan: ReleasePlan, version: int, steps: ReleaseSteps) -> None:
     steps.begin("promote", plan.describe("promote"))
-    promote(plan.repository, plan.model, version, control=plan.control, reason=plan.reason)
+    promote(
+        plan.repository, plan.model, version, control=plan.control, reason=plan.reason, settings=plan.applied_settings
+    )
     steps.end(f"version {version} is live")
 
 
@@ -256,6 +259,7 @@ def _try_canary(
         images=probes,
         probes_per_s=plan.canary.probes_per_s,
         then_promote=True,
+        settings=plan.applied_settings,
         on_promote=on_promote,
         on_progress=on_progress,
     )

@@ -31,6 +31,7 @@ from tamiz.routing import read_rollout
 from tamiz.served_version import live_versions, read_served_version
 from tamiz.transports import Transport
 from tamiz.transports.requests import ModelConfig, VersionCounts, VersionStatistics
+from tamiz_server.config import ServingSettings
 from tamiz_server.control import Control
 from tamiz_server.promotion import RolloutEnded, promote, rollback
 from tamiz_server.repository import Repository
@@ -91,6 +92,7 @@ def watch(
     images: Sequence[ImageSource] = (),
     probes_per_s: float = PROBES_PER_S,
     then_promote: bool = False,
+    settings: ServingSettings | None = None,
     on_start: Callable[[OnEvent], None] = lambda on_event: None,
     on_promote: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[str], None] = lambda line: None,
@@ -112,6 +114,8 @@ def watch(
         probes_per_s: number of probes a second; 0 for none.
         then_promote: make the candidate the live version after a watch without a breach, if both versions have answered
             at least `LEAST_REQUESTS`.
+        settings: serving settings that replace those in the configuration when the candidate is promoted; None keeps
+            these.
         on_start: called with a function for the ``on_event`` of a client in this process, whose requests are then
             compared too.
         on_promote: called with a line of text, what was seen, before the candidate is promoted.
@@ -134,6 +138,7 @@ def watch(
     check_text("model", model, "the name of a model")
     check_list("images", images, "a list of images")
     check_flag("then_promote", then_promote)
+    check_instance("settings", settings, ServingSettings, optional=True)
     check_function("on_start", on_start, "a function that takes a function of events")
     check_function("on_promote", on_promote, "a function that takes a line of text")
     check_progress(on_progress)
@@ -177,7 +182,8 @@ def watch(
             )
         elif then_promote:
             on_promote(text)
-            promote(repository, model, rollout.candidate, control=control, reason=text, if_candidate=True)
+            candidate = rollout.candidate
+            promote(repository, model, candidate, control=control, reason=text, if_candidate=True, settings=settings)
             outcome, text = "promoted", f"{text}; it is live now"
     except RolloutEnded:
         breach, seconds = None, time.monotonic() - began

@@ -23,6 +23,7 @@ from tamiz_release.releasing.release import ReleaseReport, carry_out, describe_s
 from tamiz_release.releasing.steps import ReleaseStep
 from tamiz_release.rollout.judge import WatchLimits
 from tamiz_release.run_publication import publish_run
+from tamiz_server.promotion import apply_settings, rollback
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
@@ -117,6 +118,24 @@ def test_a_version_that_answers_otherwise_than_the_live_one_is_rolled_back(
     assert loaded(served, name) == [1]
     assert served.repository.rollout(name) is None
     assert f"version 1 is live, and version 2 is published and not live; `tamiz promote {name} 2" in report.state
+
+
+def test_serving_settings_of_the_recipe_come_with_the_promotion_and_not_before(
+    served: Served, live: str, plan: Callable[..., ReleasePlan]
+) -> None:
+    other = plan(live).run.recipe.serving.model_copy(update={"max_batch_size": 3})
+    apply_settings(served.repository, live, other, control=served.control)
+    planned = plan(live, apply_serving=True)
+    assert "serving settings" not in planned.describe("publish")
+    assert planned.describe("promote").endswith(", with the serving settings of the recipe")
+    with pytest.raises(KeyboardInterrupt):
+        Watcher(at="promote").carry_out(planned)
+    assert served.repository.config(live).max_batch_size == 3
+    rollback(served.repository, live, control=served.control)
+    assert served.repository.config(live).max_batch_size == 3
+    assert Watcher().carry_out(plan(live, apply_serving=True)).outcome == "live"
+    assert served.repository.config(live).max_batch_size == planned.run.recipe.serving.max_batch_size
+    assert loaded(served, live) == [3]
 
 
 def test_a_run_that_fails_the_gate_is_not_published(
