@@ -11,6 +11,7 @@ from tamiz_train.run import Run
 
 from .candidate import Candidate
 from .gate import GateImages, GateReport, run_images
+from .precision.defaults import BUDGET_S, MAX_LOSS_POINTS
 from .publication import PublishedVersion, publish_candidate
 from .publication_options import DEFAULT_OPTIONS, PublicationOptions, check_publication
 from .publication_warnings import report_warnings, run_warnings
@@ -29,7 +30,8 @@ def publish_run(
     precision: WantedPrecision = "fp32",
     target: Target = "cpu",
     engine_cache: str | None = None,
-    budget_s: float = 300.0,
+    budget_s: float = BUDGET_S,
+    max_loss_points: float = MAX_LOSS_POINTS,
     runtimes: Collection[str] = ("onnxruntime", "openvino"),
     images: GateImages | None = None,
     options: PublicationOptions = DEFAULT_OPTIONS,
@@ -50,6 +52,8 @@ def publish_run(
         target: what will compute the graph: ``cpu``, or for INT8 and FP16 ``tensorrt`` on a GPU.
         engine_cache: an absolute folder on the server, in which it keeps the engines of TensorRT.
         budget_s: time budget of the search in seconds.
+        max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose on validation images, in
+            points.
         runtimes: names of the runtimes that ``auto`` may choose.
         images: the images on which the gate measures. Default: held-out images of the run; see
             `tamiz_release.gate.run_images`.
@@ -69,10 +73,9 @@ def publish_run(
         ServerError: the server does not answer, or rejects the key.
     """
     # Imported here, because the quantizer takes a second, which publishing a graph does not need.
-    from .precision.choice import MAX_LOSS_POINTS
     from .precision.export import check_export, export_precision
 
-    check_export(run, precision, target, engine_cache, budget_s, MAX_LOSS_POINTS, runtimes)
+    check_export(run, precision, target, engine_cache, budget_s, max_loss_points, runtimes)
     check_function("on_exported", on_exported, "a function that takes a candidate")
     check_function("on_passed", on_passed, "a function that takes a report")
     check_publication(
@@ -87,6 +90,7 @@ def publish_run(
         target=target,
         engine_cache=engine_cache,
         budget_s=budget_s,
+        max_loss_points=max_loss_points,
         runtimes=runtimes,
         on_progress=on_progress,
     )

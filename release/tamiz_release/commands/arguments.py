@@ -45,6 +45,10 @@ ForceOption: TypeAlias = Annotated[
         "--force", metavar="REASON", help="Publish even if the gate fails; the reason is recorded with the version."
     ),
 ]
+MaxLossOption: TypeAlias = Annotated[
+    float,
+    typer.Option(min=0, max=100, help="Largest accuracy (multilabel: mAP) that an INT8 graph may lose, in points."),
+]
 ApplyServingOption: TypeAlias = Annotated[
     bool,
     typer.Option("--apply-serving", help="Replace the serving settings of the published model by the recipe's."),

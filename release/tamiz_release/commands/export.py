@@ -11,6 +11,9 @@ from tamiz.options import JsonOption
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
+from ..precision.defaults import MAX_LOSS_POINTS
+from .arguments import MaxLossOption
+
 if TYPE_CHECKING:
     from ..candidate import Candidate
 
@@ -38,10 +41,7 @@ def export(
     budget: Annotated[
         float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
-    max_loss: Annotated[
-        float,
-        typer.Option(min=0, max=100, help="Largest accuracy (multilabel: mAP) that an INT8 graph may lose, in points."),
-    ] = 0.5,
+    max_loss: MaxLossOption = MAX_LOSS_POINTS,
     as_json: JsonOption = False,
 ) -> None:
     """Export a run to an ONNX graph in its folder, and compare the two on validation images.
@@ -82,7 +82,10 @@ def export(
         print_json(_describe(candidate))
     else:
         options = [] if precision == "fp32" else ["--precision", precision]
-        print_next("publish", found.path, *options, *([] if target == "cpu" else ["--target", target]))
+        options += [] if target == "cpu" else ["--target", target]
+        # Otherwise publishing would search another graph.
+        options += [] if precision == "fp32" or max_loss == MAX_LOSS_POINTS else ["--max-loss", f"{max_loss:g}"]
+        print_next("publish", found.path, *options)
 
 
 def _describe(candidate: Candidate) -> dict[str, Any]:

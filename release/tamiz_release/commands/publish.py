@@ -33,9 +33,10 @@ from tamiz_server.commands.connection import connect
 from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
+from ..precision.defaults import MAX_LOSS_POINTS
 from ..registry import is_registry_uri
 from ..sources.base import TIMM
-from .arguments import ApplyServingOption, ForceOption, GateImagesOption, GateLimitOption, check_force
+from .arguments import ApplyServingOption, ForceOption, GateImagesOption, GateLimitOption, MaxLossOption, check_force
 
 if TYPE_CHECKING:
     from ..publication import PublishedVersion
@@ -100,6 +101,7 @@ def publish(
     budget: Annotated[
         float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
+    max_loss: MaxLossOption = MAX_LOSS_POINTS,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the live one.")] = False,
     images: GateImagesOption = None,
@@ -134,7 +136,7 @@ def publish(
     store = Repository(repository)
     server = connect(url, key, header, ca, certificate, certificate_key)
     _refuse("--engine-cache", engine_cache, target == "tensorrt", "only --target tensorrt has engines")
-    of_run = {"precision": precision, "budget_s": budget}
+    of_run = {"precision": precision, "budget_s": budget, "max_loss_points": max_loss}
     computed = {} if target == "cpu" else {"target": target, "engine_cache": engine_cache}
     name, spec, extra, add = _open(
         source, model, labels, preprocessing, weights, images, of_run, computed, apply_serving
@@ -183,6 +185,8 @@ def _open(
     _refuse("--apply-serving", apply_serving or None, has_settings, "only a run has serving settings")
     quantized = None if of_run["precision"] == "fp32" else of_run["precision"]
     _refuse("--precision", quantized, is_run, "only a run is exported in another precision")
+    loss = None if of_run["max_loss_points"] == MAX_LOSS_POINTS else of_run["max_loss_points"]
+    _refuse("--max-loss", loss, is_run, "only a run is exported in another precision")
     _refuse("--target", computed.get("target"), is_run or is_graph, "it is for a run and for an ONNX file")
     if is_graph:
         opened = _open_graph(Path(source), model, labels, preprocessing, images)

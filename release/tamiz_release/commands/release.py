@@ -27,11 +27,13 @@ from tamiz_server.repository import Repository
 from tamiz_train.commands.arguments import RunArgument
 from tamiz_train.run import Run
 
+from ..precision.defaults import MAX_LOSS_POINTS
 from .arguments import (
     ApplyServingOption,
     ForceOption,
     GateImagesOption,
     GateLimitOption,
+    MaxLossOption,
     check_force,
     make_watch_limits,
     parse_duration,
@@ -54,6 +56,7 @@ def release(
     budget: Annotated[
         float, typer.Option(min=1, help="Time budget of the search for a graph of lower precision, in seconds.")
     ] = 300,
+    max_loss: MaxLossOption = MAX_LOSS_POINTS,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     images: GateImagesOption = None,
     limit: GateLimitOption = None,
@@ -124,6 +127,7 @@ def release(
             model=model,
             precision=precision,
             budget_s=budget,
+            max_loss_points=max_loss,
             images=None if images is None else folder_images(images, found.spec),
             limits=parse_limits(limit),
             force=force,
@@ -143,7 +147,8 @@ def release(
 
 
 def _carry_out(plan: ReleasePlan, *, as_json: bool) -> None:
-    from ..releasing.release import carry_out, describe_state
+    from ..releasing.release import carry_out
+    from ..releasing.state import describe_state
     from ..releasing.view import ReleaseView
 
     with ReleaseView(plan) as view:

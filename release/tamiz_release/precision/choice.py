@@ -18,6 +18,7 @@ from ..gate.agreement import main_metric
 from . import fp16, search
 from .accuracy import Accuracy
 from .budget import Budget
+from .defaults import MAX_LOSS_POINTS
 from .images import SearchImages
 from .int8 import Quantizer
 from .machine import saturates
@@ -27,9 +28,6 @@ from .rescue import Part, S, S_contra, Trial
 from .search_bar import SearchBar
 
 Target = Literal["cpu", "tensorrt"]
-
-MAX_LOSS_POINTS = 0.5
-"""Default of the largest accuracy (mAP, if multilabel) that an INT8 graph may lose, in points."""
 
 MAX_DISAGREEMENT_POINTS = 2.0
 """The largest share of images with other labels, in points, by which an INT8 graph is judged without true labels.

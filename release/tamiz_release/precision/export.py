@@ -29,7 +29,8 @@ from tamiz_train.run import Run
 
 from ..candidate import Candidate, run_candidate
 from .auto import ONNX_RUNTIME, RUNTIME_NAMES, RUNTIMES, decide, describe_auto_report, make_auto_report, measure
-from .choice import MAX_LOSS_POINTS, Target, choose_fp16, choose_int8
+from .choice import Target, choose_fp16, choose_int8
+from .defaults import BUDGET_S, MAX_LOSS_POINTS
 from .images import SearchImages, load_images
 from .machine import describe_machine
 from .report import describe_report, make_report, read_report, still_holds, write_report
@@ -40,9 +41,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 WantedPrecision = Literal["fp32", "fp16", "int8", "auto"]
 """A precision, or the fastest one on this machine."""
-
-BUDGET_S = 300.0
-"""Default time budget of the search, in seconds."""
 
 _SHARES: dict[Precision, float] = {"int8": 0.75, "fp16": 0.25}
 """The shares of the time budget of ``auto``: there is less to try for FP16, and few CPUs compute it faster."""
@@ -251,12 +249,21 @@ def check_export(
         if target != "tensorrt":
             raise UsageError(f"engine_cache: only the target tensorrt has engines, and the target is {target}")
     check_seconds("budget_s", budget_s)
-    expected = "a number of points from 0 to below 100"
-    check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
+    check_max_loss(max_loss_points)
     if isinstance(runtimes, str | bytes) or not isinstance(runtimes, Sequence | Set) or not runtimes:
         raise wrong("runtimes", runtimes, f"one or more of {list_names(RUNTIME_NAMES)}, in a list")
     for name in runtimes:
         check_choice("runtimes", name, RUNTIME_NAMES)
+
+
+def check_max_loss(max_loss_points: float) -> None:
+    """Check the largest allowed loss of an INT8 graph.
+
+    Raises:
+        UsageError: it is no number of points from 0 to below 100.
+    """
+    expected = "a number of points from 0 to below 100"
+    check_number("max_loss_points", max_loss_points, expected, above=-1e-9, below=100)
 
 
 def _export_fp32(run: Run, on_progress: Callable[[str], None]) -> None:

@@ -23,8 +23,8 @@ from tamiz_server.repository import Repository
 from tamiz_train.run import Run
 
 from ..candidate import Candidate
-from .choice import MAX_LOSS_POINTS
-from .export import BUDGET_S, WantedPrecision, export_precision
+from .defaults import BUDGET_S, MAX_LOSS_POINTS
+from .export import WantedPrecision, export_precision
 from .tensorrt import PRECISIONS, WORKSPACE_BYTES, profile_shapes
 
 INSTALL = 'pip install "tensorrt>=10" (from NVIDIA, under its own licence)'

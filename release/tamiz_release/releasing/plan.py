@@ -22,7 +22,8 @@ from ..candidate import Candidate
 from ..gate import GateImages, GateLimits
 from ..gate.limits import DEFAULT_LIMITS
 from ..precision.auto import RUNTIME_NAMES, RuntimeName
-from ..precision.export import BUDGET_S, Precision, WantedPrecision, graph_path
+from ..precision.defaults import BUDGET_S, MAX_LOSS_POINTS
+from ..precision.export import Precision, WantedPrecision, check_max_loss, graph_path
 from .canary import DEFAULT_CANARY, CanarySettings, explain_no_canary, fitting_runtimes, require_canary_fits
 from .steps import StepName
 
@@ -43,6 +44,7 @@ class ReleasePlan:
         canary: how the version is tried before it is promoted; None goes live without that.
         why_no_canary: why there is no canary; empty if there is one.
         budget_s: time budget of the search for a graph of lower precision, in seconds.
+        max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose, in points.
         runtimes: names of the runtimes among which ``auto`` chooses: those whose versions the server can load beside
             the live one, if there is a canary.
         accelerators: what computes the graph, once it is exported; see `tamiz_release.Candidate`.
@@ -65,6 +67,7 @@ class ReleasePlan:
     canary: CanarySettings | None
     why_no_canary: str
     budget_s: float = BUDGET_S
+    max_loss_points: float = MAX_LOSS_POINTS
     runtimes: tuple[RuntimeName, ...] = RUNTIME_NAMES
     accelerators: Mapping[str, Any] = field(default_factory=dict)
     images: GateImages | None = None
@@ -185,6 +188,7 @@ def plan_release(
     model: str | None = None,
     precision: WantedPrecision = "auto",
     budget_s: float = BUDGET_S,
+    max_loss_points: float = MAX_LOSS_POINTS,
     images: GateImages | None = None,
     limits: GateLimits = DEFAULT_LIMITS,
     force: str | None = None,
@@ -202,6 +206,7 @@ def plan_release(
         precision: precision of the exported graph; ``auto`` is the fastest one that passes on this machine, which the
             export decides.
         budget_s: time budget of the search for a graph of lower precision, in seconds.
+        max_loss_points: the largest accuracy (mAP, if multilabel) that an INT8 graph may lose, in points.
         images: the images on which the gate measures, and with which the canary is probed. Default: held-out images of
             the run; see `tamiz_release.gate.run_images`.
         limits: the limits of the gate.
@@ -228,6 +233,7 @@ def plan_release(
     check_instance("control", control, Control, optional=True)
     check_choice("precision", precision, get_args(WantedPrecision))
     check_seconds("budget_s", budget_s)
+    check_max_loss(max_loss_points)
     check_flag("apply_serving", apply_serving)
     check_reason(reason)
     if force is not None:
@@ -258,6 +264,7 @@ def plan_release(
         canary=None if why_no_canary else canary,
         why_no_canary=why_no_canary,
         budget_s=budget_s,
+        max_loss_points=max_loss_points,
         images=images,
         force=force,
         apply_serving=apply_serving,

@@ -1,13 +1,12 @@
 """A release in one go: a plan carried out step by step.
 
 Whatever stops a release, what is served is either as it was or complete: each step is done or not, and the repository
-says which. `describe_state` reads it.
+says which: see `tamiz_release.releasing.state`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any, Literal, TypeAlias
 
 from tamiz.arguments import check_function, check_instance, check_progress
 from tamiz.errors import GateError, TamizError
-from tamiz.options import name_repository
 from tamiz.preprocessing import ImageSource
 from tamiz_server.promotion import promote
 from tamiz_server.rollout import start_rollout
@@ -29,6 +27,7 @@ from ..rollout.watch import WatchReport, watch
 from ..run_publication import publish_run
 from .canary import require_canary_fits
 from .plan import ReleasePlan
+from .state import describe_state
 from .steps import ReleaseStep, ReleaseSteps
 
 Outcome: TypeAlias = Literal["live", "published", "rolled back", "kept", "ended"]
@@ -134,27 +133,6 @@ def carry_out(
     )
 
 
-def describe_state(plan: ReleasePlan) -> str:
-    """Say in one line what a release has published, what is live on disk, and how to go on.
-
-    Raises:
-        RepositoryError: the repository cannot be read.
-    """
-    repository, model = plan.repository, plan.model
-    if not repository.path.is_dir() or model not in repository.models():
-        return f"{model}: nothing was published"
-    live, rollout, own = repository.live_numbers(model), repository.rollout(model), _find_published(plan)
-    others = f"version {live[-1]} is live" if live else "no version is live"
-    if own is None:
-        return f"{model}: nothing was published; {others}"
-    back, forward = (_command(plan, *words) for words in (["rollback", model], ["promote", model, str(own)]))
-    if own in live:
-        return f"{model}: version {own} is live" + ("" if plan.is_new else f"; {back} takes it back")
-    if rollout is not None and rollout.version == own:
-        return f"{model}: {others}, and version {own} is a canary; end it with {back}, or make it live with {forward}"
-    return f"{model}: {others}, and version {own} is published and not live; {forward} would make it live"
-
-
 def _publish(
     plan: ReleasePlan, steps: ReleaseSteps, on_progress: Callable[[str], None]
 ) -> tuple[ReleasePlan, PublishedVersion, GateReport, GateImages]:
@@ -192,6 +170,7 @@ def _publish(
             model=plan.model,
             precision=plan.precision,
             budget_s=plan.budget_s,
+            max_loss_points=plan.max_loss_points,
             runtimes=plan.runtimes,
             images=images,
             on_exported=on_exported,
@@ -284,16 +263,3 @@ def _outcome(published: PublishedVersion, watched: WatchReport | None, *, is_new
     if watched is None:
         return "published" if is_new and published.live != published.version else "live"
     return "live" if watched.outcome == "promoted" else watched.outcome
-
-
-def _find_published(plan: ReleasePlan) -> int | None:
-    """The version that the release has published; None if it was stopped before."""
-    for version in reversed(plan.repository.versions(plan.model)):
-        if version.version >= plan.version and version.manifest.get("run") == plan.run.path.name:
-            return version.version
-    return None
-
-
-def _command(plan: ReleasePlan, *words: str) -> str:
-    server = [] if plan.control is None else ["--url", plan.control.url]
-    return f"`{shlex.join(['tamiz', *words, *name_repository(plan.repository.path), *server])}`"

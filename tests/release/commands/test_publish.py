@@ -59,6 +59,10 @@ def test_a_model_of_timm_is_published_with_local_weights(tmp_path: Path, tamiz: 
         (["foreign.onnx", "--model", "x", "--weights", "w"], "--weights: only a model of timm needs it"),
         (["foreign.onnx", "--model", "x", "--apply-serving"], "--apply-serving: only a run has serving settings"),
         (
+            ["foreign.onnx", "--model", "x", "--max-loss", "1"],
+            "--max-loss: only a run is exported in another precision",
+        ),
+        (
             ["runs/digits", "--labels", "l.txt"],
             "--labels: a run and a registered version have their own labels; leave it out",
         ),

@@ -299,3 +299,18 @@ def test_the_command_exports_each_precision_and_prints_the_next_step(
     assert "target tensorrt: the precision is fp32; give fp16 or int8" in wrong.stderr
     gpu = tamiz("export", run.path, "--precision", "fp16", "--target", "tensorrt")
     assert gpu.stdout.splitlines()[-1] == f"next: tamiz publish {run.path} --precision fp16 --target tensorrt"
+
+
+def test_what_was_exported_with_another_loss_is_published_without_another_search(
+    exported: Run, tmp_path: Path, tamiz: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    run = Path(shutil.copytree(exported.path, tmp_path / "run"))
+    options = ["--precision", "int8", "--max-loss", "2"]
+    done = tamiz("export", run, *options, "--budget", "20")
+    assert done.stdout.splitlines()[-1] == f"next: tamiz publish {run} --precision int8 --max-loss 2"
+    limits = ["--limit", "accuracy_drop=0.1", "--limit", "calibration_increase=1"]
+    place = ["--repository", tmp_path / "models", "--budget", "20"]
+    for arguments in (["publish", run, *place], ["release", run, *place]):
+        done = tamiz(*arguments, *options, *limits)
+        assert done.returncode == 0, done.stderr
+        assert f"{run / 'model.int8.onnx'}: found by an earlier search on this machine" in done.stdout

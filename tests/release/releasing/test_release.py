@@ -19,7 +19,8 @@ from tamiz_release.gate import GateLimits
 from tamiz_release.precision.export import export_precision
 from tamiz_release.releasing.canary import CanarySettings
 from tamiz_release.releasing.plan import ReleasePlan, plan_release
-from tamiz_release.releasing.release import ReleaseReport, carry_out, describe_state
+from tamiz_release.releasing.release import ReleaseReport, carry_out
+from tamiz_release.releasing.state import describe_state
 from tamiz_release.releasing.steps import ReleaseStep
 from tamiz_release.rollout.judge import WatchLimits
 from tamiz_release.run_publication import publish_run
@@ -169,6 +170,16 @@ def test_without_a_server_the_version_goes_live_on_disk(run: Run, tmp_path: Path
     assert (second.outcome, second.version) == ("live", 2)
     assert [step.name for step in second.steps] == ["export", "gate", "publish", "promote"]
     assert repository.live_version("digits").version == 2
+
+
+def test_a_damaged_archived_version_does_not_end_a_release(run: Run, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "models")
+    for _ in range(2):
+        Watcher().carry_out(plan_release(run, repository, model="pets", precision="fp32"))
+    (repository.path / "pets" / "1" / "manifest.json").write_text("{")
+    report = Watcher().carry_out(plan_release(run, repository, model="pets", precision="fp32"))
+    assert (report.outcome, report.version) == ("live", 3)
+    assert report.state.startswith("pets: version 3 is live; ")
 
 
 def test_what_the_export_chose_is_what_the_gate_limits_and_what_the_configuration_has(run: Run, tmp_path: Path) -> None:
