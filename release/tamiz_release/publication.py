@@ -54,7 +54,7 @@ def publish_candidate(
     """Add a candidate to a model repository as the model's next version, if it passes the gate, and register it.
 
     The first version goes live at once; a later one goes live when it is promoted. If MLflow is configured, the version
-    is registered there (`tamiz_release.registry.synchronise`); one that cannot be used is a warning.
+    is registered there (`tamiz_release.registry.synchronise`). If MLflow cannot be used, that is a warning.
 
     Args:
         candidate: the graph, with its spec and how it was made.
@@ -62,7 +62,8 @@ def publish_candidate(
         model: name of the model.
         reference: what the candidate must agree with: the run, or the graph that it was made from; None if neither is
             at hand.
-        images: the images on which the gate measures; see `tamiz_release.gate`.
+        images: the images on which the gate measures. None: an FP32 candidate is published with a warning that it was
+            not measured, and one of lower precision fails the gate.
         options: how the version is gated, published and brought into service.
         on_passed: called with the verdict of a candidate that passed the gate, or is forced, before it is published.
         on_progress: called with a line of text after each step, and for each warning.

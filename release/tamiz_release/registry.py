@@ -1,9 +1,9 @@
 """Registry: the versions of a repository in MLflow's model registry.
 
-The registry mirrors the repository, which remains what servers load: `synchronise` registers the versions that are
-missing there, and moves the aliases: ``champion`` is the live version, ``challenger`` the one in a canary or a shadow
-rollout, otherwise the newest version unless it is live. It compares states, so what an MLflow that was down has missed
-is made up for by the next call, and nothing has to be queued.
+Servers load the repository; the registry only mirrors it. `synchronise` registers the versions that MLflow does not
+have yet, and moves two aliases: ``champion`` is the live version; ``challenger`` is the candidate of a canary or
+shadow, or else the newest version, unless that is live. Each call compares the two places, so the next call makes up
+for what was missed while MLflow was down.
 
 A registered version has the files of the published one as artifacts of its MLflow run;
 `tamiz_release.registered_version` pulls them from there.

@@ -28,7 +28,7 @@ from .control import Control
 from .history import HistoryEntry, check_reason, make_entry
 from .repository import Repository
 from .states import clear_rollout, live_without_candidate, rollout_on_disk
-from .version import keep_specs, read_accelerators, read_spec
+from .version import keep_specs, name_versions, read_accelerators, read_spec
 
 
 class RolloutEnded(RepositoryError):
@@ -231,23 +231,24 @@ def describe_live(repository: Repository, model: str, before: Sequence[int], *, 
     """
     live, rollout = repository.live_numbers(model), repository.rollout(model)
     loaded = sorted({*live, *([] if rollout is None else [rollout.version])})
-    state = f"{model}: {_name(live)} is live{_describe_rollout(rollout)} in {repository.path}"
+    are = "are" if len(live) > 1 else "is"
+    state = f"{model}: {name_versions(live)} {are} live{_describe_rollout(rollout)} in {repository.path}"
     if control is not None:
         served = ready_versions(control, model)
-        return f"{state} and in {control.url}" if served == loaded else f"{state}; {control.url} serves {_name(served)}"
+        return (
+            f"{state} and in {control.url}"
+            if served == loaded
+            else f"{state}; {control.url} serves {name_versions(served)}"
+        )
     if list(before) == loaded:
         return f"{state}; whether a running server serves it was not checked: pass its --url"
-    serves = f"still serves {_name(before)}" if before else "does not serve it yet"
+    serves = f"still serves {name_versions(before)}" if before else "does not serve it yet"
     return f"{state}; a running server {serves}: pass its --url to have it load the change"
 
 
 def _check(repository: object, control: object) -> None:
     check_instance("repository", repository, Repository)
     check_instance("control", control, Control, optional=True)
-
-
-def _name(versions: Sequence[int]) -> str:
-    return f"version {', '.join(map(str, versions))}" if versions else "no version"
 
 
 def _newest(versions: Sequence[int]) -> int | None:

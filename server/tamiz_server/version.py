@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -223,6 +223,11 @@ def read_spec(model_folder: Path, version: int) -> ModelSpec:
 
 def _damaged(model: str, version: int, path: Path, reason: str) -> RepositoryError:
     return RepositoryError(f"model {model} version {version} is damaged: {path}: {reason}")
+
+
+def name_versions(numbers: Sequence[int]) -> str:
+    """Versions in a sentence: ``version 3``, ``versions 1, 2``, or ``no version``."""
+    return f"version{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else "no version"
 
 
 def version_numbers(model_folder: Path) -> list[int]:

@@ -135,8 +135,8 @@ def measure(
 ) -> list[Option]:
     """Measure graphs on the runtimes of this machine, through the session that serves.
 
-    Speed is measured in interleaved rounds, in processor time of all threads with one thread for ONNX Runtime, since
-    OpenVINO computes in threads of its own; on a GPU, in time.
+    Speed is measured in interleaved rounds. On a CPU it is the processor time of all threads of this process, because
+    OpenVINO computes in threads of its own; ONNX Runtime has one thread. On a GPU it is the elapsed time.
 
     Args:
         graphs: the path of the graph of each precision, FP32 first; or why there is none.

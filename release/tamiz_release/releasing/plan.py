@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,6 +16,7 @@ from tamiz_server.history import check_reason
 from tamiz_server.promotion import require_promoted_live
 from tamiz_server.repository import Repository
 from tamiz_server.rollout import require_no_rollout
+from tamiz_server.version import name_versions
 from tamiz_train.run import Run
 
 from ..candidate import Candidate
@@ -284,13 +285,10 @@ def _require_served(repository: Repository, model: str, control: Control) -> Non
     """Check that the server serves what is live on disk; otherwise a release would fail when it has published."""
     expected, served = repository.loaded_numbers(model), ready_versions(control, model)
     if served != expected:
-        has, wants = (_name(numbers) for numbers in (served, expected))
+        are = "are" if len(expected) > 1 else "is"
+        has, wants = (name_versions(numbers) for numbers in (served, expected))
         raise RepositoryError(
-            f"{control.url} does not serve {repository.path}: the server has {has} of {model}, and {wants} is live on "
-            f"disk; if it is the server of this repository, have it follow: `tamiz promote {model} "
+            f"{control.url} does not serve {repository.path}: the server has {has} of {model}, and {wants} {are} live "
+            f"on disk; if it is the server of this repository, have it follow: `tamiz promote {model} "
             f"{expected[-1] if expected else 'VERSION'} --url {control.url}`"
         )
-
-
-def _name(numbers: Sequence[int]) -> str:
-    return f"version {', '.join(map(str, numbers))}" if numbers else "no version"

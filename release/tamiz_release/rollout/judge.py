@@ -221,10 +221,10 @@ class Judge:
 
     @property
     def least_answered(self) -> int:
-        """Number of requests that each version has answered at least.
+        """The number of requests that the version with fewer of them has answered.
 
-        The requests of all clients, as the server counts them, include the probes. The larger of both numbers is taken
-        and not their sum: the counts may be smaller, because what was counted before the first look is left out.
+        There are two sources: the server's counts, which include the probes, and the probes alone. The larger number is
+        returned, because the server's counts begin at the first look and may miss probes before it.
         """
         with self._lock:
             return max(min(check.answered()) for check in (self._served, self._probed))

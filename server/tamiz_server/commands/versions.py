@@ -21,6 +21,7 @@ from tamiz.options import (
 
 from .. import pruning
 from ..repository import Repository
+from ..version import name_versions
 from .connection import connect
 
 
@@ -52,9 +53,5 @@ def prune(
     if as_json:
         print_json({"model": model, "removed": removed, "kept": left})
         return
-    progress_line(f"removed {_name(removed)} of {model}" if removed else f"{model}: nothing to remove")
-    progress_line(f"kept {_name(left)}")
-
-
-def _name(versions: list[int]) -> str:
-    return f"version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}"
+    progress_line(f"removed {name_versions(removed)} of {model}" if removed else f"{model}: nothing to remove")
+    progress_line(f"kept {name_versions(left)}")
