@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
@@ -19,7 +19,9 @@ from tamiz_server.config import (
 from tamiz_server.repository import Repository
 from tamiz_server.version import read_accelerators
 
-from .candidate import Candidate
+if TYPE_CHECKING:
+    # Importing it needs ONNX, which the computation of recorded results does without.
+    from .candidate import Candidate
 
 
 def plan_config(
