@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tamiz_server import Version
@@ -26,17 +26,20 @@ def read_performance(version: Version) -> PerformanceReply:
             recall=metrics.get("recall"),
             f1_score=metrics.get("f1", metrics.get("f1_macro")),
         ),
-        per_class_metrics=None
-        if classes is None
-        else {
-            each["label"]: ClassPerformance(
-                precision=each["precision"], recall=each["recall"], f1_score=each["f1"], support=each["support"]
-            )
-            for each in classes
-        },
+        per_class_metrics=None if classes is None else read_classes(classes),
         confusion_matrix=_dense(gate.get("confusion_matrix") or [], len(version.spec.labels)),
         class_names=list(version.spec.labels),
     )
+
+
+def read_classes(classes: Sequence[Mapping[str, Any]]) -> dict[str, ClassPerformance]:
+    """The figures of each label, as the gate's report lists them."""
+    return {
+        each["label"]: ClassPerformance(
+            precision=each["precision"], recall=each["recall"], f1_score=each["f1"], support=each["support"]
+        )
+        for each in classes
+    }
 
 
 def read_metrics(version: Version) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ MAX_PROBLEMS = 20
 
 
 class Problem(HTTPException):
-    """An error that the caller is told about.
+    """An error that becomes the reply to a request.
 
     Args:
         status: status of the reply.

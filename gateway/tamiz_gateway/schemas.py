@@ -14,6 +14,12 @@ class Reply(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
 
+class Body(Reply):
+    """Base of the bodies of requests, in which an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class ProblemReply(Reply):
     """An error (RFC 9457).
 
@@ -25,7 +31,7 @@ class ProblemReply(Reply):
         error: class of the error, for programs.
     """
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    model_config = ConfigDict(extra="allow")
 
     type: str
     title: str
@@ -100,14 +106,12 @@ class ModelsReply(Reply):
     current_model: str | None
 
 
-class SwitchRequest(Reply):
+class SwitchRequest(Body):
     """The version to promote.
 
     Attributes:
         model_id: the model and the version, as ``GET /models`` names them.
     """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     model_id: Annotated[str, Field(max_length=300)]
 

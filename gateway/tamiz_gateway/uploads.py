@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from tamiz.errors import InvalidImageError, cut
 from tamiz.image_header import read_header
 
 from .multipart import Form, Upload, read_form, too_many
 from .problems import Problem, invalid
+from .schemas import Body
 from .settings import Settings
 
 RAW, JSON, NDJSON, MULTIPART = "raw", "application/json", "application/x-ndjson", "multipart/form-data"
@@ -23,7 +24,7 @@ RAW, JSON, NDJSON, MULTIPART = "raw", "application/json", "application/x-ndjson"
 _MAX_NAME = 255
 
 
-class EncodedImage(BaseModel):
+class EncodedImage(Body):
     """An image in a JSON document.
 
     Attributes:
@@ -31,20 +32,16 @@ class EncodedImage(BaseModel):
         name: a name for the image, which the reply repeats.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     content: str
     name: Annotated[str, Field(max_length=_MAX_NAME)] = ""
 
 
-class EncodedImages(BaseModel):
+class EncodedImages(Body):
     """Images in a JSON document.
 
     Attributes:
         images: the images.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     images: Annotated[list[EncodedImage], Field(min_length=1)]
 
@@ -58,7 +55,7 @@ def body_kind(request: Request) -> str:
     kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
     if kind in (JSON, NDJSON, MULTIPART):
         return kind
-    # curl --data-binary says application/x-www-form-urlencoded unless it is told otherwise.
+    # curl --data-binary says application/x-www-form-urlencoded unless -H names another type.
     if kind.startswith("image/") or kind in ("application/octet-stream", "application/x-www-form-urlencoded"):
         return RAW
     raise Problem(

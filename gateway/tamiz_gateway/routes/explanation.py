@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -12,27 +11,17 @@ from ..classification import read_deadline
 from ..keys import ClassifyRoute
 from ..problems import Problem
 from ..uploads import MULTIPART, body_kind, check_count, find_invalid, receive_form
-from .service_of import ServiceOf, problems
+from .service_of import ServiceOf, multipart_body, problems
 
 router = APIRouter(route_class=ClassifyRoute, tags=["inference"])
 
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            MULTIPART: {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "One image file."},
-                        "label": {"type": "string", "description": "The label to explain. Default: the top one."},
-                    },
-                }
-            }
-        },
-    }
-}
+_FORM = multipart_body(
+    {
+        "file": {"type": "string", "format": "binary", "description": "One image file."},
+        "label": {"type": "string", "description": "The label to explain. Default: the top one."},
+    },
+    required=["file"],
+)
 
 
 @router.post(

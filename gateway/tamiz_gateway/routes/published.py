@@ -30,39 +30,29 @@ from ..schemas import (
 )
 from ..service import Service
 from ..uploads import MULTIPART, body_kind, check_count, receive_form
-from .service_of import ServiceOf, problems
+from .service_of import ServiceOf, multipart_body, problems
 
 router = APIRouter(route_class=ClassifyRoute, tags=["published contract"])
 admin_router = APIRouter(route_class=AdminRoute, tags=["published contract"])
 
 _ALL_LABELS = 2**31
 _FLAGS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off", ""), False)}
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            MULTIPART: {
-                "schema": {
-                    "type": "object",
-                    "anyOf": [{"required": ["file"]}, {"required": ["files"]}],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "One image file."},
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "Several image files.",
-                        },
-                        "return_probabilities": {
-                            "type": "boolean",
-                            "description": "Whether to return the probability of every label.",
-                        },
-                    },
-                }
-            }
+_FORM = multipart_body(
+    {
+        "file": {"type": "string", "format": "binary", "description": "One image file."},
+        "files": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string", "format": "binary"},
+            "description": "Several image files.",
         },
-    }
-}
+        "return_probabilities": {
+            "type": "boolean",
+            "description": "Whether to return the probability of every label.",
+        },
+    },
+    anyOf=[{"required": ["file"]}, {"required": ["files"]}],
+)
 
 
 @router.post(

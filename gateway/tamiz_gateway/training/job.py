@@ -19,6 +19,7 @@ from tamiz_server import Repository, Version
 from tamiz_server.version import GRAPH_FILE
 from tamiz_train import Run, load_recipe, train
 
+from ..performance import read_classes
 from .jobs import RECIPE, RESULT, read_state
 
 
@@ -56,13 +57,7 @@ def make_result(run: Run, version: Version, seconds: float) -> dict[str, Any]:
             "num_samples": sum(run.metrics["images"].values()),
         },
         "classification_report": {
-            each["label"]: {
-                "precision": each["precision"],
-                "recall": each["recall"],
-                "f1_score": each["f1"],
-                "support": each["support"],
-            }
-            for each in version.manifest["gate"]["classes"]
+            label: figures.model_dump() for label, figures in read_classes(version.manifest["gate"]["classes"]).items()
         },
     }
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from ..schemas import Reply
+from ..schemas import Body, ClassPerformance, Reply
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 State = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 
-class TrainingData(Reply):
+class TrainingData(Body):
     """The images of a job.
 
     Attributes:
@@ -20,8 +20,6 @@ class TrainingData(Reply):
         labels: for each image the index of its label in ``class_names``.
         class_names: the labels.
     """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     image_paths: Annotated[list[Annotated[str, Field(min_length=1, max_length=4_000)]], Field(min_length=2)]
     labels: list[Annotated[int, Field(ge=0)]]
@@ -40,7 +38,7 @@ class TrainingData(Reply):
         return self
 
 
-class TrainingConfig(Reply):
+class TrainingConfig(Body):
     """How a job trains; what is missing is as the gateway is configured.
 
     Attributes:
@@ -50,23 +48,19 @@ class TrainingConfig(Reply):
         validation_split: fraction of the images for validation.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     validation_split: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-class TrainRequest(Reply):
+class TrainRequest(Body):
     """A training job.
 
     Attributes:
         training_data: the images.
         training_config: how to train.
     """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     training_data: TrainingData
     training_config: TrainingConfig = TrainingConfig()
@@ -88,22 +82,6 @@ class TrainingMetrics(Reply):
     training_time: float
     num_classes: int
     num_samples: int
-
-
-class LabelReport(Reply):
-    """Figures of one label on the held-out images.
-
-    Attributes:
-        precision: fraction of the images with this predicted label that have it.
-        recall: fraction of the images that have this label for which it is predicted.
-        f1_score: harmonic mean of precision and recall.
-        support: number of images that have this label.
-    """
-
-    precision: float
-    recall: float
-    f1_score: float
-    support: int
 
 
 class TrainingProgress(Reply):
@@ -145,4 +123,4 @@ class TrainReply(Reply):
     metrics: TrainingMetrics | None = None
     model_id: str | None = None
     model_path: str | None = None
-    classification_report: dict[str, LabelReport] | None = None
+    classification_report: dict[str, ClassPerformance] | None = None

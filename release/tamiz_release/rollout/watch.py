@@ -193,7 +193,7 @@ def watch(
 
 
 def _is_rolled_out(repository: Repository, model: str, candidate: int) -> bool:
-    """Whether the candidate is rolled out on disk, which a server follows only if it is told to."""
+    """Whether the candidate is rolled out on disk, which a server follows only when it loads the model."""
     rollout = repository.rollout(model)
     return rollout is not None and rollout.version == candidate
 
